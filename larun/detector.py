@@ -1,0 +1,252 @@
+"""What a detector is: gain, read noise, saturation, linearity and sections, amplifier by amplifier.
+
+Sections are 0-based and half open, ``(y0, y1, x0, x1)``, in the array the detector rides on; FITS sections are
+converted at the door (:mod:`larun.io.sections`). Trimming, cropping and binning return a detector that fits the
+new array.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import Any, NamedTuple, Self
+
+import attrs
+
+from larun.errors import HeaderError, OptionError
+
+__all__ = ["Amplifier", "Detector", "Section"]
+
+
+class Section(NamedTuple):
+    """A rectangle of pixels, 0-based and half open."""
+
+    y0: int
+    y1: int
+    x0: int
+    x1: int
+
+    @property
+    def slices(self) -> tuple[slice, slice]:
+        """The section as an index of a (y, x) array."""
+        return slice(self.y0, self.y1), slice(self.x0, self.x1)
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """Number of rows and columns."""
+        return self.y1 - self.y0, self.x1 - self.x0
+
+    def within(self, shape: tuple[int, int]) -> bool:
+        """Whether the section is not empty and lies inside an array of this shape."""
+        return 0 <= self.y0 < self.y1 <= shape[0] and 0 <= self.x0 < self.x1 <= shape[1]
+
+    def intersect(self, other: Section) -> Section | None:
+        """The pixels both sections have, in the same coordinates; None where there are none."""
+        y0, y1 = max(self.y0, other.y0), min(self.y1, other.y1)
+        x0, x1 = max(self.x0, other.x0), min(self.x1, other.x1)
+        return Section(y0, y1, x0, x1) if y0 < y1 and x0 < x1 else None
+
+
+def _section(value: Any) -> Section | None:
+    return None if value is None else Section(*(int(v) for v in value))
+
+
+@attrs.frozen(kw_only=True)
+class Amplifier:
+    """One readout amplifier.
+
+    Parameters
+    ----------
+    data : Section
+        Its light-sensitive pixels.
+    overscan : Section or None
+        Its overscan pixels; None when there are none or they are gone.
+    gain : float or None
+        Electrons per ADU; None when the header does not say.
+    read_noise : float or None
+        Electrons, rms.
+    saturation : float
+        Level at which pixels saturate, in the unit of the image (raw ADU; electrons once calibrated).
+    linear_limit : float
+        Level above which pixels are flagged NONLINEAR, in the unit of the image.
+    linearity : tuple of float
+        ``(c1, c2, …)`` of the correction ``true = s (1 + c1 s + c2 s² + …)``, s in ADU above bias.
+    name : str
+        Name of the amplifier.
+    """
+
+    data: Section = attrs.field(converter=_section)
+    overscan: Section | None = attrs.field(default=None, converter=_section)
+    gain: float | None = None
+    read_noise: float | None = None
+    saturation: float = math.inf
+    linear_limit: float = math.inf
+    linearity: tuple[float, ...] = attrs.field(default=(), converter=tuple)
+    name: str = "A"
+
+
+@attrs.frozen(kw_only=True)
+class Detector:
+    """The amplifiers of one detector, and where each value was found.
+
+    Parameters
+    ----------
+    amplifiers : tuple of Amplifier
+        At least one.
+    sources : mapping of str to str
+        For each quantity the keyword and value it came from, ``"given"``, or why it is missing.
+    raw : Detector or None
+        After calibration: the detector as it was in ADU.
+    """
+
+    amplifiers: tuple[Amplifier, ...] = attrs.field(converter=tuple)
+    sources: Mapping[str, str] = attrs.field(factory=dict, converter=dict)
+    raw: Detector | None = None
+
+    @classmethod
+    def single(cls, shape: tuple[int, int], **values: Any) -> Self:
+        """A detector with one amplifier that fills an array of this shape.
+
+        Examples
+        --------
+        >>> Detector.single((100, 200), gain=1.5).amplifiers[0].data.shape
+        (100, 200)
+        """
+        values.setdefault("data", Section(0, shape[0], 0, shape[1]))
+        sources = values.pop("sources", {})
+        return cls(amplifiers=(Amplifier(**values),), sources=sources)
+
+    @property
+    def needs_trim(self) -> bool:
+        """Whether the array holds more than the data sections."""
+        return any(amplifier.overscan is not None for amplifier in self.amplifiers) or any(
+            amplifier.data != placed for amplifier, placed in zip(self.amplifiers, self._placed(), strict=True)
+        )
+
+    @property
+    def trimmed_shape(self) -> tuple[int, int]:
+        """Shape of the array that holds the data sections side by side."""
+        placed = self._placed()
+        return max(section.y1 for section in placed), max(section.x1 for section in placed)
+
+    def require(self, quantity: str, where: str) -> tuple[float, ...]:
+        """One value per amplifier of ``gain`` or ``read_noise``, or an error that says what the header held.
+
+        Raises
+        ------
+        HeaderError
+            If any amplifier lacks a positive finite value (zero read noise is allowed).
+        """
+        values = []
+        for amplifier in self.amplifiers:
+            value = getattr(amplifier, quantity)
+            low = 0.0 if quantity == "read_noise" else math.ulp(0.0)
+            if value is None or not low <= value < math.inf:
+                found = self.sources.get(quantity, "no keyword found")
+                raise HeaderError(
+                    f"{where}: {quantity} of amplifier {amplifier.name} is {value} ({found}): "
+                    f"give it with Frame.read(path, {quantity}=…), or --keyword {_KEYWORD[quantity]}=… on the command line"
+                )
+            values.append(float(value))
+        return tuple(values)
+
+    def with_values(self, **values: float) -> Self:
+        """The same value of the given quantities for every amplifier; their source becomes ``given``."""
+        unknown = set(values) - {"gain", "read_noise", "saturation", "linear_limit"}
+        if unknown:
+            raise OptionError(f"a detector has no {', '.join(sorted(unknown))}: use gain, read_noise, saturation, linear_limit")
+        amplifiers = tuple(attrs.evolve(amplifier, **values) for amplifier in self.amplifiers)
+        return attrs.evolve(self, amplifiers=amplifiers, sources={**self.sources, **dict.fromkeys(values, "given")})
+
+    def _placed(self) -> tuple[Section, ...]:
+        """Where each data section lies once overscan and gaps are gone."""
+        rows = _packed({(a.data.y0, a.data.y1) for a in self.amplifiers})
+        columns = _packed({(a.data.x0, a.data.x1) for a in self.amplifiers})
+        return tuple(
+            Section(*rows[a.data.y0, a.data.y1], *columns[a.data.x0, a.data.x1]) for a in self.amplifiers
+        )
+
+    def trimmed(self) -> Self:
+        """The detector of the array that holds only the data sections, side by side."""
+        amplifiers = tuple(
+            attrs.evolve(amplifier, data=placed, overscan=None)
+            for amplifier, placed in zip(self.amplifiers, self._placed(), strict=True)
+        )
+        return attrs.evolve(self, amplifiers=amplifiers)
+
+    def cropped(self, window: Section) -> Self:
+        """The detector of a window of the array; amplifiers that lie outside are dropped."""
+        kept = []
+        for amplifier in self.amplifiers:
+            data = amplifier.data.intersect(window)
+            if data is None:
+                continue
+            overscan = amplifier.overscan.intersect(window) if amplifier.overscan else None
+            kept.append(attrs.evolve(amplifier, data=_shift(data, window), overscan=overscan and _shift(overscan, window)))
+        if not kept:
+            raise OptionError(f"the window {tuple(window)} holds no pixels of any amplifier")
+        return attrs.evolve(self, amplifiers=tuple(kept))
+
+    def binned(self, factor: int) -> Self:
+        """The detector of an array whose pixels are sums of ``factor`` × ``factor`` pixels."""
+        amplifiers = []
+        for amplifier in self.amplifiers:
+            data = Section(*(edge // factor for edge in amplifier.data))
+            noise = None if amplifier.read_noise is None else amplifier.read_noise * factor
+            amplifiers.append(attrs.evolve(amplifier, data=data, overscan=None, read_noise=noise))
+        return attrs.evolve(self, amplifiers=tuple(amplifiers))
+
+    def in_electrons(self) -> Self:
+        """The detector of a calibrated image: gain 1, levels in electrons; the original is kept as ``raw``."""
+        amplifiers = tuple(
+            attrs.evolve(
+                a,
+                gain=1.0,
+                saturation=a.saturation * (a.gain or math.nan),
+                linear_limit=a.linear_limit * (a.gain or math.nan),
+                linearity=(),
+            )
+            for a in self.amplifiers
+        )
+        return attrs.evolve(self, amplifiers=amplifiers, raw=self.raw or self)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain containers for JSON; infinities become None."""
+        return {
+            "amplifiers": [
+                {key: _finite(value) for key, value in attrs.asdict(a, recurse=False).items()} for a in self.amplifiers
+            ],
+            "sources": dict(sorted(self.sources.items())),
+            "raw": self.raw.to_dict() if self.raw else None,
+        }
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> Self:
+        """The inverse of :meth:`to_dict`."""
+        amplifiers = []
+        for row in values["amplifiers"]:
+            levels = {key: math.inf if row[key] is None else row[key] for key in ("saturation", "linear_limit")}
+            amplifiers.append(Amplifier(**{**row, **levels}))
+        raw = values.get("raw")
+        return cls(amplifiers=tuple(amplifiers), sources=values["sources"], raw=cls.from_dict(raw) if raw else None)
+
+
+_KEYWORD = {"gain": "GAIN", "read_noise": "RDNOISE"}
+
+
+def _packed(edges: set[tuple[int, int]]) -> dict[tuple[int, int], tuple[int, int]]:
+    placed, start = {}, 0
+    for low, high in sorted(edges):
+        placed[low, high] = (start, start + high - low)
+        start += high - low
+    return placed
+
+
+def _shift(section: Section, window: Section) -> Section:
+    return Section(section.y0 - window.y0, section.y1 - window.y0, section.x0 - window.x0, section.x1 - window.x0)
+
+
+def _finite(value: Any) -> Any:
+    if isinstance(value, tuple):
+        return list(value)
+    return None if isinstance(value, float) and not math.isfinite(value) else value
