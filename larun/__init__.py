@@ -1,1 +1,89 @@
-"""larun."""
+"""larun: astronomical CCD/CMOS images from raw files to catalogues, with errors and provenance in every object.
+
+>>> import larun
+>>> frame = larun.Frame.read("raw/d1059.fits")  # doctest: +SKIP
+>>> sources = frame.calibrate(masters).clean().detect().photometer()  # doctest: +SKIP
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from larun import errors, flags, simulate
+    from larun.algorithms.jit import set_threads
+    from larun.algorithms.overscan import OverscanOptions
+    from larun.detector import Amplifier, Detector, Section
+    from larun.model.catalog import SourceCatalog
+    from larun.model.frame import Frame
+    from larun.model.image import Image
+    from larun.model.masters import Master, MasterBias, MasterDark, MasterFlat, Masters
+    from larun.model.night import Night
+    from larun.model.planes import Shared
+    from larun.model.sky import SkyImage
+    from larun.provenance import Provenance, operation
+
+__version__ = "0.1.0"
+
+# Every public name and where it lives: loaded on first use, so that ``import larun`` costs next to nothing.
+_HOMES = {
+    "Amplifier": "larun.detector",
+    "Detector": "larun.detector",
+    "Frame": "larun.model.frame",
+    "Image": "larun.model.image",
+    "Master": "larun.model.masters",
+    "MasterBias": "larun.model.masters",
+    "MasterDark": "larun.model.masters",
+    "MasterFlat": "larun.model.masters",
+    "Masters": "larun.model.masters",
+    "Night": "larun.model.night",
+    "OverscanOptions": "larun.algorithms.overscan",
+    "Provenance": "larun.provenance",
+    "Section": "larun.detector",
+    "Shared": "larun.model.planes",
+    "SkyImage": "larun.model.sky",
+    "SourceCatalog": "larun.model.catalog",
+    "operation": "larun.provenance",
+    "set_threads": "larun.algorithms.jit",
+}
+_MODULES = ("errors", "flags", "simulate")
+
+__all__ = [
+    "Amplifier",
+    "Detector",
+    "Frame",
+    "Image",
+    "Master",
+    "MasterBias",
+    "MasterDark",
+    "MasterFlat",
+    "Masters",
+    "Night",
+    "OverscanOptions",
+    "Provenance",
+    "Section",
+    "Shared",
+    "SkyImage",
+    "SourceCatalog",
+    "errors",
+    "flags",
+    "operation",
+    "set_threads",
+    "simulate",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name in _HOMES:
+        value = getattr(importlib.import_module(_HOMES[name]), name)
+    elif name in _MODULES:
+        value = importlib.import_module(f"larun.{name}")
+    else:
+        raise AttributeError(f"module 'larun' has no attribute {name!r}")
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

@@ -8,7 +8,7 @@ new array.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any, NamedTuple, Self
 
 import attrs
@@ -51,6 +51,22 @@ def _section(value: Any) -> Section | None:
     return None if value is None else Section(*(int(v) for v in value))
 
 
+def _data_section(value: Any) -> Section:
+    return Section(*(int(v) for v in value))
+
+
+def _numbers(value: Iterable[float]) -> tuple[float, ...]:
+    return tuple(value)
+
+
+def _amplifiers(value: Iterable[Amplifier]) -> tuple[Amplifier, ...]:
+    return tuple(value)
+
+
+def _texts(value: Mapping[str, str]) -> dict[str, str]:
+    return dict(value)
+
+
 @attrs.frozen(kw_only=True)
 class Amplifier:
     """One readout amplifier.
@@ -75,13 +91,13 @@ class Amplifier:
         Name of the amplifier.
     """
 
-    data: Section = attrs.field(converter=_section)
+    data: Section = attrs.field(converter=_data_section)
     overscan: Section | None = attrs.field(default=None, converter=_section)
     gain: float | None = None
     read_noise: float | None = None
     saturation: float = math.inf
     linear_limit: float = math.inf
-    linearity: tuple[float, ...] = attrs.field(default=(), converter=tuple)
+    linearity: tuple[float, ...] = attrs.field(default=(), converter=_numbers)
     name: str = "A"
 
 
@@ -99,8 +115,8 @@ class Detector:
         After calibration: the detector as it was in ADU.
     """
 
-    amplifiers: tuple[Amplifier, ...] = attrs.field(converter=tuple)
-    sources: Mapping[str, str] = attrs.field(factory=dict, converter=dict)
+    amplifiers: tuple[Amplifier, ...] = attrs.field(converter=_amplifiers)
+    sources: Mapping[str, str] = attrs.field(factory=dict, converter=_texts)
     raw: Detector | None = None
 
     @classmethod
@@ -154,17 +170,18 @@ class Detector:
         """The same value of the given quantities for every amplifier; their source becomes ``given``."""
         unknown = set(values) - {"gain", "read_noise", "saturation", "linear_limit"}
         if unknown:
-            raise OptionError(f"a detector has no {', '.join(sorted(unknown))}: use gain, read_noise, saturation, linear_limit")
-        amplifiers = tuple(attrs.evolve(amplifier, **values) for amplifier in self.amplifiers)
+            raise OptionError(
+                f"a detector has no {', '.join(sorted(unknown))}: use gain, read_noise, saturation, linear_limit"
+            )
+        changes: dict[str, Any] = dict(values)
+        amplifiers = tuple(attrs.evolve(amplifier, **changes) for amplifier in self.amplifiers)
         return attrs.evolve(self, amplifiers=amplifiers, sources={**self.sources, **dict.fromkeys(values, "given")})
 
     def _placed(self) -> tuple[Section, ...]:
         """Where each data section lies once overscan and gaps are gone."""
         rows = _packed({(a.data.y0, a.data.y1) for a in self.amplifiers})
         columns = _packed({(a.data.x0, a.data.x1) for a in self.amplifiers})
-        return tuple(
-            Section(*rows[a.data.y0, a.data.y1], *columns[a.data.x0, a.data.x1]) for a in self.amplifiers
-        )
+        return tuple(Section(*rows[a.data.y0, a.data.y1], *columns[a.data.x0, a.data.x1]) for a in self.amplifiers)
 
     def trimmed(self) -> Self:
         """The detector of the array that holds only the data sections, side by side."""
@@ -182,7 +199,9 @@ class Detector:
             if data is None:
                 continue
             overscan = amplifier.overscan.intersect(window) if amplifier.overscan else None
-            kept.append(attrs.evolve(amplifier, data=_shift(data, window), overscan=overscan and _shift(overscan, window)))
+            kept.append(
+                attrs.evolve(amplifier, data=_shift(data, window), overscan=overscan and _shift(overscan, window))
+            )
         if not kept:
             raise OptionError(f"the window {tuple(window)} holds no pixels of any amplifier")
         return attrs.evolve(self, amplifiers=tuple(kept))

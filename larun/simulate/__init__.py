@@ -1,1 +1,30 @@
-"""larun.simulate."""
+"""Raw frames and whole nights with known truth: the demo, the tests and the benchmarks use them."""
+
+from larun.simulate.camera import Camera, Chip
+from larun.simulate.cosmics import cosmic_rays
+from larun.simulate.frames import RawFrame, Scene, noisy, raw_bias, raw_dark, raw_flat, raw_science
+from larun.simulate.night import simulate_night
+from larun.simulate.stars import StarField, draw_stars, render
+from larun.simulate.truth import FrameTruth, NewSource, NightOptions, NightTruth, read_truth
+
+__all__ = [
+    "Camera",
+    "Chip",
+    "FrameTruth",
+    "NewSource",
+    "NightOptions",
+    "NightTruth",
+    "RawFrame",
+    "Scene",
+    "StarField",
+    "cosmic_rays",
+    "draw_stars",
+    "noisy",
+    "raw_bias",
+    "raw_dark",
+    "raw_flat",
+    "raw_science",
+    "read_truth",
+    "render",
+    "simulate_night",
+]

@@ -1,0 +1,341 @@
+"""The kernels of :mod:`larun.algorithms.combine`: a stretch of one row in every frame at a time."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from larun.algorithms.jit import kernel
+from larun.flags import NO_DATA, UNUSABLE
+
+__all__ = ["MAD", "MEAN", "MEDIAN", "NOISE", "Combined", "Inputs", "Plan", "combine_rows", "spread_rows"]
+
+# what the kernels are told: the method, with the way to clip
+MEDIAN, MEAN, NOISE, MAD = 0, 1, 2, 3
+
+_MAD_TO_SIGMA = 1.4826022185056018
+_ROUNDING = 4.0 * float(np.finfo(np.float32).eps)  # values this close (relative) are equal
+
+
+class Combined(NamedTuple):
+    """What a combination gives, (rows, nx) each.
+
+    Attributes
+    ----------
+    data : ndarray of float32
+        The combined value; NaN where every frame is masked.
+    variance : ndarray of float32
+        Its variance; NaN where the data are NaN.
+    flags : ndarray of uint32
+        OR of the flags of the frames that contribute (none of which is UNUSABLE). Where every frame is masked:
+        ``NO_DATA`` and the OR of all their flags, which says what masked them.
+    count : ndarray of uint16
+        Frames that contribute.
+    rejected : ndarray of uint16
+        Frames rejected by the clip.
+    """
+
+    data: NDArray[np.float32]
+    variance: NDArray[np.float32]
+    flags: NDArray[np.uint32]
+    count: NDArray[np.uint16]  # type: ignore[assignment]  # hides tuple.count
+    rejected: NDArray[np.uint16]
+
+
+class Inputs(NamedTuple):
+    """The frames as the kernels see them; ``variance`` is empty where there is none."""
+
+    data: NDArray[np.float32]
+    variance: NDArray[np.float32]
+    flags: NDArray[np.uint32]
+    weights: NDArray[np.float64]
+
+
+class Plan(NamedTuple):
+    """The settings as the kernels see them."""
+
+    method: int
+    sigma: float
+    easiest: float  # the least factor on a variance that a limit can have
+    lanes: int
+    network: NDArray[np.int64]  # (comparators, 2)
+    factor: NDArray[np.float64]  # by count: of the median's variance, or of the MAD
+    relative: NDArray[np.float64]  # (n,) variance of each frame relative to the typical one
+    signal: NDArray[np.float64]  # the inflation of the variance, a table in signal
+    ratio: NDArray[np.float64]
+    spread: NDArray[np.float64]  # (rows, nx) what clip="mad" measures by; empty otherwise
+
+
+class Lanes(NamedTuple):
+    """Scratch of one thread: a stretch of one row in every frame."""
+
+    values: NDArray[np.float32]  # (n, lanes) in frame order, NaN where masked or rejected
+    order: NDArray[np.float32]  # (n, lanes) for sorting
+    low: NDArray[np.float32]  # the lower and upper median
+    high: NDArray[np.float32]
+    number: NDArray[np.int64]  # usable values
+    rejected: NDArray[np.int64]
+    sums: NDArray[np.float64]  # (4, lanes)
+    column: NDArray[np.float64]  # (n,) one pixel
+
+
+@kernel
+def _scratch(frames: int, lanes: int) -> Lanes:
+    return Lanes(
+        np.empty((frames, lanes), np.float32),
+        np.empty((frames, lanes), np.float32),
+        np.empty(lanes, np.float32),
+        np.empty(lanes, np.float32),
+        np.empty(lanes, np.int64),
+        np.empty(lanes, np.int64),
+        np.empty((4, lanes), np.float64),
+        np.empty(frames, np.float64),
+    )
+
+
+@kernel
+def combine_rows(start: int, stop: int, inputs: Inputs, plan: Plan, out: Combined) -> None:
+    """Combine some rows; writes every plane of ``out``."""
+    nx = inputs.data.shape[2]
+    lanes = _scratch(inputs.data.shape[0], plan.lanes)
+    for y in range(start, stop):
+        for x0 in range(0, nx, plan.lanes):
+            width = min(plan.lanes, nx - x0)
+            _load(y, x0, width, inputs, lanes)
+            if plan.method != MEAN:
+                _middle(width, plan.network, lanes)
+            if plan.method == NOISE:
+                _clip_noise(y, x0, width, inputs, plan, lanes)
+            elif plan.method == MAD:
+                _clip_mad(y, x0, width, plan, lanes)
+            _finish(y, x0, width, inputs, lanes, out)
+            if plan.method == MEDIAN:
+                _median_out(y, x0, width, inputs, plan, lanes, out)
+
+
+@kernel
+def _load(y: int, x0: int, width: int, inputs: Inputs, lanes: Lanes) -> None:
+    """Fill ``values``, and ``order`` with masked values put alternately at both ends."""
+    infinity = np.float32(np.inf)
+    nan = np.float32(np.nan)
+    frames = inputs.data.shape[0]
+    lanes.number[:width] = 0
+    lanes.rejected[:width] = 0
+    lanes.low[:width] = infinity  # the end that the next masked value of this pixel goes to
+    for k in range(frames):
+        data = inputs.data[k, y, x0 : x0 + width]
+        flags = inputs.flags[k, y, x0 : x0 + width]
+        values = lanes.values[k]
+        if inputs.weights[k] == 0.0:
+            values[:width] = nan
+        elif inputs.variance.size:
+            variance = inputs.variance[k, y, x0 : x0 + width]
+            for j in range(width):
+                good = (flags[j] & UNUSABLE) == 0 and abs(data[j]) < infinity and 0 <= variance[j] < infinity
+                values[j] = data[j] if good else nan
+        else:
+            for j in range(width):
+                good = (flags[j] & UNUSABLE) == 0 and abs(data[j]) < infinity
+                values[j] = data[j] if good else nan
+        order = lanes.order[k]
+        for j in range(width):
+            good = values[j] == values[j]
+            order[j] = values[j] if good else lanes.low[j]
+            lanes.low[j] = lanes.low[j] if good else -lanes.low[j]
+            lanes.number[j] += 1 if good else 0
+
+
+@kernel
+def _middle(width: int, network: NDArray[np.int64], lanes: Lanes) -> None:
+    """Sort ``order`` as far as needed; ``low`` and ``high`` become the lower and the upper median."""
+    frames = lanes.order.shape[0]
+    for pair in range(network.shape[0]):
+        first, second = lanes.order[network[pair, 0]], lanes.order[network[pair, 1]]
+        for j in range(width):
+            a, b = first[j], second[j]
+            first[j] = a if a < b else b
+            second[j] = b if a < b else a
+    below, above = lanes.order[max(frames // 2 - 1, 0)], lanes.order[frames // 2]
+    odd = frames % 2 == 1
+    for j in range(width):
+        even_count = lanes.number[j] % 2 == 0
+        a, b = below[j], above[j]
+        lanes.low[j] = b if odd and not even_count else a
+        lanes.high[j] = b if odd or even_count else a
+
+
+@kernel
+def _clip_noise(y: int, x0: int, width: int, inputs: Inputs, plan: Plan, lanes: Lanes) -> None:
+    """Reject what is too far from the lower median for the noise model."""
+    frames = inputs.data.shape[0]
+    distance, smallest = lanes.sums[0], lanes.sums[1]
+    distance[:width] = 0.0
+    smallest[:width] = np.inf
+    for k in range(frames):
+        variance = inputs.variance[k, y, x0 : x0 + width]
+        scale = 1.0 / plan.relative[k]
+        values = lanes.values[k]
+        for j in range(width):
+            d = abs(np.float64(values[j]) - lanes.low[j])
+            v = variance[j] * scale if values[j] == values[j] else np.inf
+            distance[j] = d if d > distance[j] else distance[j]
+            smallest[j] = v if v < smallest[j] else smallest[j]
+    # only pixels where the smallest variance says "too far" need the median variance
+    for j in range(width):
+        if distance[j] ** 2 > plan.easiest * smallest[j]:
+            reference = np.float64(lanes.low[j])
+            limit = plan.sigma**2 * _ratio_at(reference, plan)
+            limit *= _median_variance(y, x0 + j, inputs, plan, lanes.values[:, j], lanes.column)
+            if lanes.number[j] == 2:
+                limit *= 2.0  # the difference of two values, not of one and the truth
+            least = (_ROUNDING * reference) ** 2
+            for k in range(frames):
+                # a masked value is NaN and compares false
+                if (lanes.values[k, j] - reference) ** 2 > max(limit * plan.relative[k], least):
+                    lanes.values[k, j] = np.nan
+                    lanes.rejected[j] += 1
+
+
+@kernel
+def _median_variance(
+    y: int, x: int, inputs: Inputs, plan: Plan, values: NDArray[np.float32], column: NDArray[np.float64]
+) -> float:
+    """Median over the unmasked frames of the variance of one pixel, each relative to what its frame has."""
+    used = 0
+    for k in range(len(values)):
+        if values[k] == values[k]:
+            column[used] = inputs.variance[k, y, x] / plan.relative[k]
+            used += 1
+    for k in range(1, used):  # few values: insertion sort
+        value, i = column[k], k
+        while i > 0 and column[i - 1] > value:
+            column[i] = column[i - 1]
+            i -= 1
+        column[i] = value
+    return (column[(used - 1) // 2] + column[used // 2]) / 2.0  # type: ignore[no-any-return]
+
+
+@kernel
+def _ratio_at(signal: float, plan: Plan) -> float:
+    """The inflation at one signal: linear between the bins, constant outside."""
+    last = len(plan.signal) - 1
+    if last == 0 or signal <= plan.signal[0]:
+        return plan.ratio[0]  # type: ignore[no-any-return]
+    for i in range(1, last + 1):
+        if signal < plan.signal[i]:
+            part = (signal - plan.signal[i - 1]) / (plan.signal[i] - plan.signal[i - 1])
+            return plan.ratio[i - 1] + part * (plan.ratio[i] - plan.ratio[i - 1])  # type: ignore[no-any-return]
+    return plan.ratio[last]  # type: ignore[no-any-return]
+
+
+@kernel
+def spread_rows(start: int, stop: int, inputs: Inputs, plan: Plan, spread: NDArray[np.float64]) -> None:
+    """The spread of the values of every pixel, from their MAD; NaN for fewer than three values."""
+    infinity = np.float32(np.inf)
+    frames, _, nx = inputs.data.shape
+    lanes = _scratch(frames, plan.lanes)
+    for y in range(start, stop):
+        for x0 in range(0, nx, plan.lanes):
+            width = min(plan.lanes, nx - x0)
+            _load(y, x0, width, inputs, lanes)
+            _middle(width, plan.network, lanes)
+            reference = lanes.sums[0]
+            for j in range(width):
+                reference[j] = lanes.low[j]
+                lanes.low[j] = infinity
+            for k in range(frames):
+                values, order = lanes.values[k], lanes.order[k]
+                for j in range(width):
+                    good = values[j] == values[j]
+                    order[j] = np.float32(abs(values[j] - reference[j])) if good else lanes.low[j]
+                    lanes.low[j] = lanes.low[j] if good else -lanes.low[j]
+            _middle(width, plan.network, lanes)
+            for j in range(width):
+                mad = (np.float64(lanes.low[j]) + lanes.high[j]) / 2.0
+                count = lanes.number[j]
+                spread[y, x0 + j] = _MAD_TO_SIGMA * plan.factor[count] * mad if count > 2 else np.nan
+
+
+@kernel
+def _clip_mad(y: int, x0: int, width: int, plan: Plan, lanes: Lanes) -> None:
+    """Reject what is too far from the lower median for the spread of the values."""
+    for j in range(width):
+        if lanes.number[j] > 2:
+            reference = np.float64(lanes.low[j])
+            limit = max(plan.sigma * plan.spread[y, x0 + j], _ROUNDING * abs(reference))
+            for k in range(lanes.values.shape[0]):
+                if abs(lanes.values[k, j] - reference) > limit:
+                    lanes.values[k, j] = np.nan
+                    lanes.rejected[j] += 1
+
+
+@kernel
+def _finish(y: int, x0: int, width: int, inputs: Inputs, lanes: Lanes, out: Combined) -> None:
+    """Average what is left in ``values`` and write every plane."""
+    frames = inputs.data.shape[0]
+    weight, total, noise, squares = lanes.sums[0], lanes.sums[1], lanes.sums[2], lanes.sums[3]
+    weight[:width] = 0.0
+    squares[:width] = 0.0
+    total[:width] = 0.0
+    noise[:width] = 0.0
+    lanes.number[:width] = 0
+    flags = out.flags[y, x0 : x0 + width]
+    flags[:] = 0
+    for k in range(frames):
+        w = inputs.weights[k]
+        values = lanes.values[k]
+        bits = inputs.flags[k, y, x0 : x0 + width]
+        for j in range(width):
+            good = values[j] == values[j]
+            weight[j] += w if good else 0.0
+            total[j] += w * values[j] if good else 0.0
+            lanes.number[j] += 1 if good else 0
+            flags[j] |= bits[j] if good else np.uint32(0)
+    for k in range(frames):
+        w2 = inputs.weights[k] ** 2
+        values = lanes.values[k]
+        if inputs.variance.size:
+            variance = inputs.variance[k, y, x0 : x0 + width]
+            for j in range(width):
+                noise[j] += w2 * variance[j] if values[j] == values[j] else 0.0
+        else:
+            for j in range(width):
+                d = values[j] - total[j] / weight[j]
+                noise[j] += d * d if values[j] == values[j] else 0.0
+                squares[j] += w2 if values[j] == values[j] else 0.0
+    for j in range(width):
+        count = lanes.number[j]
+        out.data[y, x0 + j] = total[j] / weight[j]  # 0/0 is the NaN of a pixel without values
+        if not inputs.variance.size:  # the scatter of one value is the same for all of them
+            noise[j] *= squares[j] / (count - 1)
+        out.variance[y, x0 + j] = noise[j] / weight[j] ** 2
+        out.count[y, x0 + j] = count
+        out.rejected[y, x0 + j] = lanes.rejected[j]
+        if count == 0:
+            for k in range(frames):
+                flags[j] |= inputs.flags[k, y, x0 + j]
+            flags[j] |= NO_DATA
+
+
+@kernel
+def _median_out(y: int, x0: int, width: int, inputs: Inputs, plan: Plan, lanes: Lanes, out: Combined) -> None:
+    """Put the median and its variance in place of the mean's."""
+    inverse = lanes.sums[0]
+    inverse[:width] = 0.0
+    if inputs.variance.size:
+        for k in range(inputs.data.shape[0]):
+            values = lanes.values[k]
+            variance = inputs.variance[k, y, x0 : x0 + width]
+            for j in range(width):
+                inverse[j] += 1.0 / np.sqrt(np.float64(variance[j])) if values[j] == values[j] else 0.0
+    for j in range(width):
+        count = lanes.number[j]
+        if count > 2:  # one or two values: the median is the mean
+            out.data[y, x0 + j] = (np.float64(lanes.low[j]) + lanes.high[j]) / 2.0
+            factor = plan.factor[count]
+            if inputs.variance.size:
+                out.variance[y, x0 + j] = factor * count / inverse[j] ** 2
+            else:
+                out.variance[y, x0 + j] *= factor

@@ -1,0 +1,400 @@
+"""Raw images: whatever the file holds, out comes a native float32 plane and a header that describes the exposure.
+
+Scaled and unsigned integers, big-endian floats, tile-compressed (``.fz``) and gzipped files, and cubes of one plane
+all give the same bits: the scaling is applied here, in double precision, whatever the way of storage.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import math
+import re
+import warnings
+import weakref
+from collections.abc import Iterator
+from pathlib import Path
+from typing import IO, Any, NamedTuple, Self
+
+import numpy as np
+from astropy.io import fits
+from numpy.typing import NDArray
+
+from larun.algorithms.jit import over_rows
+from larun.errors import FileError, LarunWarning
+from larun.io.cards import quiet
+from larun.io.headers import exposure_header, get_number
+from larun.io.streams import open_plain, opener_of
+
+__all__ = ["ImageInfo", "RawImage", "RowReader", "list_images", "read_header", "read_raw"]
+
+Extension = int | str | tuple[str, int] | None
+
+_BAND = 128
+_EXACT = 2**24  # whole numbers beyond this do not all fit a float32
+_AUXILIARY = re.compile(
+    r"ERR|ERROR|UNCERT|SIGMA|STDDEV|VAR|VARIANCE|IVAR|DQ|MASK|BPM|FLAGS|WHT|WEIGHT|CTX|CON|SAMP|TIME|COVERAGE"
+    r"|D2IMARR|WCSDVARR|BKG|BACKGROUND"
+)
+
+
+class RawImage(NamedTuple):
+    """One image as read from a file."""
+
+    data: NDArray[np.float32]
+    """(ny, nx), native, C-contiguous; NaN where nothing was recorded."""
+    no_data: NDArray[np.bool_] | None
+    """(ny, nx), True where the file holds BLANK or no finite number; None when every pixel has a value."""
+    header: fits.Header
+    """Primary header and image header in one, without the cards that describe the storage."""
+    hdu: int
+    """Index of the HDU the image was read from."""
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """Rows and columns."""
+        return self.data.shape[0], self.data.shape[1]
+
+
+class ImageInfo(NamedTuple):
+    """An image in a file."""
+
+    hdu: int
+    name: str
+    version: int
+    shape: tuple[int, ...]
+
+    @property
+    def plane(self) -> tuple[int, int] | None:
+        """Rows and columns once axes of length 1 are dropped; None if that leaves no plane."""
+        if len(self.shape) < 2 or 0 in self.shape:
+            return None
+        if all(length == 1 for length in self.shape[:-2]):
+            return self.shape[-2], self.shape[-1]
+        longer = tuple(length for length in self.shape if length > 1)
+        return (longer[0], longer[1]) if len(longer) == 2 else None
+
+    def __str__(self) -> str:
+        name = f" {self.name},{self.version}" if self.name else ""
+        return f"HDU {self.hdu}{name} {self.shape}"
+
+
+@contextlib.contextmanager
+def _opened(path: Path) -> Iterator[tuple[IO[bytes], fits.HDUList]]:
+    """The file and its HDUs; every complaint of astropy becomes a :class:`FileError` that names the file."""
+    with contextlib.ExitStack() as stack:
+        stack.enter_context(quiet())
+        try:
+            file = stack.enter_context(open_plain(path))
+            hdus = stack.enter_context(fits.open(file, memmap=False, do_not_scale_image_data=True))
+            yield file, hdus
+        except FileError:
+            raise
+        except (OSError, ValueError, KeyError, IndexError, TypeError, RuntimeError, fits.VerifyError) as error:
+            raise FileError(f"{path} is not a FITS file that can be read ({_first_line(error)})") from error
+
+
+def _first_line(error: BaseException) -> str:
+    return (str(error).strip().splitlines() or [type(error).__name__])[0]
+
+
+def list_images(path: str | Path) -> tuple[ImageInfo, ...]:
+    """All images of a file, tile-compressed ones included.
+
+    Raises
+    ------
+    FileError
+        If the file is missing, not FITS, or damaged.
+    """
+    with _opened(Path(path)) as (_, hdus):
+        return _images(hdus)
+
+
+def _images(hdus: fits.HDUList) -> tuple[ImageInfo, ...]:
+    found = []
+    for index, hdu in enumerate(hdus):
+        if hdu.is_image and hdu.shape:
+            name = "" if hdu.name in ("PRIMARY", "COMPRESSED_IMAGE") else hdu.name
+            found.append(ImageInfo(index, name, int(hdu.ver), tuple(int(n) for n in hdu.shape)))
+    return tuple(found)
+
+
+def _choose(path: Path, images: tuple[ImageInfo, ...], ext: Extension) -> ImageInfo:
+    """The one image that is meant."""
+    listing = "; ".join(str(image) for image in images)
+    if not images:
+        raise FileError(f"{path} holds no image: is it a table, or an index of other files?")
+    if ext is not None:
+        wanted = [image for image in images if _is(image, ext)]
+        if len(wanted) != 1:
+            raise FileError(f"{path}: ext={ext!r} names {len(wanted)} images; it holds {listing}")
+    else:
+        planes = [image for image in images if image.plane]
+        science = [image for image in planes if image.name == "SCI"]
+        science = science or [image for image in planes if not _AUXILIARY.fullmatch(image.name)]
+        wanted = science or planes or list(images)
+        if len(wanted) > 1 and (science or planes):
+            raise FileError(f"{path} holds {len(wanted)} images: choose one with ext=…; it holds {listing}")
+    chosen = wanted[0]
+    if chosen.plane is None:
+        raise FileError(
+            f"{path}: {chosen} is not one plane (rows, columns): write each plane to a file of its own, "
+            "or choose another image with ext=…"
+        )
+    return chosen
+
+
+def _is(image: ImageInfo, ext: int | str | tuple[str, int]) -> bool:
+    if isinstance(ext, int):
+        return image.hdu == ext
+    name, version = (ext, None) if isinstance(ext, str) else ext
+    return image.name == name.strip().upper() and version in (None, image.version)
+
+
+def read_header(path: str | Path, ext: Extension = None) -> fits.Header:
+    """The header :func:`read_raw` would give, without reading pixels.
+
+    Raises
+    ------
+    FileError
+        As :func:`read_raw`, except that missing pixels are not noticed.
+    """
+    path = Path(path)
+    opener = opener_of(path)
+    if opener is not None and ext in (None, 0):  # do not unpack a whole file whose first header says all
+        with contextlib.suppress(Exception), quiet(), opener(path, "rb") as stream:
+            header = fits.Header.fromfile(stream)
+            if header["SIMPLE"] is True and header["NAXIS"] >= 2 and not header.get("EXTEND", False):
+                shape = tuple(header[f"NAXIS{axis}"] for axis in range(header["NAXIS"], 0, -1))
+                if ImageInfo(0, "", 1, shape).plane:
+                    return exposure_header(header, None)
+    with _opened(path) as (_, hdus):
+        chosen = _choose(path, _images(hdus), ext)
+        return _header(hdus, chosen)
+
+
+def _header(hdus: fits.HDUList, image: ImageInfo) -> fits.Header:
+    return exposure_header(hdus[0].header, hdus[image.hdu].header if image.hdu else None)
+
+
+class RowReader:
+    """Rows of a raw image, band by band, so that any number of files fits in memory.
+
+    Uncompressed images are mapped, tile-compressed ones are unpacked tile by tile, and a gzipped file is unpacked once
+    into a temporary file. Any band has the bits of the same rows of :func:`read_raw`.
+
+    Parameters
+    ----------
+    path : path
+        The file.
+    ext : int, str, (str, int) or None
+        Index, name, or name and version of the HDU; None takes the only science image.
+
+    Raises
+    ------
+    FileError
+        If the file is missing, not FITS, cut short, holds no single plane, or several images and no ``ext``.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> path = Path(tempfile.mkdtemp()) / "raw.fits"
+    >>> fits.PrimaryHDU(np.arange(12, dtype=np.uint16).reshape(3, 4)).writeto(path)
+    >>> with RowReader(path) as reader:
+    ...     reader.shape, reader.rows(1, 2)[0].tolist()
+    ((3, 4), [[4.0, 5.0, 6.0, 7.0]])
+    """
+
+    header: fits.Header
+    shape: tuple[int, int]
+    image: ImageInfo
+
+    def __init__(self, path: str | Path, ext: Extension = None) -> None:
+        self.path = Path(path)
+        self._warned = False
+        with contextlib.ExitStack() as stack, quiet():
+            file, hdus = stack.enter_context(_opened(self.path))
+            self.image = _choose(self.path, _images(hdus), ext)
+            assert self.image.plane is not None  # _choose saw to it
+            self.shape = self.image.plane
+            self.header = _header(hdus, self.image)
+            self._source = self._pixels(file, hdus[self.image.hdu])
+            self._scaling(hdus[self.image.hdu])
+            self._close = weakref.finalize(self, stack.pop_all().close)  # also when it is forgotten
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Give the file back; reading further rows is an error."""
+        self._source = None
+        self._close()
+
+    @property
+    def hdu(self) -> int:
+        """Index of the HDU."""
+        return self.image.hdu
+
+    @property
+    def compressed(self) -> bool:
+        """Whether the image is stored as compressed tiles."""
+        return isinstance(self._source, fits.CompImageHDU)
+
+    def _pixels(self, file: IO[bytes], hdu: Any) -> Any:
+        """The stored numbers: a map of the file, or the HDU that unpacks its tiles."""
+        place = hdu.fileinfo()
+        file.seek(0, 2)
+        present, needed = file.tell() - place["datLoc"], hdu.size
+        if isinstance(hdu, fits.CompImageHDU):
+            needed = hdu._bintable.size  # the compressed bytes; public only through the table's own header
+        if present < needed:
+            raise FileError(
+                f"{self.path} ends early: {self.image} needs {needed} bytes, {max(present, 0)} are there; copy it again"
+            )
+        if isinstance(hdu, fits.CompImageHDU):
+            return hdu
+        stored = np.dtype({8: "u1", 16: ">i2", 32: ">i4", 64: ">i8", -32: ">f4", -64: ">f8"}[hdu.header["BITPIX"]])
+        return np.memmap(file, dtype=stored, mode="r", offset=place["datLoc"], shape=self.shape)
+
+    def _scaling(self, hdu: Any) -> None:
+        header = hdu.header
+        scale, zero = get_number(header, ("BSCALE",)).value, get_number(header, ("BZERO",)).value
+        self._scale, self._zero = 1.0 if scale is None else scale, 0.0 if zero is None else zero
+        if self._scale == 0.0:
+            raise FileError(f"{self.path}: BSCALE = 0 in {self.image} makes every pixel equal: correct the header")
+        blank = get_number(header, ("BLANK", "ZBLANK")).value
+        self._blank = None if blank is None or header["BITPIX"] < 0 else int(blank)
+
+    def rows(self, y0: int, y1: int) -> tuple[NDArray[np.float32], NDArray[np.bool_] | None]:
+        """Rows ``y0`` to ``y1`` (half open).
+
+        Returns
+        -------
+        data : float32 array (y1 - y0, nx)
+            NaN where nothing was recorded.
+        no_data : bool array (y1 - y0, nx) or None
+            None when every pixel of the band has a value.
+
+        Raises
+        ------
+        FileError
+            If the band lies outside the image, or its pixels cannot be unpacked.
+        """
+        if self._source is None:
+            raise FileError(f"{self.path} was closed: open it again to read rows")
+        if not 0 <= y0 < y1 <= self.shape[0]:
+            raise FileError(f"{self.path} has rows 0 to {self.shape[0]}: {y0} to {y1} cannot be read")
+        data = np.empty((y1 - y0, self.shape[1]), np.float32)
+        missing = self._convert(self._stored(y0, y1), data)
+        return data, missing
+
+    def _stored(self, y0: int, y1: int) -> NDArray[Any]:
+        if not self.compressed:
+            band: NDArray[Any] = self._source[y0:y1]
+            return band
+        shape = self.image.shape
+        leading = all(length == 1 for length in shape[:-2])
+        place: list[int | slice] = [0 if length == 1 else slice(None) for length in shape]
+        place[len(shape) - 2 if leading else shape.index(self.shape[0])] = slice(y0, y1)
+        try:
+            with quiet():
+                band = np.asarray(self._source.section[tuple(place)])
+        except Exception as error:  # the codecs raise many kinds
+            raise FileError(
+                f"{self.path}: the compressed tiles of {self.image} are damaged ({_first_line(error)}): copy it again"
+            ) from error
+        return band.reshape(y1 - y0, self.shape[1])
+
+    def _convert(self, stored: NDArray[Any], out: NDArray[np.float32]) -> NDArray[np.bool_] | None:
+        """Scale into ``out``; where nothing was recorded NaN is written and True returned."""
+        missing = None
+        with np.errstate(over="ignore", invalid="ignore"):
+            if self._scale == 1.0 and stored.dtype.itemsize <= 2 and abs(self._zero) < _EXACT // 2:
+                out[...] = stored  # small whole numbers are exact in float32
+                if self._zero:
+                    out += np.float32(self._zero)
+            elif self._scale == 1.0 and self._zero == 0.0:
+                out[...] = stored
+            else:
+                out[...] = stored.astype(np.float64) * self._scale + self._zero
+        if stored.dtype.kind in "iu":
+            if self._blank is not None:
+                missing = np.asarray(stored == self._blank)
+            if stored.dtype.itemsize > 2:
+                self._check_precision(out, missing)
+        if stored.dtype.kind == "f" or not math.isfinite(self._scale * self._zero):
+            finite = np.isfinite(out)
+            missing = None if finite.all() else ~finite
+        if missing is None or not missing.any():
+            return None
+        out[missing] = np.nan
+        return missing
+
+    def _check_precision(self, out: NDArray[np.float32], missing: NDArray[np.bool_] | None) -> None:
+        largest = np.abs(out if missing is None else out[~missing]).max(initial=0.0)
+        if largest > _EXACT and self._scale == 1.0 and not self._warned:
+            self._warned = True
+            warnings.warn(
+                f"{self.path}: whole numbers up to {largest:.0f} lose their last digits in float32 (exact to {_EXACT})",
+                LarunWarning,
+                stacklevel=4,
+            )
+
+
+def read_raw(path: str | Path, *, ext: Extension = None) -> RawImage:
+    """Read one image of a FITS file as a native float32 plane.
+
+    Parameters
+    ----------
+    path : path
+        FITS, plain, tile-compressed (``.fz``), or compressed as a whole (gzip, bzip2, xz).
+    ext : int, str, (str, int) or None
+        Index, name, or name and version of the HDU. None takes ``SCI`` where there is one, else the only image that is
+        not an error, weight or mask plane.
+
+    Returns
+    -------
+    RawImage
+
+    Raises
+    ------
+    FileError
+        If the file is missing, empty, not FITS, cut short or damaged, if it holds no image, a cube of several planes,
+        or several images and no ``ext``. The message names the file and says what to do.
+
+    Warns
+    -----
+    LarunWarning
+        If whole numbers lose digits because they exceed 2²⁴.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> path = Path(tempfile.mkdtemp()) / "raw.fits"
+    >>> fits.PrimaryHDU(np.array([[1000, 1010]], np.uint16)).writeto(path)
+    >>> raw = read_raw(path)
+    >>> raw.data.dtype.name, float(raw.data[0, 0] - raw.data[0, 1])
+    ('float32', -10.0)
+    """
+    with RowReader(path, ext) as reader:
+        rows, columns = reader.shape
+        data = np.empty((rows, columns), np.float32)
+        bands: dict[int, NDArray[np.bool_]] = {}
+
+        def read(y0: int, y1: int) -> None:
+            missing = reader._convert(reader._stored(y0, y1), data[y0:y1])
+            if missing is not None:
+                bands[y0] = missing
+
+        if reader.compressed:
+            read(0, rows)  # one call unpacks all tiles
+        else:
+            over_rows(rows, read, _BAND)
+        no_data = None
+        if bands:
+            no_data = np.zeros((rows, columns), np.bool_)
+            for y0, missing in bands.items():
+                no_data[y0 : y0 + len(missing)] = missing
+        return RawImage(data, no_data, reader.header, reader.hdu)

@@ -1,0 +1,239 @@
+"""``SourceCatalog``: a table of sources with the image they were measured on and a record of how."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, Self, TypeVar
+
+import attrs
+import numpy as np
+from numpy.typing import NDArray
+
+from larun.errors import CatalogError, OptionError
+from larun.model import registry
+from larun.model.image import piped
+from larun.provenance import Provenance, environment, operation
+
+if TYPE_CHECKING:
+    from astropy.table import QTable
+
+    from larun.model.sky import SkyImage
+
+__all__ = ["SourceCatalog"]
+
+_P = ParamSpec("_P")
+_R = TypeVar("_R")
+
+#: Default aperture radii and sky annulus, in units of the FWHM.
+RADII = (1.0, 1.5, 2.5, 4.0)
+ANNULUS = (5.0, 8.0)
+
+
+@attrs.frozen(kw_only=True, eq=False, repr=False)
+class SourceCatalog:
+    """Sources and their measurements, an immutable value around an astropy ``QTable``.
+
+    Parameters
+    ----------
+    table : astropy.table.QTable
+        The columns of :mod:`larun.model.schema`; access gives a copy.
+    image : SkyImage or None
+        What was measured; absent after reading or pickling, see :meth:`attach`.
+    provenance : Provenance
+        Where it came from.
+
+    Examples
+    --------
+    >>> import numpy as np, larun
+    >>> sky = np.random.default_rng(1).normal(100, 10, (64, 64))
+    >>> sky[32, 30] += 1000
+    >>> frame = larun.Frame.from_arrays(sky, variance=np.full((64, 64), 100.0), unit="electron")
+    >>> len(frame.detect(fwhm=2.0))
+    1
+    """
+
+    _table: QTable
+    image: SkyImage | None = None
+    provenance: Provenance
+
+    # -- what it is ------------------------------------------------------------------------------------------------
+
+    @property
+    def table(self) -> QTable:
+        """A copy of the table."""
+        return self._table.copy()
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """Names of the columns."""
+        return tuple(self._table.colnames)
+
+    @property
+    def meta(self) -> dict[str, Any]:
+        """What holds for the whole catalogue: schema version, FWHM, radii, aperture correction."""
+        return dict(self._table.meta)
+
+    def __getitem__(self, name: str) -> Any:
+        """One column, as a copy: a quantity where it has a unit, else an array.
+
+        Raises
+        ------
+        CatalogError
+            If there is no such column.
+        """
+        if name not in self._table.colnames:
+            raise CatalogError(f"no column {name!r}: there are {', '.join(self._table.colnames)}")
+        column = self._table[name]
+        return column.copy() if hasattr(column, "unit") and column.unit is not None else np.array(column)
+
+    def __len__(self) -> int:
+        return len(self._table)
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__} {len(self)} sources, {len(self.columns)} columns>"
+
+    def __str__(self) -> str:
+        return f"{self!r}\n{self._table}"
+
+    def identical(self, other: object) -> bool:
+        """Whether columns (bit for bit, with units), metadata and provenance agree; the image does not count."""
+        if not isinstance(other, SourceCatalog) or self._table.colnames != other._table.colnames:
+            return False
+        for name in self._table.colnames:
+            one, two = self._table[name], other._table[name]
+            if getattr(one, "unit", None) != getattr(two, "unit", None):
+                return False
+            a, b = np.asarray(one), np.asarray(two)
+            if a.dtype != b.dtype or a.tobytes() != b.tobytes():
+                return False
+        return dict(self._table.meta) == dict(other._table.meta) and (
+            self.provenance.to_dict() == other.provenance.to_dict()
+        )
+
+    # -- the next object -------------------------------------------------------------------------------------------
+
+    def _replace(self, **changes: Any) -> Self:
+        return attrs.evolve(self, **changes)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        # An image in every catalogue would cross process pipes: it stays behind.
+        state = {"table": self._table, "provenance": self.provenance}
+        return functools.partial(type(self), **state), ()
+
+    def attach(self, image: SkyImage) -> Self:
+        """The same catalogue with its image, after reading or pickling.
+
+        Raises
+        ------
+        CatalogError
+            If the image is not the one the catalogue was made from.
+        """
+        if not any(node.id == image.provenance.id for node in self.provenance.walk()):
+            raise CatalogError(f"{image!r} is not the image this catalogue was measured on")
+        return self._replace(image=image)
+
+    def pipe(self, function: Callable[Concatenate[Self, _P], _R], /, *args: _P.args, **kwargs: _P.kwargs) -> _R:
+        """``function(self, …)`` as a recorded step of the user's own."""
+        return piped(self, function, args, kwargs)  # type: ignore[no-any-return]
+
+    @operation("select")
+    def select(self, mask: NDArray[np.bool_]) -> Self:
+        """The sources for which ``mask`` is true.
+
+        Raises
+        ------
+        OptionError
+            If the mask is not one boolean per source.
+        """
+        chosen = np.asarray(mask)
+        if chosen.dtype != bool or chosen.shape != (len(self),):
+            raise OptionError(f"mask is {chosen.dtype} {chosen.shape}: must be {len(self)} booleans")
+        return self._replace(table=self._table[chosen])
+
+    @operation("photometer", reach="global")
+    def photometer(
+        self,
+        radii: tuple[float, ...] = RADII,
+        *,
+        unit: str = "fwhm",
+        sky: str = "annulus",
+        annulus: tuple[float, float] = ANNULUS,
+    ) -> Self:
+        """Measure the sources in circular apertures on their image.
+
+        Parameters
+        ----------
+        radii : sequence of float
+            Aperture radii.
+        unit : {"fwhm", "pixel"}
+            Unit of the radii and of the annulus.
+        sky : {"annulus", "background", "none"}
+            Local sky by a clipped median with neighbours masked; the background mesh; or no sky at all.
+        annulus : (float, float)
+            Inner and outer radius of the sky annulus.
+
+        Returns
+        -------
+        SourceCatalog
+            With the columns ``sky``, ``aperture_flux_k`` … for each radius and ``mag_total``; the aperture correction
+            and its own error, common to all stars, are in ``meta``.
+
+        Raises
+        ------
+        CatalogError
+            If the catalogue has no image: attach it first.
+        OptionError
+            If an option makes no sense.
+        """
+        from larun.model import measuring
+
+        if self.image is None:
+            raise CatalogError("the catalogue has no image (it was read or pickled): catalog.attach(frame).photometer()")
+        options = measuring.ApertureOptions(radii=radii, unit=unit, sky=sky, annulus=annulus)
+        return self._replace(table=measuring.photometered(self._table, self.image, options, neighbours=self._table))
+
+    # -- disk ------------------------------------------------------------------------------------------------------
+
+    def write(self, path: str | Path, *, overwrite: bool = False) -> Path:
+        """Write as ECSV or FITS, by the suffix; read it back with :meth:`read`.
+
+        Raises
+        ------
+        FileError
+            If the file exists and ``overwrite`` is not set, or the suffix is unknown.
+        """
+        from larun.io.tables import write_table
+
+        record = {
+            "class": registry.name_of(type(self)),
+            "provenance": self.provenance.to_dict(),
+            "environment": dict(environment()),
+        }
+        write_table(Path(path), self._table, record, overwrite=overwrite)
+        return Path(path)
+
+    def write_regions(self, path: str | Path, *, radius: float = 5.0) -> Path:
+        """Write circles of ``radius`` pixels for DS9, in its 1-based image coordinates."""
+        from larun.io.tables import write_regions
+
+        write_regions(Path(path), np.asarray(self._table["x"]), np.asarray(self._table["y"]), radius)
+        return Path(path)
+
+    @classmethod
+    def read(cls, path: str | Path, *, verify: bool = True) -> Self:
+        """Read a catalogue written by :meth:`write`; it comes without its image.
+
+        Raises
+        ------
+        FileError
+            If the file cannot be read.
+        CorruptProduct
+            If it does not match its digests, or its record does not follow from its own content.
+        """
+        from larun.io.tables import read_table
+
+        table, record = read_table(Path(path), verify=verify)
+        return cls(table=table, provenance=Provenance.from_dict(record["provenance"], str(path)))
+

@@ -1,0 +1,72 @@
+"""What ``Frame.clean`` computes: one of the engines, with the star size it needs."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, NamedTuple
+
+import attrs
+import numpy as np
+from numpy.typing import NDArray
+
+from larun import flags as fl
+from larun.algorithms.cosmic import CosmicOptions, CosmicRays, lacosmic
+from larun.errors import OptionError
+
+if TYPE_CHECKING:
+    from larun.model.sky import SkyImage
+
+__all__ = ["ENGINES", "Cleaned", "clean", "options"]
+
+Engine = Callable[..., CosmicRays]
+
+
+def _astroscrappy() -> Engine:
+    from larun.algorithms.engine_astroscrappy import detect
+
+    return detect
+
+
+def _median() -> Engine:
+    from larun.algorithms.cosmic_median import detect
+
+    return detect
+
+
+ENGINES: dict[str, Callable[[], Engine]] = {
+    "larun": lambda: lacosmic,
+    "astroscrappy": _astroscrappy,
+    "median": _median,
+}
+
+
+class Cleaned(NamedTuple):
+    """Planes with cosmic rays replaced, where they were, and the star size that was assumed."""
+
+    data: NDArray[np.float32]
+    variance: NDArray[np.float32]
+    mask: NDArray[np.bool_]
+    fwhm: float
+    count: int
+
+
+def options(*, sigma: float, contrast: float, iterations: int) -> CosmicOptions:
+    """Validated options of the engines; the FWHM is added once it is known."""
+    return CosmicOptions(sigma=sigma, contrast=contrast, iterations=iterations)
+
+
+def clean(image: SkyImage, engine: str, chosen: CosmicOptions, fwhm: float | None) -> Cleaned:
+    """Run an engine on an image with variance.
+
+    Raises
+    ------
+    OptionError
+        If the engine is unknown.
+    """
+    if engine not in ENGINES:
+        raise OptionError(f"engine={engine!r}: must be one of {', '.join(map(repr, ENGINES))}")
+    size = image.stellar_fwhm() if fwhm is None else fwhm
+    saturated = (image.flags & fl.SATURATED) != 0
+    unusable = (image.flags & (fl.BAD | fl.FLAT_INVALID | fl.NO_DATA)) != 0
+    found = ENGINES[engine]()(image.data, image.variance, unusable, saturated, options=attrs.evolve(chosen, fwhm=size))
+    return Cleaned(found.cleaned, found.variance, found.mask, float(size), int(found.mask.sum()))

@@ -1,0 +1,248 @@
+"""``Frame``: one exposure of the sky (or of a lamp, or of nothing), from raw to clean; cameras subclass it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar, Self
+
+import attrs
+import numpy as np
+from numpy.typing import NDArray
+
+from larun import flags as fl
+from larun import units
+from larun.algorithms.overscan import OverscanOptions
+from larun.detector import Detector
+from larun.errors import AlreadyApplied, OptionError, UnitMismatch
+from larun.io.headers import get_number, get_text
+from larun.model import calibration, cleaning, headers, store
+from larun.model.masters import Master, Masters
+from larun.model.planes import shifted_wcs
+from larun.model.sky import SkyImage
+from larun.provenance import operation, recording
+
+if TYPE_CHECKING:
+    from astropy.io.fits import Header
+
+__all__ = ["Frame"]
+
+_NUMBERS = ("exposure", "temperature", "binning_x", "binning_y")
+
+
+@attrs.frozen(kw_only=True, eq=False, repr=False)
+class Frame(SkyImage):
+    """One exposure. A camera is a subclass that declares constants and hooks, never fields.
+
+    Examples
+    --------
+    >>> import numpy as np, larun
+    >>> raw = larun.Frame.from_arrays(np.full((32, 32), 1200, np.uint16), gain=2.0, read_noise=6.0, saturation=60000)
+    >>> frame = raw.calibrate(without=("bias", "dark", "flat"))
+    >>> frame.unit, float(frame.data[0, 0]), float(frame.variance[0, 0])
+    ('electron', 2400.0, 2436.0)
+    """
+
+    #: Hook: keywords for each quantity; a camera lists only the rows it changes.
+    keywords: ClassVar[Mapping[str, tuple[str, ...]]] = headers.KEYWORDS
+    #: Hook: kinds of masters that must be there unless the caller says ``without=``.
+    required: ClassVar[frozenset[str]] = frozenset({"bias", "dark", "flat"})
+
+    # -- hooks -----------------------------------------------------------------------------------------------------
+
+    @classmethod
+    def matches(cls, header: Header) -> bool:
+        """Hook: whether a raw header comes from this camera. A class whose own body defines it is a camera."""
+        return False
+
+    @classmethod
+    def detector_for(cls, header: Header, shape: tuple[int, int]) -> Detector:
+        """Hook: the detector of a raw frame; by default one amplifier as the header states it."""
+        return headers.detector_from_header(header, shape, cls.all_keywords())
+
+    @classmethod
+    def flag_raw(cls, data: NDArray[np.float32], header: Header, first_row: int) -> NDArray[np.uint32] | None:
+        """Hook: flags for some rows of a raw frame, beginning at ``first_row``; None for none."""
+        return None
+
+    @classmethod
+    def classify(cls, header: Header) -> headers.Classified:
+        """Hook: the kind of exposure and the evidence for it."""
+        return headers.classify(header, cls.all_keywords())
+
+    # -- what the header says --------------------------------------------------------------------------------------
+
+    @classmethod
+    def all_keywords(cls) -> dict[str, tuple[str, ...]]:
+        """The table of keywords with the rows this camera and its bases change."""
+        merged: dict[str, tuple[str, ...]] = {}
+        for base in reversed(cls.__mro__):
+            merged |= vars(base).get("keywords", {})
+        return merged
+
+    @classmethod
+    def raw_unit(cls, header: Header) -> str:
+        """Unit of raw pixels, from BUNIT where it is one that is known."""
+        text = str(header.get("BUNIT", "")).strip().lower()
+        return units.ELECTRON if text in ("electron", "electrons", "e-") else units.ADU
+
+    @classmethod
+    def quantity_of(cls, header: Header, name: str) -> Any:
+        """A quantity of a header by this camera's keywords: a number or text; None when it is missing."""
+        keywords = cls.all_keywords()[name]
+        return get_number(header, keywords)[0] if name in _NUMBERS else get_text(header, keywords)[0]
+
+    @classmethod
+    def criteria_from(cls, header: Header, detector: Detector) -> dict[str, Any]:
+        """What masters are matched on, for a raw header and its detector."""
+        binning = [int(cls.quantity_of(header, name) or 1) for name in ("binning_x", "binning_y")]
+        ny, nx = detector.trimmed_shape
+        return {
+            "instrument": cls.quantity_of(header, "instrument"),
+            "size": [nx, ny],
+            "binning": binning,
+            "gain": [a.gain for a in (detector.raw or detector).amplifiers],
+            "temperature": cls.quantity_of(header, "temperature"),
+            "exposure": cls.quantity_of(header, "exposure"),
+            "filter": cls.quantity_of(header, "filter"),
+        }
+
+    @property
+    def criteria(self) -> dict[str, Any]:
+        """What masters are matched on: instrument, size, binning, gain, temperature, exposure, filter."""
+        return self.criteria_from(self._header, self.detector)
+
+    @property
+    def exposure(self) -> float | None:
+        """Exposure time in seconds; None when the header does not say."""
+        value = self.quantity_of(self._header, "exposure")
+        return None if value is None else float(value)
+
+    @property
+    def filter(self) -> str | None:
+        """Name of the filter; None when the header does not say."""
+        value = self.quantity_of(self._header, "filter")
+        return None if value is None else str(value)
+
+    @property
+    def kind(self) -> str:
+        """``"bias"``, ``"dark"``, ``"flat"`` or ``"science"``, by the evidence of the header."""
+        return self.classify(self._header).kind
+
+    def __repr__(self) -> str:
+        ny, nx = self.shape
+        name = next((root.name for root in self.provenance.roots() if root.name), "")
+        about = ", ".join(str(part) for part in (name, self.filter, self.exposure and f"{self.exposure:g} s") if part)
+        return f"<{type(self).__name__} {nx} × {ny} {self.unit}{', ' + about if about else ''}>"
+
+    # -- verbs -----------------------------------------------------------------------------------------------------
+
+    @operation("calibrate", reach="global", once=True, leave_out=("masters",))
+    def calibrate(
+        self,
+        masters: Masters | Master | Iterable[Master] | str | Path = (),
+        *,
+        without: Iterable[str] = (),
+        overscan: OverscanOptions = OverscanOptions(),
+    ) -> Self:
+        """Undo what the camera did: overscan, trim, bias, linearity, gain, dark, flat; make flags and variance.
+
+        Parameters
+        ----------
+        masters : Masters, one or more masters, or a folder of them
+            Candidates; those that fit are selected by their criteria and become parents of the result.
+        without : iterable of {"bias", "dark", "flat"}
+            Kinds to do without although the camera requires them; recorded.
+        overscan : OverscanOptions
+            How the overscan level is found, where the detector has one.
+
+        Returns
+        -------
+        Frame
+            Same class; unit electron; variance is ``max(signal, 0) + read_noise²`` of the signal before dark
+            subtraction, over flat² (Howell 2006, Handbook of CCD Astronomy, sect. 4.4); what each master's noise
+            adds is in ``shared``.
+
+        Raises
+        ------
+        NoMatchingMaster
+            If a required kind has no match.
+        HeaderError
+            If gain, read noise or a needed exposure time is missing.
+        AlreadyApplied
+            If the frame is calibrated already.
+        """
+        if self.detector.raw is not None:
+            raise AlreadyApplied(f"{self!r} is calibrated already")
+        if self.unit != units.ADU:
+            raise UnitMismatch(f"{self!r} is in {self.unit}: only raw frames in adu can be calibrated")
+        selection = _as_masters(masters).select(self, without=without)
+        for role, master in zip(selection._fields, selection, strict=True):
+            if master is not None:
+                recording().parent(role, master.provenance)
+        made = calibration.calibrate(self, selection, overscan)
+        corner = calibration.corner(self.detector)
+        return self._replace(
+            data=made.data,
+            variance=made.variance,
+            flags=made.flags,
+            shared=made.shared,
+            unit=units.ELECTRON,
+            header=store.without_sections(self._header),
+            wcs_header=shifted_wcs(self._wcs_header, corner[1], corner[0]),
+            detector=self.detector.trimmed().in_electrons(),
+        )
+
+    @operation("clean", reach="global", once=True)
+    def clean(
+        self,
+        *,
+        engine: str = "larun",
+        sigma: float = 4.5,
+        contrast: float = 5.0,
+        fwhm: float | None = None,
+        iterations: int = 4,
+        replace: bool = True,
+    ) -> Self:
+        """Find cosmic rays and replace them by their neighbours.
+
+        Parameters
+        ----------
+        engine : {"larun", "astroscrappy", "median"}
+            L.A.Cosmic on the variance plane, safe for stars (van Dokkum 2001, PASP 113, 1420); the same by
+            astroscrappy; a plain clip against the local median.
+        sigma : float
+            Detection limit in units of the noise.
+        contrast : float
+            Limit of the Laplacian against the fine structure; higher spares more stars.
+        fwhm : float, optional
+            Of the stars, in pixels; measured when not given.
+        iterations : int
+            Most passes.
+        replace : bool
+            False only flags (COSMIC) and leaves values alone, as time series want it.
+
+        Raises
+        ------
+        OptionError
+            If the frame has no variance yet, or an option makes no sense.
+        AlreadyApplied
+            If the frame was cleaned before.
+        """
+        if self.variance is None:
+            raise OptionError(f"{self!r} has no variance plane: calibrate it first")
+        options = cleaning.options(sigma=sigma, contrast=contrast, iterations=iterations)
+        made = cleaning.clean(self, engine, options, fwhm)
+        recording().fit(fwhm=made.fwhm, cosmic_pixels=made.count)
+        if not replace:
+            return self._replace(flags=np.where(made.mask, self.flags | fl.COSMIC, self.flags).astype(np.uint32))
+        flags = np.where(made.mask, self.flags | fl.COSMIC | fl.INTERPOLATED, self.flags).astype(np.uint32)
+        return self._replace(data=made.data, variance=made.variance, flags=flags)
+
+
+def _as_masters(masters: Any) -> Masters:
+    if isinstance(masters, Masters):
+        return masters
+    if isinstance(masters, str | Path):
+        return Masters.read(masters)
+    return Masters((masters,) if isinstance(masters, Master) else tuple(masters))

@@ -1,0 +1,174 @@
+"""What a raw header means: quantities by keyword, the kind of exposure by evidence, the detector.
+
+Cameras override the tables and hooks; nothing here knows a camera.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from larun.detector import Amplifier, Detector, Section
+from larun.errors import OptionError
+from larun.io.headers import get_number, get_numbers, get_text
+from larun.io.sections import parse_section
+
+if TYPE_CHECKING:
+    from astropy.io.fits import Header
+
+__all__ = ["DETECTOR_QUANTITIES", "KEYWORDS", "KINDS", "Classified", "classify", "detector_from_header", "split_given"]
+
+#: Where each quantity is looked for, first hit wins; cameras override single rows.
+KEYWORDS: Mapping[str, tuple[str, ...]] = {
+    "kind": ("IMAGETYP", "OBSTYPE", "IMGTYPE", "FRAME"),
+    "object": ("OBJECT", "OBJNAME", "TARGNAME"),
+    "exposure": ("EXPTIME", "EXPOSURE", "EXP_TIME"),
+    "filter": ("FILTER", "FILTNAM", "FILTERS", "FILTER1", "INSFLNAM"),
+    "instrument": ("INSTRUME", "CAMERA", "DETECTOR"),
+    "date": ("DATE-OBS", "DATE-BEG", "DATE_OBS"),
+    "temperature": ("CCD-TEMP", "CCDTEMP", "DET-TEMP", "CCDATEMP", "TEMPDET"),
+    "binning_x": ("XBINNING", "CCDXBIN", "BINX", "COLBIN"),
+    "binning_y": ("YBINNING", "CCDYBIN", "BINY", "ROWBIN"),
+    "gain": ("GAIN", "EGAIN"),
+    "read_noise": ("RDNOISE", "READNOIS", "ENOISE", "RON"),
+    "saturation": ("SATURATE", "SATLEVEL", "SATLVL"),
+    "linear_limit": ("MAXLIN", "LINLIMIT", "NONLIN"),
+    "trim": ("TRIMSEC", "DATASEC"),
+    "overscan": ("BIASSEC",),
+}
+
+DETECTOR_QUANTITIES = ("gain", "read_noise", "saturation", "linear_limit")
+
+KINDS = ("bias", "dark", "flat", "science")
+
+_PATTERNS = (
+    ("bias", re.compile(r"\b(bias|zero)", re.I)),
+    ("dark", re.compile(r"\bdark", re.I)),
+    ("flat", re.compile(r"flat\b|\bflat|\bskyflat|\bdomeflat", re.I)),
+)
+
+
+class Classified(NamedTuple):
+    """What kind of exposure a file is, and why."""
+
+    kind: str
+    evidence: str
+
+
+def classify(header: Header, keywords: Mapping[str, tuple[str, ...]]) -> Classified:
+    """The kind of exposure, from the header's image type, exposure time and object name, in that order of trust.
+
+    A dark of zero seconds is a bias; an "object" whose name says flat or bias is one. The evidence names the
+    keywords and values that decided.
+    """
+    kind, kind_key = get_text(header, keywords["kind"])
+    name, name_key = get_text(header, keywords["object"])
+    exposure, exposure_key = get_number(header, keywords["exposure"])
+    said = f"{kind_key}={kind!r}" if kind_key else "no image type"
+    by_kind = next((k for k, pattern in _PATTERNS if kind and pattern.search(kind)), None)
+    by_name = next((k for k, pattern in _PATTERNS if name and pattern.search(name)), None)
+    if by_kind == "dark" and exposure == 0:
+        return Classified("bias", f"{said} with {exposure_key}=0")
+    if by_kind:
+        return Classified(by_kind, said)
+    if by_name == "bias" and exposure:
+        return Classified("science", f"{said}; {name_key}={name!r} but {exposure_key}={exposure:g}")
+    if by_name:
+        return Classified(by_name, f"{said}, but {name_key}={name!r}")
+    if exposure == 0:
+        return Classified("bias", f"{said} with {exposure_key}=0")
+    return Classified("science", said if kind_key else f"{said}; nothing says calibration")
+
+
+def detector_from_header(header: Header, shape: tuple[int, int], keywords: Mapping[str, tuple[str, ...]]) -> Detector:
+    """The detector of a single-amplifier camera as its header states it.
+
+    What is missing or impossible is kept as such, with the reason in ``sources``: it becomes an error only when a
+    step needs it. Sections that reach beyond the array belong to an untrimmed parent and are ignored.
+    """
+    values: dict[str, Any] = {}
+    sources: dict[str, str] = {}
+    for quantity in DETECTOR_QUANTITIES:
+        numbers, key = get_numbers(header, keywords[quantity])
+        if key is None:
+            sources[quantity] = f"none of {', '.join(keywords[quantity])} found"
+        elif len(numbers) != 1:
+            sources[quantity] = f"{key} = {header[key]!r}: {len(numbers)} values for one amplifier"
+        elif quantity != "read_noise" and not numbers[0] > 0:
+            sources[quantity] = f"{key} = {header[key]!r}: must be positive"
+        else:
+            values[quantity] = numbers[0]
+            sources[quantity] = f"{key} = {header[key]!r}"
+    full = Section(0, shape[0], 0, shape[1])
+    data, trim_key = _first_section(header, keywords["trim"])
+    overscan, bias_key = _first_section(header, keywords["overscan"])
+    beyond = [s for s in (data, overscan) if s is not None and not s.within(shape)]
+    if beyond:
+        sources["sections"] = f"{trim_key or bias_key} reaches beyond the {shape[1]} × {shape[0]} array: already trimmed"
+        data = overscan = None
+    elif trim_key or bias_key:
+        sources["sections"] = ", ".join(f"{key} = {header[key]!r}" for key in (trim_key, bias_key) if key)
+    data = data or full
+    if overscan is not None:
+        # Only the overscan beside the data tells the level of the data's own rows (or columns).
+        beside = overscan.x1 <= data.x0 or overscan.x0 >= data.x1
+        rows = Section(data.y0, data.y1, overscan.x0, overscan.x1) if beside else overscan
+        overscan = overscan.intersect(rows)
+    return Detector(amplifiers=(Amplifier(data=data, overscan=overscan, **values),), sources=sources)
+
+
+def _first_section(header: Header, keywords: tuple[str, ...]) -> tuple[Section | None, str | None]:
+    for keyword in keywords:
+        if keyword in header:
+            section = parse_section(str(header[keyword]), keyword)
+            if section is not None:
+                return section, keyword
+    return None, None
+
+
+def split_given(
+    given: Mapping[str, Any], keywords: Mapping[str, tuple[str, ...]]
+) -> tuple[dict[str, float], dict[str, Any]]:
+    """Split what a caller gave into detector values and header cards.
+
+    Parameters
+    ----------
+    given : mapping
+        By quantity (``gain=1.8``, ``exposure=60``) or by keyword in capitals (``EXPTIME=60``).
+    keywords : mapping
+        The camera's table of keywords.
+
+    Returns
+    -------
+    values : dict
+        For :meth:`larun.detector.Detector.with_values`.
+    cards : dict
+        Header keywords to set.
+
+    Raises
+    ------
+    OptionError
+        If a name is neither a quantity nor a keyword, or a value is not of the right kind.
+    """
+    values: dict[str, float] = {}
+    cards: dict[str, Any] = {}
+    for name, value in given.items():
+        quantity = name if name in keywords else next((q for q, keys in keywords.items() if name in keys), None)
+        if quantity in DETECTOR_QUANTITIES:
+            try:
+                number = float(value)
+            except (TypeError, ValueError) as error:
+                raise OptionError(f"{name} = {value!r}: must be a number") from error
+            if not 0 <= number < math.inf or (number == 0 and quantity != "read_noise"):
+                raise OptionError(f"{name} = {value!r}: must be positive")
+            values[str(quantity)] = number
+        elif name in keywords:
+            cards[keywords[name][0]] = value
+        elif re.fullmatch(r"[A-Z0-9_-]{1,8}", name):
+            cards[name] = value
+        else:
+            known = ", ".join(sorted(keywords))
+            raise OptionError(f"{name!r} is neither a quantity ({known}) nor a FITS keyword in capitals")
+    return values, cards

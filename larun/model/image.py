@@ -1,0 +1,406 @@
+"""The base of everything with pixels: data, noise, flags, header, detector and provenance in one immutable value."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar, Concatenate, ParamSpec, Self, TypeVar
+
+import attrs
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from larun import flags as fl
+from larun import units
+from larun.algorithms import arithmetic
+from larun.detector import Detector, Section
+from larun.errors import FileError, OptionError, UnitMismatch
+from larun.flags import Flag
+from larun.model import registry, store
+from larun.model.planes import Shared, binned_wcs, freeze, same_plane, shifted_wcs
+from larun.provenance import Provenance, Root, operation, pixel_digest
+
+if TYPE_CHECKING:
+    from astropy.io.fits import Header
+    from astropy.nddata import CCDData
+    from astropy.wcs import WCS
+
+__all__ = ["Image", "piped"]
+
+_P = ParamSpec("_P")
+_R = TypeVar("_R")
+
+
+def _copied(header: Header | None) -> Any:
+    from astropy.io import fits
+
+    return fits.Header() if header is None else header
+
+
+@attrs.frozen(kw_only=True, eq=False, repr=False)
+class Image:
+    """Pixels with their noise, flags, header, detector and provenance: an immutable value.
+
+    Make one with :meth:`from_arrays` or :meth:`read`. Every method returns a new object; arrays are read-only.
+
+    Parameters
+    ----------
+    data : array (ny, nx), float32
+        Pixel values in ``unit``.
+    variance : array (ny, nx), float32, or None
+        Independent noise variance; None before calibration.
+    flags : array (ny, nx), uint32
+        Pixel flags, see :mod:`larun.flags`.
+    shared : tuple of Shared
+        Noise that came with masters and is common to all images that used the same ones.
+    noise_acf : array (2n+1, 2n+1), float32, or None
+        Autocorrelation of the noise, 1 at the centre; None means white.
+    unit : str
+        ``"adu"``, ``"electron"`` or any astropy unit.
+    header, wcs_header : astropy.io.fits.Header
+        The original header; the WCS cards that fit this array.
+    detector : Detector
+        Gain, read noise, levels and sections of the array as it is now.
+    provenance : Provenance
+        Where it came from.
+    """
+
+    #: Flags in bits 24-31 that belong to the instrument.
+    instrument_flags: ClassVar[tuple[Flag, ...]] = ()
+
+    data: NDArray[np.float32] = attrs.field(converter=freeze)
+    variance: NDArray[np.float32] | None = attrs.field(default=None, converter=freeze)
+    flags: NDArray[np.uint32] = attrs.field(converter=freeze)
+    shared: tuple[Shared, ...] = ()
+    noise_acf: NDArray[np.float32] | None = attrs.field(default=None, converter=freeze)
+    unit: str = units.ADU
+    _header: Header = attrs.field(default=None, converter=_copied)
+    _wcs_header: Header = attrs.field(default=None, converter=_copied)
+    detector: Detector
+    provenance: Provenance
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        registry.register(cls)
+
+    def __attrs_post_init__(self) -> None:
+        shape = self.data.shape
+        planes = {"data": self.data, "variance": self.variance, "flags": self.flags}
+        planes |= {f"shared[{index}]": item.variance for index, item in enumerate(self.shared)}
+        for name, plane in planes.items():
+            if plane is None:
+                continue
+            kind = np.uint32 if name == "flags" else np.float32
+            if plane.ndim != 2 or plane.shape != shape or plane.dtype != kind:
+                raise OptionError(f"{name} is {plane.dtype} {plane.shape}: must be {kind.__name__} of shape {shape}, as data")
+
+    # -- the door --------------------------------------------------------------------------------------------------
+
+    @classmethod
+    def from_arrays(
+        cls,
+        data: ArrayLike,
+        *,
+        variance: ArrayLike | None = None,
+        flags: ArrayLike | None = None,
+        unit: Any = units.ADU,
+        header: Header | Mapping[str, Any] | None = None,
+        detector: Detector | None = None,
+        **detector_values: Any,
+    ) -> Self:
+        """An image from arrays, without FITS; the arrays are copied.
+
+        Parameters
+        ----------
+        data : array_like (ny, nx)
+            Any real dtype; integers are converted before any arithmetic. Values that are not finite become NO_DATA.
+        variance : array_like (ny, nx), optional
+            Noise variance in ``unit`` squared.
+        flags : array_like (ny, nx), optional
+            Pixel flags.
+        unit : str or astropy unit
+            Unit of the data.
+        header : Header or mapping, optional
+            Keywords to carry along; WCS cards among them are used.
+        detector : Detector, optional
+            Its description; default one amplifier over the whole array.
+        **detector_values
+            ``gain`` (electron/adu), ``read_noise`` (electron), ``saturation``, ``linear_limit`` (adu) for that default.
+
+        Raises
+        ------
+        OptionError
+            If shapes disagree, data are not a 2-D real array, or a value is unknown.
+
+        Examples
+        --------
+        >>> import numpy as np, larun
+        >>> frame = larun.Frame.from_arrays(np.full((4, 5), 1000, np.uint16), gain=1.5, read_noise=5)
+        >>> (frame - 1010).data[0, 0]
+        np.float32(-10.0)
+        """
+        return store.from_arrays(cls, data, variance, flags, unit, header, detector, detector_values)
+
+    @classmethod
+    def read(cls, path: str | Path, *, ext: int | str | None = None, verify: bool = True, **given: Any) -> Self:
+        """Read a raw frame or a product of larun; the header (or the product's record) decides the class.
+
+        Parameters
+        ----------
+        path : path
+            A FITS file, also ``.fz`` or ``.gz``.
+        ext : int or str, optional
+            HDU to read from a raw file; default the first with an image.
+        verify : bool
+            Check a product's digests, or compute a raw file's pixel digest now rather than when it is first needed.
+        **given
+            What the header does not say or gets wrong, by quantity: ``gain=1.8``, ``read_noise=…``, ``exposure=60``,
+            ``filter="V"``; or by keyword in capitals. Recorded in the provenance.
+
+        Raises
+        ------
+        FileError
+            If the file cannot be read, or holds another class than the one asked for.
+        CorruptProduct
+            If a product does not match its digests.
+        """
+        return store.read(cls, path, ext=ext, verify=verify, given=given)
+
+    def write(self, path: str | Path, *, overwrite: bool = False) -> Path:
+        """Write a multi-extension FITS product; read it back with :meth:`read` for an identical object.
+
+        Raises
+        ------
+        FileError
+            If the file exists and ``overwrite`` is not set, or it is not a product of larun.
+        """
+        return store.write(self, path, overwrite=overwrite)
+
+    # -- what it is ------------------------------------------------------------------------------------------------
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """Number of rows and columns."""
+        return self.data.shape[0], self.data.shape[1]
+
+    @property
+    def header(self) -> Header:
+        """A copy of the header."""
+        return self._header.copy()
+
+    @property
+    def wcs(self) -> WCS | None:
+        """The celestial WCS of this array; None when the header has none that works."""
+        return store.wcs_of(self._wcs_header)
+
+    @property
+    def uncertainty(self) -> NDArray[np.float32] | None:
+        """1 σ of every pixel: the root of the independent and the shared variance."""
+        if self.variance is None:
+            return None
+        total = self.variance.astype(np.float64)
+        for item in self.shared:
+            total += item.variance
+        result: NDArray[np.float32] = np.sqrt(total).astype(np.float32)
+        return result
+
+    @property
+    def unusable(self) -> NDArray[np.bool_]:
+        """Pixels whose value must not enter a measurement."""
+        return (self.flags & fl.UNUSABLE) != 0
+
+    @property
+    def raw_detector(self) -> Detector:
+        """The detector as it was in ADU, before calibration."""
+        return self.detector.raw or self.detector
+
+    def identical(self, other: object) -> bool:
+        """Whether class, planes, header, WCS, unit, detector and provenance agree, bit for bit."""
+        if not isinstance(other, Image) or registry.name_of(type(self)) != registry.name_of(type(other)):
+            return False
+        for field in attrs.fields(type(self)):
+            one, two = getattr(self, field.name), getattr(other, field.name)
+            if not _same(one, two):
+                return False
+        return True
+
+    def __repr__(self) -> str:
+        ny, nx = self.shape
+        return f"<{type(self).__name__} {nx} × {ny} {self.unit or 'dimensionless'}>"
+
+    # -- the next object -------------------------------------------------------------------------------------------
+
+    def _replace(self, **changes: Any) -> Self:
+        """The one way to make the next object: same class, changed fields."""
+        return attrs.evolve(self, **changes)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        # Through the constructor, so that unpickled and copied arrays are frozen again.
+        state = {field.alias: getattr(self, field.name) for field in attrs.fields(type(self))}
+        return functools.partial(type(self), **state), ()
+
+    def pipe(
+        self, function: Callable[Concatenate[Self, _P], _R], /, *args: _P.args, **kwargs: _P.kwargs
+    ) -> _R:
+        """``function(self, …)`` as a recorded step of the user's own.
+
+        An image or catalogue it returns carries the step: qualified name, digest of the source, and the arguments.
+
+        Examples
+        --------
+        >>> import numpy as np, larun
+        >>> def double(frame, factor):
+        ...     return frame * factor
+        >>> frame = larun.Frame.from_arrays(np.ones((2, 2)))
+        >>> frame.pipe(double, 2.0).data[0, 0]
+        np.float32(2.0)
+        """
+        return piped(self, function, args, kwargs)  # type: ignore[no-any-return]
+
+    @operation("crop")
+    def crop(self, x: tuple[int, int], y: tuple[int, int]) -> Self:
+        """The window of columns ``x[0] … x[1] − 1`` and rows ``y[0] … y[1] − 1`` (0-based).
+
+        Raises
+        ------
+        OptionError
+            If the window is empty or leaves the image.
+        """
+        window = Section(int(y[0]), int(y[1]), int(x[0]), int(x[1]))
+        if not window.within(self.shape):
+            raise OptionError(f"crop x={tuple(x)}, y={tuple(y)}: must lie within 0 … {self.shape[1]}, 0 … {self.shape[0]}")
+        cut = window.slices
+        return self._replace(
+            data=self.data[cut].copy(),
+            variance=None if self.variance is None else self.variance[cut].copy(),
+            flags=self.flags[cut].copy(),
+            shared=tuple(Shared(item.master, item.variance[cut].copy()) for item in self.shared),
+            header=store.without_sections(self._header),
+            wcs_header=shifted_wcs(self._wcs_header, window.x0, window.y0),
+            detector=self.detector.cropped(window),
+        )
+
+    @operation("bin")
+    def bin(self, factor: int) -> Self:
+        """Sums over blocks of ``factor`` × ``factor`` pixels, with the noise they really have.
+
+        Rows and columns at the top and right that do not fill a block are left out. A block with a pixel that has no
+        data has none. Overscan must be gone.
+
+        Raises
+        ------
+        OptionError
+            If the factor does not fit, or overscan is still there.
+        """
+        if not 1 <= factor <= min(self.shape):
+            raise OptionError(f"bin factor {factor}: must be 1 … {min(self.shape)}")
+        if self.detector.needs_trim:
+            raise OptionError("bin would mix overscan with data: calibrate (or crop to the data section) first")
+        acf, noise_factor = arithmetic.bin_acf(self.noise_acf, factor)
+        made = arithmetic.bin_planes(self._planes(), factor, noise_factor)
+        return self._replace(
+            **_fields(made),
+            noise_acf=acf,
+            header=store.without_sections(self._header),
+            wcs_header=binned_wcs(self._wcs_header, factor),
+            detector=self.detector.binned(factor),
+        )
+
+    # -- arithmetic ------------------------------------------------------------------------------------------------
+
+    @operation("add", symmetric=True)
+    def __add__(self, other: Image | float) -> Self:
+        """Sum; independent variances add, the noise of a shared master is counted once."""
+        return self._replace(**_fields(arithmetic.linear(self._planes(), self._operand(other, same=True), 1.0)))
+
+    @operation("subtract_plain")
+    def __sub__(self, other: Image | float) -> Self:
+        """Plain difference; the noise of a shared master cancels as far as it is common."""
+        return self._replace(**_fields(arithmetic.linear(self._planes(), self._operand(other, same=True), -1.0)))
+
+    @operation("multiply", symmetric=True)
+    def __mul__(self, other: Image | float) -> Self:
+        """Product with a number or an image."""
+        unit = _product_unit(self.unit, other, "*")
+        return self._replace(**_fields(arithmetic.product(self._planes(), self._operand(other))), unit=unit)
+
+    @operation("divide")
+    def __truediv__(self, other: Image | float) -> Self:
+        """Quotient by a number or an image; where the divisor is zero the result is NO_DATA."""
+        unit = _product_unit(self.unit, other, "/")
+        return self._replace(**_fields(arithmetic.quotient(self._planes(), self._operand(other))), unit=unit)
+
+    __radd__ = __add__
+    __rmul__ = __mul__
+
+    def _planes(self) -> arithmetic.Planes:
+        return arithmetic.Planes(self.data, self.variance, self.flags, {s.master: s.variance for s in self.shared})
+
+    def _operand(self, other: Image | float, *, same: bool = False) -> arithmetic.Planes:
+        if isinstance(other, Image):
+            if other.shape != self.shape:
+                raise OptionError(f"images of shape {self.shape} and {other.shape} do not combine")
+            if same and other.unit != self.unit:
+                raise UnitMismatch(f"{self.unit or 'dimensionless'} and {other.unit or 'dimensionless'} do not add")
+            return other._planes()
+        number = units.plain(other, self.unit if same else "", "operand")
+        zeros = np.broadcast_to(np.uint32(0), self.shape)
+        constant = np.broadcast_to(np.float32(number), self.shape)
+        return arithmetic.Planes(constant, np.zeros_like(self.data), zeros, {})
+
+    # -- neighbours ------------------------------------------------------------------------------------------------
+
+    def to_ccddata(self) -> CCDData:
+        """An :class:`astropy.nddata.CCDData`: standard deviation, boolean mask, header and WCS.
+
+        Flags become a mask of unusable pixels; the shared noise is folded into the uncertainty.
+        """
+        from larun.model import interop
+
+        return interop.to_ccddata(self)
+
+    @classmethod
+    def from_ccddata(cls, ccd: CCDData, **detector_values: Any) -> Self:
+        """An image from :class:`astropy.nddata.CCDData` (or NDData); masked pixels become BAD.
+
+        Raises
+        ------
+        FileError
+            Never; data that are not 2-D raise :class:`OptionError`.
+        """
+        from larun.model import interop
+
+        return interop.from_ccddata(cls, ccd, detector_values)
+
+
+@operation("pipe", reach="global")
+def piped(image: Any, function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    """Call a user's function as one recorded step; ``image`` may be a catalogue."""
+    return function(image, *args, **kwargs)
+
+
+def _fields(planes: arithmetic.Planes) -> dict[str, Any]:
+    shared = tuple(Shared(master, plane) for master, plane in sorted(planes.shared.items()))
+    return {"data": planes.data, "variance": planes.variance, "flags": planes.flags, "shared": shared}
+
+
+def _product_unit(unit: str, other: Image | float, sign: str) -> str:
+    if not isinstance(other, Image) or not other.unit:
+        return unit
+    if sign == "/" and unit == other.unit:
+        return units.NONE
+    return units.canonical(f"({unit or '1'}) {sign} ({other.unit})")
+
+
+def _same(one: Any, two: Any) -> bool:
+    if isinstance(one, np.ndarray) or isinstance(two, np.ndarray):
+        return same_plane(one, two)
+    if isinstance(one, tuple):
+        pairs = zip(one, two, strict=False)
+        return len(one) == len(two) and all(a == b and same_plane(a.variance, b.variance) for a, b in pairs)
+    if isinstance(one, Provenance):
+        return one.to_dict() == two.to_dict()
+    if hasattr(one, "tostring"):
+        return bool(one.tostring() == two.tostring())
+    return bool(one == two)

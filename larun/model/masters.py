@@ -1,0 +1,366 @@
+"""Masters: bias, dark and flat, how they are combined, and how a frame finds the ones that fit it."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, Self
+
+import attrs
+import numpy as np
+from numpy.typing import NDArray
+
+from larun import units
+from larun.algorithms.badpixels import bad_from_bias, bad_from_dark, bad_from_flat, normalise_flat
+from larun.algorithms.combine import CombineOptions
+from larun.algorithms.overscan import OverscanOptions
+from larun.errors import LarunWarning, NoMatchingMaster, OptionError
+from larun.model import building
+from larun.model.criteria import Criterion, Equal, Exposure, Temperature, describe
+from larun.model.image import Image
+from larun.model.planes import Shared
+from larun.provenance import operation, recording
+
+if TYPE_CHECKING:
+    from larun.model.frame import Frame
+
+__all__ = ["Master", "MasterBias", "MasterDark", "MasterFlat", "Masters", "Selection"]
+
+_HIDDEN = ("frames", "max_memory", "given", "bias", "dark")
+_SIZE, _BINNING, _GAIN = Equal("size"), Equal("binning"), Equal("gain")
+_INSTRUMENT = Equal("instrument")
+
+
+@attrs.frozen(kw_only=True, eq=False, repr=False)
+class Master(Image):
+    """What bias, dark and flat masters share: the criteria on which they match frames.
+
+    Parameters
+    ----------
+    criteria : mapping
+        Instrument, binning, size, gain, temperature, exposure, filter of the frames it was made from.
+    count : int
+        Number of frames combined.
+    """
+
+    kind: ClassVar[str] = ""
+    #: What must agree between the master and the frame it serves.
+    matches_on: ClassVar[tuple[Criterion, ...]] = ()
+
+    criteria: Mapping[str, Any]
+    count: int
+
+    def differences(self, frame: Frame) -> tuple[str, ...]:
+        """What keeps this master from serving a frame, in words; empty when it fits."""
+        wanted = frame.criteria
+        found = (criterion.difference(self.criteria, wanted) for criterion in self.matches_on)
+        return tuple(text for text in found if text)
+
+    def __repr__(self) -> str:
+        ny, nx = self.shape
+        return f"<{type(self).__name__} {nx} × {ny} {self.unit or 'dimensionless'}, {self.count} frames, {describe(self.criteria)}>"
+
+
+@attrs.frozen(kw_only=True, eq=False, repr=False)
+class MasterBias(Master):
+    """The bias structure that is left after overscan subtraction, in ADU."""
+
+    kind: ClassVar[str] = "bias"
+    matches_on: ClassVar[tuple[Criterion, ...]] = (_INSTRUMENT, _SIZE, _BINNING, _GAIN)
+
+    @classmethod
+    @operation("master_bias", reach="global", symmetric=True, leave_out=_HIDDEN)
+    def combine(
+        cls,
+        frames: Iterable[Frame | str | Path],
+        *,
+        method: str = "clipped",
+        clip: str = "noise",
+        sigma: float = 5.0,
+        overscan: OverscanOptions = OverscanOptions(),
+        bad_pixels: str | Path | NDArray[np.bool_] | None = None,
+        max_memory: float = building.MAX_MEMORY,
+        given: Mapping[str, Any] | None = None,
+    ) -> Self:
+        """Combine raw bias frames; pixels far from their neighbours become BAD.
+
+        Parameters
+        ----------
+        frames : iterable of Frame or path
+            Raw bias frames. Paths are streamed by row bands when they do not fit ``max_memory``.
+        method : {"clipped", "median", "mean"}
+            How the frames are combined.
+        clip : {"noise", "mad"}
+            What the clip measures by: the noise model (checked first) or the frames' own scatter.
+        sigma : float
+            Clipping limit.
+        overscan : OverscanOptions
+            How the overscan level is found, where the detector has one.
+        bad_pixels : path or bool array (ny, nx), optional
+            Known bad pixels of the trimmed image, added to those found.
+        max_memory : float
+            Bytes the combination may use.
+        given : mapping, optional
+            What the headers do not say, as in :meth:`larun.Frame.read`; for paths.
+
+        Raises
+        ------
+        OptionError
+            If there are no frames, or they differ in size.
+        NoiseModelError
+            If ``clip="noise"`` and the frames scatter much more than the noise model says.
+        """
+        job = building.Job.prepare(frames, overscan, given, max_memory)
+        made = job.combine(building.bias_rows, CombineOptions(method=method, clip=clip, sigma=sigma))
+        bad = bad_from_bias(made.data, made.variance) | building.mask_from(bad_pixels, job.shape)
+        return cls(**building.fields(job, made, bad, units.ADU))
+
+
+@attrs.frozen(kw_only=True, eq=False, repr=False)
+class MasterDark(Master):
+    """Dark signal: ADU per second once the bias is removed, else ADU for its own exposure.
+
+    Parameters
+    ----------
+    exposure : float
+        Seconds of the frames it was made from.
+    bias_removed : bool
+        Only a dark without bias can be scaled, and never up.
+    """
+
+    kind: ClassVar[str] = "dark"
+    matches_on: ClassVar[tuple[Criterion, ...]] = (_INSTRUMENT, _SIZE, _BINNING, _GAIN, Temperature(), Exposure())
+
+    exposure: float
+    bias_removed: bool
+
+    @classmethod
+    @operation("master_dark", reach="global", symmetric=True, leave_out=_HIDDEN)
+    def combine(
+        cls,
+        frames: Iterable[Frame | str | Path],
+        *,
+        bias: MasterBias | None = None,
+        method: str = "clipped",
+        clip: str = "noise",
+        sigma: float = 5.0,
+        overscan: OverscanOptions = OverscanOptions(),
+        bad_pixels: str | Path | NDArray[np.bool_] | None = None,
+        max_memory: float = building.MAX_MEMORY,
+        given: Mapping[str, Any] | None = None,
+    ) -> Self:
+        """Combine raw dark frames of one exposure time; hot pixels become BAD.
+
+        Parameters are those of :meth:`MasterBias.combine`, and:
+
+        Parameters
+        ----------
+        bias : MasterBias, optional
+            Removed from every frame; without it the dark keeps its bias and serves its own exposure only.
+
+        Raises
+        ------
+        OptionError
+            If the frames' exposure times differ, or are zero.
+        """
+        job = building.Job.prepare(frames, overscan, given, max_memory)
+        exposure = job.common_exposure()
+        made = job.combine(building.dark_rows(bias), CombineOptions(method=method, clip=clip, sigma=sigma))
+        bad = bad_from_dark(made.data, made.variance) | building.mask_from(bad_pixels, job.shape)
+        shared: tuple[Shared, ...] = ()
+        if bias is not None:
+            recording().parent("bias", bias.provenance)
+            scale = np.float32(1 / exposure)
+            made = made._replace(data=made.data * scale, variance=made.variance * scale**2)
+            assert bias.variance is not None
+            shared = (Shared(bias.provenance.id, bias.variance * scale**2),)
+        unit = units.ADU if bias is None else units.ADU_PER_SECOND
+        plain = building.fields(job, made, bad, unit, bias)
+        return cls(**plain, shared=shared, exposure=exposure, bias_removed=bias is not None)
+
+    def scaled(self, exposure: float) -> float:
+        """The factor that turns this dark into ADU for an exposure of so many seconds.
+
+        Raises
+        ------
+        OptionError
+            If the dark still holds its bias and the exposure differs, or it would have to be scaled up.
+        """
+        if not self.bias_removed:
+            if abs(exposure - self.exposure) > 0.01 * self.exposure:
+                raise OptionError(
+                    f"the dark of {self.exposure:g} s still holds its bias: it cannot be scaled to {exposure:g} s; "
+                    "combine it with bias=…"
+                )
+            return 1.0
+        if exposure > 1.01 * self.exposure:
+            raise OptionError(
+                f"the dark of {self.exposure:g} s cannot be scaled up to {exposure:g} s: its noise would grow with it; "
+                "take darks at least as long as the frame, or leave the dark out with without=('dark',)"
+            )
+        return exposure
+
+
+@attrs.frozen(kw_only=True, eq=False, repr=False)
+class MasterFlat(Master):
+    """Relative sensitivity: calibrated, each exposure normalised, combined; median 1 over the whole mosaic."""
+
+    kind: ClassVar[str] = "flat"
+    matches_on: ClassVar[tuple[Criterion, ...]] = (_INSTRUMENT, _SIZE, _BINNING, Equal("filter"))
+
+    @classmethod
+    @operation("master_flat", reach="global", symmetric=True, leave_out=_HIDDEN)
+    def combine(
+        cls,
+        frames: Iterable[Frame | str | Path],
+        *,
+        bias: MasterBias | None = None,
+        dark: MasterDark | None = None,
+        method: str = "clipped",
+        clip: str = "noise",
+        sigma: float = 5.0,
+        overscan: OverscanOptions = OverscanOptions(),
+        bad_pixels: str | Path | NDArray[np.bool_] | None = None,
+        max_memory: float = building.MAX_MEMORY,
+        given: Mapping[str, Any] | None = None,
+    ) -> Self:
+        """Combine raw flats of one filter: gain first, each exposure normalised before clipping.
+
+        Parameters are those of :meth:`MasterBias.combine`, and:
+
+        Parameters
+        ----------
+        bias : MasterBias, optional
+            Removed from every flat.
+        dark : MasterDark, optional
+            Removed from every flat, scaled to its exposure (a flat-dark).
+
+        Raises
+        ------
+        OptionError
+            If a flat has no light, or the filters differ.
+        """
+        job = building.Job.prepare(frames, overscan, given, max_memory)
+        for role, master in (("bias", bias), ("dark", dark)):
+            if master is not None:
+                recording().parent(role, master.provenance)
+        rows = building.flat_rows(job, bias, dark)
+        made = job.combine(rows, CombineOptions(method=method, clip=clip, sigma=sigma), weights=rows.weights)
+        normal = normalise_flat(made.data, made.variance, (made.flags & building.fl.UNUSABLE) != 0)
+        made = made._replace(data=normal.data, variance=normal.variance)
+        recording().fit(normalisation=normal.constant)
+        bad = building.mask_from(bad_pixels, job.shape)
+        invalid = bad_from_flat(made.data)
+        return cls(**building.fields(job, made, bad, units.NONE, bias, invalid=invalid))
+
+
+class Selection(NamedTuple):
+    """One master of each kind for a frame; None where the frame does without."""
+
+    bias: MasterBias | None
+    dark: MasterDark | None
+    flat: MasterFlat | None
+
+
+@attrs.frozen
+class Masters:
+    """A set of candidate masters.
+
+    Examples
+    --------
+    >>> import larun
+    >>> len(larun.Masters(()))
+    0
+    """
+
+    items: tuple[Master, ...] = attrs.field(converter=lambda items: tuple(items))
+
+    @classmethod
+    def read(cls, folder: str | Path) -> Self:
+        """All masters in a folder (of this night or another), in order of file name.
+
+        Raises
+        ------
+        OptionError
+            If the folder holds none.
+        """
+        from larun.io.product import is_product
+
+        paths = sorted(path for path in Path(folder).rglob("*.fits") if is_product(path))
+        found = [image for image in (Image.read(path) for path in paths) if isinstance(image, Master)]
+        if not found:
+            raise OptionError(f"{folder}: holds no masters written by larun")
+        return cls(tuple(found))
+
+    def __len__(self) -> int:
+        return len(self.items)
+
+    def __iter__(self) -> Iterator[Master]:
+        return iter(self.items)
+
+    def __add__(self, other: Masters) -> Masters:
+        """Both sets together."""
+        return Masters((*self.items, *other.items))
+
+    def of(self, kind: str) -> tuple[Master, ...]:
+        """The candidates of one kind: ``"bias"``, ``"dark"`` or ``"flat"``."""
+        return tuple(item for item in self.items if item.kind == kind)
+
+    def select(self, frame: Frame, *, without: Iterable[str] = ()) -> Selection:
+        """One master of each kind for a frame.
+
+        Parameters
+        ----------
+        frame : Frame
+            The raw frame; its class says which kinds it requires.
+        without : iterable of {"bias", "dark", "flat"}
+            Kinds the caller does without.
+
+        Raises
+        ------
+        NoMatchingMaster
+            If a required kind has no match: lists the nearest candidates and what differs.
+        """
+        left_out = frozenset([without] if isinstance(without, str) else without)
+        if not left_out <= {"bias", "dark", "flat"}:
+            raise OptionError(f"without={sorted(left_out)}: must be among 'bias', 'dark', 'flat'")
+        chosen = {kind: None if kind in left_out else self._best(kind, frame) for kind in Selection._fields}
+        dark = chosen["dark"]
+        if isinstance(dark, MasterDark) and not dark.bias_removed:
+            chosen["bias"] = None  # that dark brings the bias along
+        for kind in sorted(type(frame).required - left_out):
+            if chosen[kind] is None and not (kind == "bias" and dark is not None):
+                raise NoMatchingMaster(self._near_misses(kind, frame))
+        return Selection(**chosen)  # type: ignore[arg-type]  # each kind holds its own class
+
+    def _best(self, kind: str, frame: Frame) -> Master | None:
+        fitting = [item for item in self.of(kind) if not item.differences(frame)]
+        if not fitting:
+            if self.of(kind) and kind not in type(frame).required:
+                warnings.warn(f"{self._near_misses(kind, frame)}; going on without", LarunWarning, stacklevel=4)
+            return None
+        best = min(fitting, key=lambda item: (*_distance(item, frame), item.provenance.id))
+        for criterion in best.matches_on:
+            doubt = criterion.doubt(best.criteria, frame.criteria)
+            if doubt:
+                warnings.warn(f"{frame!r}: {kind} master: {doubt}", LarunWarning, stacklevel=4)
+        return best
+
+    def _near_misses(self, kind: str, frame: Frame) -> str:
+        head = f"no {kind} master fits {frame!r}"
+        candidates = sorted(self.of(kind), key=lambda item: (len(item.differences(frame)), *_distance(item, frame)))
+        if not candidates:
+            return f"{head}: there is none at all; give one, or say without=('{kind}',)"
+        rows = "; ".join(f"{item!r} differs in {', '.join(item.differences(frame))}" for item in candidates[:3])
+        return f"{head}; nearest: {rows}; or say without=('{kind}',)"
+
+
+def _distance(item: Master, frame: Frame) -> tuple[float, float]:
+    """How far a master is in exposure and temperature: the nearest one serves."""
+
+    def gap(name: str) -> float:
+        one, two = item.criteria.get(name), frame.criteria.get(name)
+        return abs(float(one) - float(two)) if one is not None and two is not None else 0.0
+
+    return (gap("exposure") if isinstance(item, MasterDark) else 0.0), gap("temperature")

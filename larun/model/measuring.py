@@ -1,0 +1,206 @@
+"""What detection and photometry compute, as tables: the thin layer between the model and the array functions."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import attrs
+import numpy as np
+from numpy.typing import NDArray
+
+from larun.algorithms.annulus import Annulus, Neighbours, annulus_sky, mask_radius
+from larun.algorithms.aperture import Photometry, photometry
+from larun.algorithms.background import Background
+from larun.algorithms.detect import Detections
+from larun.algorithms.growth import aperture_correction, growth_stars
+from larun.errors import CatalogError, OptionError
+from larun.model import schema
+
+if TYPE_CHECKING:
+    from astropy.table import QTable
+
+    from larun.model.sky import SkyImage
+
+__all__ = ["ApertureOptions", "detected", "photometered", "placed", "positions_of", "with_sky_coordinates"]
+
+
+def _radii(value: Any) -> tuple[float, ...]:
+    return tuple(float(item) for item in np.atleast_1d(np.asarray(value, dtype=float)))
+
+
+@attrs.frozen(kw_only=True)
+class ApertureOptions:
+    """Options of aperture photometry; see :meth:`larun.model.catalog.SourceCatalog.photometer`."""
+
+    radii: tuple[float, ...] = attrs.field(converter=_radii)
+    unit: str
+    sky: str
+    annulus: tuple[float, ...] = attrs.field(converter=_radii)
+
+    def __attrs_post_init__(self) -> None:
+        if self.unit not in ("fwhm", "pixel"):
+            raise OptionError(f"unit={self.unit!r}: must be 'fwhm' or 'pixel'")
+        if self.sky not in ("annulus", "background", "none"):
+            raise OptionError(f"sky={self.sky!r}: must be 'annulus', 'background' or 'none'")
+        if not self.radii or not all(0 < radius < np.inf for radius in self.radii):
+            raise OptionError(f"radii={self.radii}: must be positive numbers")
+        if len(self.annulus) != 2:
+            raise OptionError(f"annulus={self.annulus}: must be an inner and an outer radius")
+
+    def scaled(self, fwhm: float) -> tuple[tuple[float, ...], tuple[float, float]]:
+        """Sorted aperture radii and the annulus, in pixels."""
+        factor = fwhm if self.unit == "fwhm" else 1.0
+        inner, outer = self.annulus
+        return tuple(sorted(radius * factor for radius in self.radii)), (inner * factor, outer * factor)
+
+
+def detected(image: SkyImage, found: Detections, fwhm: float) -> QTable:
+    """The table of a detection, with sky coordinates where the image has a WCS."""
+    values: dict[str, Any] = found._asdict()
+    values["id"] = np.arange(1, len(found.x) + 1)
+    table = schema.table(schema.DETECTED, values | with_sky_coordinates(image, found.x, found.y), image.unit)
+    table.meta = {"schema": schema.VERSION, "fwhm": float(fwhm)}
+    return table
+
+
+def with_sky_coordinates(image: SkyImage, x: NDArray[np.float64], y: NDArray[np.float64]) -> dict[str, Any]:
+    """``ra`` and ``dec`` in degrees; empty without a WCS."""
+    wcs = image.wcs
+    if wcs is None:
+        return {}
+    ra, dec = wcs.all_pix2world(np.asarray(x, float), np.asarray(y, float), 0) if len(x) else (x, y)
+    return {"ra": ra, "dec": dec}
+
+
+def positions_of(image: SkyImage, positions: Any) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Pixel positions from an (n, 2) array of x and y, a catalogue or table with x and y, or sky coordinates.
+
+    Raises
+    ------
+    OptionError
+        If they are none of these.
+    CatalogError
+        If sky coordinates are given and the image has no WCS.
+    """
+    if hasattr(positions, "ra") and hasattr(positions, "dec"):
+        wcs = image.wcs
+        if wcs is None:
+            raise CatalogError(f"{image!r} has no WCS: give positions in pixels")
+        coordinates = positions.icrs
+        x, y = wcs.world_to_pixel(coordinates)
+        return np.atleast_1d(x).astype(float), np.atleast_1d(y).astype(float)
+    names = getattr(positions, "columns", None) or getattr(positions, "colnames", None)
+    if names is not None and "x" in names and "y" in names:
+        return np.asarray(positions["x"], dtype=float), np.asarray(positions["y"], dtype=float)
+    array = np.atleast_2d(np.asarray(positions, dtype=float))
+    if array.ndim != 2 or array.shape[1] != 2:
+        raise OptionError(f"positions of shape {array.shape}: must be (n, 2), columns x and y, or sky coordinates")
+    return array[:, 0].copy(), array[:, 1].copy()
+
+
+def photometered(table: QTable, image: SkyImage, options: ApertureOptions, *, neighbours: QTable) -> QTable:
+    """The table with the columns of aperture photometry added or renewed."""
+    fwhm = float(neighbours.meta["fwhm"])
+    radii, annulus = options.scaled(fwhm)
+    x, y = np.asarray(table["x"], dtype=float), np.asarray(table["y"], dtype=float)
+    made = table.copy()
+    sky: Any = None
+    values: dict[str, Any] = {}
+    if options.sky != "none":
+        background = image.background()
+        sky = background.level
+        if options.sky == "annulus":
+            sky = _annulus(image, background, x, y, annulus, neighbours, fwhm)
+            values = {"sky": sky.level, "sky_error": sky.error}
+    measured = photometry(image.data, image.variance, image.flags, x, y, radii, sky=sky, acf=image.noise_acf)
+    columns, more = _aperture_columns(measured, radii)
+    total, meta = _total(measured, radii, x, y, fwhm)
+    fresh = schema.table((*schema.SKY, *columns, *schema.TOTAL), values | more | total, image.unit)
+    old = {column.name for column in (*schema.SKY, *schema.APERTURE, *schema.TOTAL)}
+    made.remove_columns([n for n in made.colnames if n in old or n.rpartition("_")[0] in old])
+    for name in fresh.colnames:
+        made[name] = fresh[name]
+    made.meta |= {"aperture_radii": list(radii), "sky": options.sky, **meta}
+    return made
+
+
+def _annulus(
+    image: SkyImage,
+    background: Background,
+    x: NDArray[np.float64],
+    y: NDArray[np.float64],
+    annulus: tuple[float, float],
+    neighbours: QTable,
+    fwhm: float,
+) -> Any:
+    noise = float(np.median(background.rms))
+    stars = Neighbours(
+        np.asarray(neighbours["x"], dtype=float),
+        np.asarray(neighbours["y"], dtype=float),
+        mask_radius(np.asarray(neighbours["flux"], dtype=float), fwhm, noise) if noise > 0 else np.zeros(len(neighbours)),
+    )
+    found = annulus_sky(
+        image.data, image.flags, x, y, Annulus(inner=annulus[0], outer=annulus[1]), neighbours=stars, acf=image.noise_acf
+    )
+    # Where stars leave too little of the annulus, the background map is what there is.
+    ny, nx = image.shape
+    inside = np.isfinite(x) & np.isfinite(y)
+    column = np.clip(np.where(inside, x, 0).round().astype(int), 0, nx - 1)
+    row = np.clip(np.where(inside, y, 0).round().astype(int), 0, ny - 1)
+    return found.filled(background.level[row, column].astype(float), background.rms[row, column] / 64.0)
+
+
+def _aperture_columns(
+    measured: Photometry, radii: tuple[float, ...]
+) -> tuple[tuple[schema.Column, ...], dict[str, NDArray[Any]]]:
+    blank = np.full(measured.flux.shape, np.nan)
+    planes = {
+        "aperture_flux": measured.flux,
+        "aperture_flux_error": blank if measured.flux_error is None else measured.flux_error,
+        "mag": measured.magnitude,
+        "mag_error": blank if measured.magnitude_error is None else measured.magnitude_error,
+        "area_fraction": measured.fraction,
+        "aperture_flags": measured.flags,
+    }
+    columns, values = [], {}
+    for index, radius in enumerate(radii):
+        for column in schema.APERTURE:
+            name = f"{column.name}_{index + 1}"
+            columns.append(column._replace(name=name, description=column.description.format(radius=radius)))
+            values[name] = planes[column.name][:, index]
+    return tuple(columns), values
+
+
+def _total(
+    measured: Photometry, radii: tuple[float, ...], x: NDArray[np.float64], y: NDArray[np.float64], fwhm: float
+) -> tuple[dict[str, NDArray[np.float64]], dict[str, Any]]:
+    """Magnitudes corrected from the smallest to the largest aperture, and the correction with its common error."""
+    none = np.full(len(x), np.nan)
+    total = {"mag_total": none, "mag_total_error": none}
+    meta: dict[str, Any] = {"aperture_correction": None, "aperture_correction_error": None, "aperture_correction_stars": 0}
+    if measured.flux_error is None or measured.magnitude_error is None or len(x) < 3:
+        return total, meta
+    usable = growth_stars(
+        measured.flux, measured.flux_error, measured.flags, x, y, separation=radii[-1] + 2 * fwhm
+    )
+    if usable.sum() < 3:
+        return total, meta
+    found = aperture_correction(measured.flux, measured.flux_error, np.asarray(radii), usable=usable)
+    meta = {
+        "aperture_correction": [float(value) for value in found.correction],
+        "aperture_correction_error": [float(value) for value in found.error],
+        "aperture_correction_stars": int(found.stars),
+    }
+    total = {
+        "mag_total": measured.magnitude[:, 0] + found.correction[0],
+        "mag_total_error": measured.magnitude_error[:, 0],
+    }
+    return total, meta
+
+
+def placed(image: SkyImage, x: NDArray[np.float64], y: NDArray[np.float64], found: QTable) -> QTable:
+    """A table of given positions, ready to be measured."""
+    values: dict[str, Any] = {"id": np.arange(1, len(x) + 1), "x": x, "y": y}
+    table = schema.table(schema.DETECTED, values | with_sky_coordinates(image, x, y), image.unit)
+    table.meta = dict(found.meta)
+    return table

@@ -1,0 +1,96 @@
+"""The small values an image is made of: frozen arrays, shared variances, WCS cards."""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING, Any
+
+import attrs
+import numpy as np
+from numpy.typing import NDArray
+
+from larun.errors import OptionError
+
+if TYPE_CHECKING:
+    from astropy.io.fits import Header
+
+__all__ = ["Shared", "binned_wcs", "freeze", "is_wcs_card", "same_plane", "shifted_wcs", "wcs_cards"]
+
+_WCS_CARD = re.compile(
+    r"^(WCSAXES|WCSNAME|CTYPE[12]|CRVAL[12]|CRPIX[12]|CDELT[12]|CUNIT[12]|CROTA[12]|CD[12]_[12]|PC[12]_[12]|LONPOLE|LATPOLE"
+    r"|RADESYS|RADECSYS|EQUINOX|PV[12]_\d+|(A|B|AP|BP)_(ORDER|DMAX|\d_\d))$"
+)
+
+
+def freeze(value: NDArray[Any] | None) -> Any:
+    """A read-only view of an array that nobody else can write to.
+
+    An owner is frozen in place, without a copy; a writable view of something else is copied first.
+    """
+    if value is None:
+        return None
+    if value.base is None or value.flags.writeable or not value.flags.c_contiguous:
+        owner = value if value.base is None and value.flags.c_contiguous else value.copy(order="C")
+        owner.setflags(write=False)
+        value = owner[...]
+    return value
+
+
+@attrs.frozen
+class Shared:
+    """What one master's noise adds to the variance of an image: common to every image that used the master.
+
+    Parameters
+    ----------
+    master : str
+        Provenance id of the master.
+    variance : array (ny, nx), float32
+        In the unit of the image, squared.
+    """
+
+    master: str
+    variance: NDArray[np.float32] = attrs.field(converter=freeze, eq=False)
+
+
+def same_plane(one: NDArray[Any] | None, two: NDArray[Any] | None) -> bool:
+    """Whether two planes agree bit for bit (NaN and signed zeros included), or are both absent."""
+    if one is None or two is None:
+        return one is two
+    return one.dtype == two.dtype and one.shape == two.shape and one.tobytes() == two.tobytes()
+
+
+def is_wcs_card(keyword: str) -> bool:
+    """Whether a keyword belongs to the primary celestial WCS."""
+    return bool(_WCS_CARD.match(keyword))
+
+
+def wcs_cards(header: Header) -> Header:
+    """The WCS cards of a header, values untouched."""
+    from astropy.io import fits
+
+    return fits.Header([card for card in header.cards if is_wcs_card(card.keyword)])
+
+
+def shifted_wcs(cards: Header, x0: int, y0: int) -> Header:
+    """The cards of a window whose first pixel is (x0, y0); SIP terms count from CRPIX and stay."""
+    made = cards.copy()
+    for keyword, offset in (("CRPIX1", x0), ("CRPIX2", y0)):
+        if keyword in made:
+            made[keyword] = float(made[keyword]) - offset
+    return made
+
+
+def binned_wcs(cards: Header, factor: int) -> Header:
+    """The cards of an image whose pixels are blocks of ``factor`` × ``factor``; SIP coefficients are rescaled."""
+    if factor < 1:
+        raise OptionError(f"bin factor {factor}: must be at least 1")
+    made = cards.copy()
+    for keyword in cards:
+        value = cards[keyword]
+        if keyword.startswith("CRPIX"):
+            made[keyword] = (float(value) - 0.5) / factor + 0.5
+        elif re.match(r"CD\d_\d|CDELT\d", keyword):
+            made[keyword] = float(value) * factor
+        elif term := re.match(r"(?:A|B|AP|BP)_(\d)_(\d)$", keyword):
+            made[keyword] = float(value) * float(factor) ** (int(term[1]) + int(term[2]) - 1)
+    return made

@@ -1,0 +1,246 @@
+"""Raw exposures, wherever their pixels are, calibrated a few rows at a time.
+
+``Frame.calibrate`` and the masters share this: a :class:`RawSource` hands out rows (from memory, or from disk by
+bands), :func:`measure` takes what a whole exposure must tell first (overscan level, digest), and
+:meth:`Leveled.blocks` pairs every amplifier's raw block with its place in the trimmed image.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import attrs
+import numpy as np
+from numpy.typing import NDArray
+
+from larun import flags as fl
+from larun.algorithms.overscan import OverscanOptions, overscan_level
+from larun.detector import Amplifier, Detector, Section
+from larun.errors import OptionError
+from larun.model import store
+from larun.provenance import Provenance
+
+if TYPE_CHECKING:
+    from astropy.io.fits import Header
+
+    from larun.model.image import Image
+
+__all__ = ["Block", "Leveled", "RawSource", "measure", "of_image", "open_raw", "sample_rows"]
+
+Rows = tuple[NDArray[np.float32], NDArray[np.uint32]]
+
+#: Rows read at a time while a file is measured; results do not depend on it.
+_BAND = 256
+
+
+@attrs.frozen(kw_only=True, eq=False)
+class RawSource:
+    """One raw exposure.
+
+    Parameters
+    ----------
+    name : str
+        For messages.
+    camera : type
+        The class whose hooks describe it.
+    header : astropy.io.fits.Header
+        With what was given.
+    detector : Detector
+        Of the raw array.
+    shape : tuple of int
+        Of the raw array.
+    rows : callable
+        ``rows(y0, y1)`` returns data and flags of raw rows.
+    provenance : Provenance or None
+        None until :func:`measure` has seen all pixels of a file.
+    root : callable
+        Makes the provenance of a file from its pixel digest.
+    """
+
+    name: str
+    camera: type[Any]
+    header: Header
+    detector: Detector
+    shape: tuple[int, int]
+    rows: Callable[[int, int], Rows]
+    provenance: Provenance | None = None
+    root: Callable[[str], Provenance] | None = None
+
+    def quantity(self, name: str) -> Any:
+        """A header quantity, read by the camera's keywords."""
+        return self.camera.quantity_of(self.header, name)
+
+
+def of_image(image: Image) -> RawSource:
+    """The source of a raw image in memory."""
+    return RawSource(
+        name=repr(image),
+        camera=type(image),
+        header=image._header,
+        detector=image.detector,
+        shape=image.shape,
+        rows=lambda y0, y1: (image.data[y0:y1], image.flags[y0:y1]),
+        provenance=image.provenance,
+    )
+
+
+def open_raw(path: str | Path, base: type[Any], *, given: Mapping[str, Any], in_memory: bool) -> RawSource:
+    """The source of a raw file; pixels are read once into memory, or by bands when they are asked for."""
+    from larun.io.raw import RowReader, read_raw
+
+    path = Path(path)
+    if in_memory:
+        raw = read_raw(path)
+        header, shape, hdu = raw.header, raw.shape, raw.hdu
+        blank = raw.no_data
+
+        def fetch(y0: int, y1: int) -> tuple[NDArray[np.float32], NDArray[np.bool_] | None]:
+            return raw.data[y0:y1], None if blank is None else blank[y0:y1]
+
+    else:
+        reader = RowReader(path)
+        header, shape, hdu = reader.header, reader.shape, reader.hdu
+        fetch = reader.rows
+    found = store.interpret(base, header, shape, given, str(path))
+
+    def rows(y0: int, y1: int) -> Rows:
+        data, no_data = fetch(y0, y1)
+        flags = np.zeros(data.shape, np.uint32)
+        if no_data is not None:
+            flags[no_data] = fl.NO_DATA
+        more = found.camera.flag_raw(data, found.header, y0)
+        return data, fl.resolve_bad(flags if more is None else flags | more)
+
+    return RawSource(
+        name=str(path),
+        camera=found.camera,
+        header=found.header,
+        detector=found.detector,
+        shape=shape,
+        rows=rows,
+        root=lambda digest: store.file_root(path, header, digest, given, found.camera, hdu),
+    )
+
+
+class Block(NamedTuple):
+    """One amplifier's part of some rows of the trimmed image."""
+
+    amplifier: Amplifier
+    place: Section
+    data: NDArray[np.float32]
+    flags: NDArray[np.uint32]
+    level: NDArray[np.float64]
+
+
+@attrs.frozen(kw_only=True, eq=False)
+class Leveled:
+    """A raw exposure whose overscan has been measured.
+
+    Parameters
+    ----------
+    source : RawSource
+        The exposure, its provenance known.
+    levels : tuple of array (rows,), float64
+        Level to subtract from each row of each amplifier's data section.
+    noise : tuple of float or None
+        Read noise in ADU measured in each amplifier's overscan.
+    """
+
+    source: RawSource
+    levels: tuple[NDArray[np.float64], ...]
+    noise: tuple[float | None, ...]
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """Shape of the trimmed image."""
+        return self.source.detector.trimmed_shape
+
+    def blocks(self, y0: int, y1: int) -> Iterator[Block]:
+        """The amplifiers' blocks for rows ``y0 … y1 − 1`` of the trimmed image."""
+        placed = self.source.detector.trimmed().amplifiers
+        for amplifier, at, levels in zip(self.source.detector.amplifiers, placed, self.levels, strict=True):
+            top, bottom = max(y0, at.data.y0), min(y1, at.data.y1)
+            if top >= bottom:
+                continue
+            first, last = top - at.data.y0, bottom - at.data.y0
+            data, flags = self.source.rows(amplifier.data.y0 + first, amplifier.data.y0 + last)
+            columns = slice(amplifier.data.x0, amplifier.data.x1)
+            place = Section(top, bottom, at.data.x0, at.data.x1)
+            yield Block(amplifier, place, data[:, columns], flags[:, columns], levels[first:last])
+
+    def fitted(self) -> dict[str, Any]:
+        """What the record keeps of the overscan: mean level and noise per amplifier."""
+        rows = zip(self.levels, self.noise, strict=True)
+        return {"overscan": [{"level": float(level.mean()), "noise": noise} for level, noise in rows]}
+
+
+def measure(source: RawSource, overscan: OverscanOptions) -> Leveled:
+    """Read an exposure once: overscan levels, and the pixel digest where it is not known yet."""
+    from larun.io.headers import PixelDigest
+
+    amplifiers = source.detector.amplifiers
+    pixels: list[list[Rows]] = [[] for _ in amplifiers]
+    wanted = overscan.method != "none"
+    if source.provenance is None:
+        digest = PixelDigest(source.shape)
+        for y0 in range(0, source.shape[0], _BAND):
+            data, flags = source.rows(y0, min(y0 + _BAND, source.shape[0]))
+            digest.update(data, (flags & fl.NO_DATA) != 0)
+            if wanted:
+                _collect(amplifiers, pixels, data, flags, y0)
+        assert source.root is not None
+        source = attrs.evolve(source, provenance=source.root(digest.hexdigest()))
+    elif wanted:
+        data, flags = source.rows(0, source.shape[0])
+        _collect(amplifiers, pixels, data, flags, 0)
+    measured = [_level(a, rows, overscan, source.name) for a, rows in zip(amplifiers, pixels, strict=True)]
+    return Leveled(source=source, levels=tuple(m[0] for m in measured), noise=tuple(m[1] for m in measured))
+
+
+def _collect(
+    amplifiers: tuple[Amplifier, ...],
+    pixels: list[list[Rows]],
+    data: NDArray[np.float32],
+    flags: NDArray[np.uint32],
+    y0: int,
+) -> None:
+    """Keep copies of the overscan pixels that lie in these rows."""
+    for amplifier, kept in zip(amplifiers, pixels, strict=True):
+        if amplifier.overscan is None:
+            continue
+        part = amplifier.overscan.intersect(Section(y0, y0 + data.shape[0], 0, data.shape[1]))
+        if part is not None:
+            cut = (slice(part.y0 - y0, part.y1 - y0), slice(part.x0, part.x1))
+            kept.append((data[cut].copy(), flags[cut].copy()))
+
+
+def _level(
+    amplifier: Amplifier, rows: list[Rows], options: OverscanOptions, name: str
+) -> tuple[NDArray[np.float64], float | None]:
+    """The level of each row of the data section; zero where there is no overscan."""
+    count = amplifier.data.shape[0]
+    if not rows:
+        return np.zeros(count), None
+    data = np.concatenate([part[0] for part in rows])
+    unusable = np.concatenate([(part[1] & fl.UNUSABLE) != 0 for part in rows])
+    section = amplifier.overscan
+    assert section is not None
+    beside = section.x1 <= amplifier.data.x0 or section.x0 >= amplifier.data.x1
+    if beside:
+        if section.x1 <= amplifier.data.x0:  # the columns that touch the data come first, wherever the strip lies
+            data, unusable = data[:, ::-1], unusable[:, ::-1]
+        found = overscan_level(np.ascontiguousarray(data), np.ascontiguousarray(unusable), options=options)
+        return found.level, found.noise
+    if options.method != "median":
+        raise OptionError(f"{name}: overscan={options.method!r} needs overscan columns beside the data; use 'median'")
+    if section.y1 <= amplifier.data.y0:
+        data, unusable = data[::-1], unusable[::-1]
+    found = overscan_level(np.ascontiguousarray(data.T), np.ascontiguousarray(unusable.T), options=options)
+    return np.full(count, found.level.mean()), found.noise
+
+
+def sample_rows(rows: int, most: int = 256) -> NDArray[np.intp]:
+    """Row numbers spread evenly over an image: the fixed sample on which levels and noise are judged."""
+    return np.unique(np.linspace(0, rows - 1, min(rows, most)).round().astype(np.intp))

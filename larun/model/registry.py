@@ -1,0 +1,87 @@
+"""Which class reads a header, and which class a name in a file means.
+
+A class becomes a camera by defining ``matches`` in its own body. The most derived match wins; two equal ones raise.
+Cameras that are installed (larun's own included) come in through the entry-point group ``larun.instruments`` on
+first use. A name in a file is looked up among the registered classes: nothing is ever imported because a file says so.
+"""
+
+from __future__ import annotations
+
+import functools
+import warnings
+from importlib import metadata
+from typing import TYPE_CHECKING, Any
+
+from larun.errors import HeaderError, LarunWarning
+
+if TYPE_CHECKING:
+    from astropy.io.fits import Header
+
+__all__ = ["by_name", "cameras", "choose", "load_plugins", "name_of", "register"]
+
+GROUP = "larun.instruments"
+_CLASSES: dict[str, type[Any]] = {}
+
+
+def name_of(cls: type[Any]) -> str:
+    """The name under which a class is registered and written to files."""
+    return f"{cls.__module__}:{cls.__qualname__}"
+
+
+def register(cls: type[Any]) -> None:
+    """Make a class known; a second definition under the same name (slotted classes are made twice) replaces it."""
+    _CLASSES[name_of(cls)] = cls
+
+
+@functools.cache
+def load_plugins() -> None:
+    """Import every camera of the entry-point group; one that fails is a warning that names it."""
+    for entry in metadata.entry_points(group=GROUP):
+        try:
+            entry.load()
+        except Exception as error:  # whatever a plugin does wrong must not stop the others
+            warnings.warn(f"camera {entry.name} ({entry.value}) cannot be loaded: {error}", LarunWarning, stacklevel=2)
+
+
+def cameras() -> tuple[type[Any], ...]:
+    """Every registered class that defines ``matches`` in its own body, in order of name."""
+    load_plugins()
+    return tuple(cls for _, cls in sorted(_CLASSES.items()) if "matches" in vars(cls))
+
+
+def choose(header: Header, base: type[Any], where: str) -> type[Any]:
+    """The class for a header: the most derived camera that matches, else ``Generic``.
+
+    Parameters
+    ----------
+    header : astropy.io.fits.Header
+        The header that decides.
+    base : type
+        What the caller asked for. A class that is a camera itself, or derives from one, is taken at its word.
+    where : str
+        File name for messages.
+
+    Raises
+    ------
+    HeaderError
+        If two unrelated cameras claim the header.
+    """
+    found = cameras()
+    if any(issubclass(base, camera) for camera in found) or not any(issubclass(camera, base) for camera in found):
+        return base
+    matching = [camera for camera in found if issubclass(camera, base) and camera.matches(header)]
+    best = [c for c in matching if not any(other is not c and issubclass(other, c) for other in matching)]
+    if len(best) > 1:
+        names = ", ".join(name_of(camera) for camera in best)
+        raise HeaderError(f"{where}: claimed by {names}; read it with the one you mean, as {best[0].__name__}.read(path)")
+    return best[0] if best else by_name("larun.instruments.generic:Generic") or base
+
+
+def by_name(name: str) -> type[Any] | None:
+    """The registered class of that name, or the only one whose last part fits (scripts change their module's name)."""
+    load_plugins()
+    if name in _CLASSES:
+        return _CLASSES[name]
+    last = name.rpartition(":")[2]
+    fitting = [cls for key, cls in _CLASSES.items() if key.rpartition(":")[2] == last]
+    return fitting[0] if len(fitting) == 1 else None

@@ -1,0 +1,95 @@
+"""The columns of a catalogue: names, units and meanings, frozen under a version number.
+
+A column never changes its meaning; a new meaning gets a new name and raises :data:`VERSION`.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from astropy.table import QTable
+
+__all__ = ["APERTURE", "DETECTED", "SKY", "TOTAL", "VERSION", "Column", "table"]
+
+VERSION = 1
+
+
+class Column(NamedTuple):
+    """One column; ``unit`` ``"image"`` stands for the unit of the image that was measured."""
+
+    name: str
+    dtype: type[np.generic]
+    unit: str
+    description: str
+
+
+DETECTED: tuple[Column, ...] = (
+    Column("id", np.int32, "", "number of the source, from 1, by falling S/N"),
+    Column("x", np.float64, "pix", "column of the centre; the centre of the first pixel is 0"),
+    Column("y", np.float64, "pix", "row of the centre; the centre of the first pixel is 0"),
+    Column("x_error", np.float64, "pix", "1 sigma of x"),
+    Column("y_error", np.float64, "pix", "1 sigma of y"),
+    Column("ra", np.float64, "deg", "right ascension, where the image has a WCS"),
+    Column("dec", np.float64, "deg", "declination, where the image has a WCS"),
+    Column("peak", np.float64, "image", "highest pixel above the background"),
+    Column("flux", np.float64, "image", "flux of the matched filter, total for a star of the filter's shape"),
+    Column("flux_error", np.float64, "image", "1 sigma of flux from the noise of the sky"),
+    Column("snr", np.float64, "", "signal to noise of the detection"),
+    Column("fwhm", np.float64, "pix", "full width at half maximum from weighted moments; NaN where not measurable"),
+    Column("ellipticity", np.float64, "", "1 - b/a from weighted moments; NaN where not measurable"),
+    Column("theta", np.float64, "deg", "position angle of the major axis, from +x towards +y"),
+    Column("flags", np.uint32, "", "OR of the pixel flags in the core"),
+)
+
+SKY: tuple[Column, ...] = (
+    Column("sky", np.float64, "image", "local sky per pixel"),
+    Column("sky_error", np.float64, "image", "1 sigma of sky"),
+)
+
+#: For aperture number k (from 1), the name gets the suffix _k.
+APERTURE: tuple[Column, ...] = (
+    Column("aperture_flux", np.float64, "image", "flux above the local sky within {radius:.3f} pix"),
+    Column("aperture_flux_error", np.float64, "image", "1 sigma of the flux within {radius:.3f} pix"),
+    Column("mag", np.float64, "mag", "instrumental magnitude -2.5 log10(flux) within {radius:.3f} pix"),
+    Column("mag_error", np.float64, "mag", "1 sigma of the magnitude within {radius:.3f} pix"),
+    Column("area_fraction", np.float64, "", "part of the circle of {radius:.3f} pix that was measured"),
+    Column("aperture_flags", np.uint32, "", "OR of the pixel flags within {radius:.3f} pix"),
+)
+
+TOTAL: tuple[Column, ...] = (
+    Column("mag_total", np.float64, "mag", "magnitude in the smallest aperture, corrected to the largest"),
+    Column("mag_total_error", np.float64, "mag", "1 sigma, without the correction's own error, common to all stars"),
+)
+
+
+def table(columns: tuple[Column, ...], values: dict[str, Any], unit: str) -> QTable:
+    """A table of the columns that have values, with units and descriptions.
+
+    Parameters
+    ----------
+    columns : tuple of Column
+        In their order.
+    values : dict
+        By column name.
+    unit : str
+        What ``"image"`` stands for.
+    """
+    from astropy.table import Column as TableColumn
+    from astropy.table import QTable
+    from astropy.units import Quantity, Unit
+
+    made = QTable()
+    for column in columns:
+        if column.name not in values:
+            continue
+        data = np.asarray(values[column.name], dtype=column.dtype)
+        name = unit if column.unit == "image" else column.unit
+        if name:
+            made[column.name] = Quantity(data, Unit(name))
+            made[column.name].info.description = column.description
+        else:
+            made[column.name] = TableColumn(data, description=column.description)
+    return made

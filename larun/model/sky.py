@@ -1,0 +1,141 @@
+"""``SkyImage``: an image with stars on it, which can be searched and measured."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import attrs
+import numpy as np
+
+from larun.algorithms.background import Background, BackgroundOptions, background
+from larun.algorithms.detect import DetectOptions, detect_matched, detect_peaks, estimate_fwhm
+from larun.errors import OptionError
+from larun.model import measuring
+from larun.model.catalog import ANNULUS, RADII, SourceCatalog
+from larun.model.image import Image
+from larun.provenance import operation, recording
+
+if TYPE_CHECKING:
+    from numpy.typing import ArrayLike
+
+__all__ = ["SkyImage"]
+
+_DETECTORS = {"matched": detect_matched, "peaks": detect_peaks}
+
+
+@attrs.frozen(kw_only=True, eq=False, repr=False)
+class SkyImage(Image):
+    """An image of the sky. Fields are those of :class:`larun.model.image.Image`."""
+
+    def background(self, *, mesh: int = 64, filter_size: int = 3, sigma: float = 3.0) -> Background:
+        """The smooth sky and its noise, from clipped cells of a mesh.
+
+        Parameters
+        ----------
+        mesh : int
+            Size of a cell in pixels.
+        filter_size : int
+            Cells of the median filter over the mesh.
+        sigma : float
+            Clipping limit within a cell.
+
+        Returns
+        -------
+        Background
+            ``level`` and ``rms`` (ny, nx) in the unit of the image, and ``variance``: the smooth noise variance.
+        """
+        options = BackgroundOptions(mesh=mesh, filter_size=filter_size, sigma=sigma)
+        return background(self.data, self.variance, self.unusable, options=options)
+
+    def stellar_fwhm(self, *, mesh: int = 64) -> float:
+        """The median FWHM in pixels of the stars, measured without any prior (Gaussian-weighted moments)."""
+        sky = self.background(mesh=mesh)
+        return float(estimate_fwhm(self.data, sky.level, sky.variance, self.flags).fwhm)
+
+    @operation("detect", reach="global")
+    def detect(
+        self,
+        threshold: float = 5.0,
+        *,
+        method: str = "matched",
+        fwhm: float | None = None,
+        mesh: int = 64,
+    ) -> SourceCatalog:
+        """Find sources and measure positions, fluxes and shapes.
+
+        Parameters
+        ----------
+        threshold : float
+            Least signal to noise of a detection.
+        method : {"matched", "peaks"}
+            Maxima of the matched filter in true S/N, or plain local maxima of the image.
+        fwhm : float, optional
+            Of the stars, in pixels: the filter's shape. Measured when not given; recorded.
+        mesh : int
+            Size in pixels of the cells of the background mesh.
+
+        Returns
+        -------
+        SourceCatalog
+            By falling S/N, with the columns of :mod:`larun.model.schema`.
+
+        Raises
+        ------
+        OptionError
+            If an option makes no sense.
+
+        Notes
+        -----
+        The noise is the smooth noise of the sky (the variance plane's median in every cell), so 5 σ means 5 σ; where
+        the image has no variance plane, the clipped scatter of the cell takes its place.
+        """
+        if method not in _DETECTORS:
+            raise OptionError(f"method={method!r}: must be one of {', '.join(map(repr, _DETECTORS))}")
+        sky = self.background(mesh=mesh)
+        if fwhm is None:
+            measured = estimate_fwhm(self.data, sky.level, sky.variance, self.flags)
+            fwhm = float(measured.fwhm)
+            recording().fit(fwhm=fwhm, fwhm_stars=int(measured.stars))
+        options = DetectOptions(threshold=threshold, fwhm=fwhm)
+        found = _DETECTORS[method](
+            self.data, sky.level, sky.variance, self.flags, options=options, acf=self.noise_acf
+        )
+        return SourceCatalog(table=measuring.detected(self, found, fwhm), image=self, provenance=self.provenance)
+
+    @operation("forced_photometry", reach="global")
+    def photometer(
+        self,
+        positions: ArrayLike | Any,
+        radii: tuple[float, ...] = RADII,
+        *,
+        unit: str = "fwhm",
+        sky: str = "annulus",
+        annulus: tuple[float, float] = ANNULUS,
+    ) -> SourceCatalog:
+        """Forced photometry: measure given positions, whether or not anything is seen there.
+
+        Parameters
+        ----------
+        positions : (n, 2) array of x and y, table or catalogue with x and y, or SkyCoord
+            Where to measure; kept in the record.
+        radii, unit, sky, annulus
+            As for :meth:`larun.model.catalog.SourceCatalog.photometer`. Stars that would spoil the sky annulus are
+            found by :meth:`detect` first.
+
+        Returns
+        -------
+        SourceCatalog
+            One row per position, in the order given.
+
+        Raises
+        ------
+        CatalogError
+            If sky coordinates are given and the image has no WCS.
+        """
+        x, y = measuring.positions_of(self, positions)
+        recording().resolve(positions=np.column_stack([x, y]))
+        options = measuring.ApertureOptions(radii=radii, unit=unit, sky=sky, annulus=annulus)
+        found = self.detect()._table
+        table = measuring.placed(self, x, y, found)
+        made = measuring.photometered(table, self, options, neighbours=found)
+        return SourceCatalog(table=made, image=self, provenance=self.provenance)

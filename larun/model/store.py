@@ -1,0 +1,268 @@
+"""Between the model and the disk: which class a file becomes, and what an object writes."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
+
+import attrs
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from larun import flags as fl
+from larun import units
+from larun.detector import Detector
+from larun.errors import CorruptProduct, FileError, LarunWarning, OptionError
+from larun.model import registry
+from larun.model.headers import split_given
+from larun.model.planes import Shared, wcs_cards
+from larun.provenance import Provenance, Root, environment, pixel_digest
+
+if TYPE_CHECKING:
+    from astropy.io.fits import Header
+    from astropy.wcs import WCS
+
+    from larun.model.image import Image
+
+__all__ = ["Interpreted", "from_arrays", "interpret", "read", "record_fields", "wcs_of", "without_sections", "write"]
+
+_I = TypeVar("_I", bound="Image")
+
+SECTION_KEYWORDS = ("BIASSEC", "TRIMSEC", "DATASEC", "CCDSEC", "DETSEC", "AMPSEC", "TRIM", "OVERSCAN")
+
+
+def without_sections(header: Header) -> Header:
+    """The header without section keywords, which no longer fit a trimmed, cropped or binned array."""
+    if not any(keyword in header for keyword in SECTION_KEYWORDS):
+        return header
+    made = header.copy()
+    for keyword in SECTION_KEYWORDS:
+        made.remove(keyword, ignore_missing=True, remove_all=True)
+    return made
+
+
+def wcs_of(cards: Header) -> WCS | None:
+    """The WCS of a set of cards; None when they make none that works."""
+    from larun.io.headers import wcs_from_header
+
+    return wcs_from_header(cards) if "CTYPE1" in cards else None
+
+
+def from_arrays(
+    cls: type[_I],
+    data: ArrayLike,
+    variance: ArrayLike | None,
+    flags: ArrayLike | None,
+    unit: Any,
+    header: Header | Mapping[str, Any] | None,
+    detector: Detector | None,
+    detector_values: Mapping[str, Any],
+) -> _I:
+    """See :meth:`larun.model.image.Image.from_arrays`."""
+    from astropy.io import fits
+
+    if hasattr(data, "unit") and hasattr(data, "value"):
+        unit, data = data.unit, data.value
+    plane = _plane(data, "data")
+    shape = plane.shape
+    bits = np.zeros(shape, np.uint32) if flags is None else np.array(flags, dtype=np.uint32)
+    if bits.shape != shape:
+        raise OptionError(f"flags have shape {bits.shape}, data {shape}: they must agree")
+    bits[~np.isfinite(plane)] |= fl.NO_DATA
+    noise = None if variance is None else _plane(variance, "variance")
+    if noise is not None and (noise.shape != shape or (noise < 0).any()):
+        raise OptionError(f"variance must be of shape {shape} and nowhere negative; it has shape {noise.shape}")
+    values, cards = split_given(detector_values, getattr(cls, "all_keywords", dict)() or _DETECTOR_ONLY)
+    cards_header = header.copy() if isinstance(header, fits.Header) else fits.Header(list((header or {}).items()))
+    cards_header.update(cards)
+    device = detector or Detector.single((shape[0], shape[1]))
+    if values:
+        device = device.with_values(**values)
+    return cls(
+        data=plane,
+        variance=noise,
+        flags=bits,
+        unit=units.canonical(unit),
+        header=cards_header,
+        wcs_header=wcs_cards(cards_header),
+        detector=device,
+        provenance=Provenance(
+            root=Root(
+                kind="memory",
+                pixels=lambda: pixel_digest(plane, noise, bits),
+                given={**detector_values, "detector": device.to_dict(), "unit": units.canonical(unit)},
+                header=cards_header.tostring(sep="\n"),
+                instrument=registry.name_of(cls),
+            )
+        ),
+    )
+
+
+_DETECTOR_ONLY = {name: () for name in ("gain", "read_noise", "saturation", "linear_limit")}
+
+
+def _plane(values: ArrayLike, name: str) -> NDArray[np.float32]:
+    array = np.asarray(values)
+    if np.ma.isMaskedArray(values):
+        array = np.ma.filled(np.ma.asarray(values).astype(np.float32), np.nan)
+    if array.dtype.kind not in "biuf" or array.ndim != 2 or 0 in array.shape:
+        raise OptionError(f"{name} is {array.dtype} of shape {array.shape}: must be a 2-D array of real numbers")
+    return np.array(array, dtype=np.float32, order="C")
+
+
+class Interpreted(NamedTuple):
+    """What a raw header means: the camera's class, the header with what was given, the detector."""
+
+    camera: type[Any]
+    header: Header
+    detector: Detector
+
+
+def interpret(base: type[Any], header: Header, shape: tuple[int, int], given: Mapping[str, Any], where: str) -> Interpreted:
+    """Choose the camera for a raw header and let it describe the detector.
+
+    Raises
+    ------
+    FileError
+        If ``base`` is a class of products, which raw files cannot become.
+    """
+    camera = registry.choose(header, base, where)
+    if not hasattr(camera, "detector_for"):
+        raise FileError(f"{where}: is a raw frame, not a {camera.__name__}: read it with larun.Frame.read(path)")
+    values, cards = split_given(given, camera.all_keywords())
+    if cards:
+        header = header.copy()
+        for keyword, value in cards.items():
+            header[keyword] = (value, "given to larun")
+    detector = camera.detector_for(header, shape)
+    return Interpreted(camera, header, detector.with_values(**values) if values else detector)
+
+
+def read(cls: type[_I], path: str | Path, *, ext: int | str | None, verify: bool, given: Mapping[str, Any]) -> _I:
+    """See :meth:`larun.model.image.Image.read`."""
+    from larun.io.product import is_product
+
+    path = Path(path)
+    if path.is_file() and is_product(path):
+        if given:
+            raise OptionError(f"{path}: is a product of larun; {', '.join(given)} can only be given for raw files")
+        return _read_product(cls, path, verify)
+    return _read_raw(cls, path, ext, verify, given)
+
+
+def _read_raw(cls: type[_I], path: Path, ext: int | str | None, verify: bool, given: Mapping[str, Any]) -> _I:
+    from larun.io import headers as io_headers
+    from larun.io.raw import read_raw
+
+    raw = read_raw(path, ext=ext)
+    data, no_data = raw.data, raw.no_data
+    found = interpret(cls, raw.header, (data.shape[0], data.shape[1]), given, str(path))
+    flags = np.zeros(data.shape, np.uint32)
+    if no_data is not None:
+        flags[no_data] = fl.NO_DATA
+    more = found.camera.flag_raw(data, found.header, 0)
+    if more is not None:
+        flags |= more
+    digest = io_headers.pixel_digest(data, no_data) if verify else lambda: io_headers.pixel_digest(data, no_data)
+    image: _I = found.camera(
+        data=data,
+        flags=fl.resolve_bad(flags),
+        unit=found.camera.raw_unit(found.header),
+        header=found.header,
+        wcs_header=wcs_cards(found.header),
+        detector=found.detector,
+        provenance=file_root(path, raw.header, digest, given, found.camera, raw.hdu),
+    )
+    return image
+
+
+def file_root(
+    path: Path, header: Header, digest: Any, given: Mapping[str, Any], camera: type[Any], hdu: int
+) -> Provenance:
+    """The root of a line that begins with a raw file."""
+    from larun.io.headers import header_digest
+
+    return Provenance(
+        root=Root(
+            kind="file",
+            pixels=digest,
+            header=header_digest(header),
+            name=path.name,
+            location=f"{path}[{hdu}]",
+            given=dict(given),
+            instrument=registry.name_of(camera),
+        )
+    )
+
+
+def _read_product(cls: type[_I], path: Path, verify: bool) -> _I:
+    from larun.io.product import read_product
+
+    parts = read_product(path, verify=verify)
+    made = registry.by_name(parts.class_name)
+    if made is None:
+        made = registry.by_name("larun.instruments.generic:Generic")
+        assert made is not None
+        warnings.warn(
+            f"{path}: was written by class {parts.class_name!r}, which is not known here: read as Generic; "
+            "import the module that defines it first",
+            LarunWarning,
+            stacklevel=4,
+        )
+    if not issubclass(made, cls):
+        raise FileError(f"{path}: holds a {made.__name__}, not a {cls.__name__}: use {made.__name__}.read(path)")
+    record = parts.record
+    try:
+        extra = {name: record["fields"][name] for name in record_fields(made)}
+        detector = Detector.from_dict(record["detector"])
+        provenance = Provenance.from_dict(record["provenance"], str(path))
+    except KeyError as error:
+        raise CorruptProduct(f"{path}: its record lacks {error}") from error
+    image: _I = made(
+        data=parts.data,
+        variance=parts.variance,
+        flags=parts.flags,
+        shared=tuple(Shared(master, plane) for master, plane in parts.shared),
+        noise_acf=parts.noise_acf,
+        unit=parts.unit,
+        header=parts.header,
+        wcs_header=parts.wcs_header,
+        detector=detector,
+        provenance=provenance,
+        **extra,
+    )
+    return image
+
+
+def write(image: Image, path: str | Path, *, overwrite: bool) -> Path:
+    """See :meth:`larun.model.image.Image.write`."""
+    from larun.io.product import ProductParts, write_product
+
+    record = {
+        "detector": image.detector.to_dict(),
+        "provenance": image.provenance.to_dict(),
+        "environment": dict(environment()),
+        "fields": {name: getattr(image, name) for name in record_fields(type(image))},
+    }
+    parts = ProductParts(
+        class_name=registry.name_of(type(image)),
+        header=image._header,
+        data=image.data,
+        variance=image.variance,
+        flags=image.flags,
+        shared=tuple((item.master, item.variance) for item in image.shared),
+        noise_acf=image.noise_acf,
+        unit=image.unit,
+        wcs_header=image._wcs_header,
+        record=record,
+    )
+    write_product(Path(path), parts, overwrite=overwrite)
+    return Path(path)
+
+
+def record_fields(cls: type[Any]) -> tuple[str, ...]:
+    """Names of the plain fields a class adds to the planes of an image: they travel in the record."""
+    planes = {"data", "variance", "flags", "shared", "noise_acf", "unit", "_header", "_wcs_header", "detector"}
+    return tuple(f.name for f in attrs.fields(cls) if f.name not in planes | {"provenance"})

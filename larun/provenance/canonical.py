@@ -1,0 +1,106 @@
+"""Parameters in one canonical form, so that equal work has an equal id.
+
+Numbers that are equal are written alike (5 and 5.0), mappings are sorted, arrays keep their exact bytes. Paths,
+threads, times and memory limits never come here: they do not decide a pixel.
+"""
+
+from __future__ import annotations
+
+import base64
+import enum
+import hashlib
+import inspect
+import json
+import math
+from collections.abc import Callable, Mapping
+from collections.abc import Set as AbstractSet
+from typing import Any
+
+import attrs
+import numpy as np
+from numpy.typing import NDArray
+
+from larun.errors import OptionError
+
+__all__ = ["array_from_canonical", "canonical", "digest_of", "text_of"]
+
+
+def canonical(value: Any) -> Any:
+    """``value`` as plain JSON containers.
+
+    Raises
+    ------
+    OptionError
+        If the value has no canonical form.
+
+    Examples
+    --------
+    >>> canonical({"sigma": 5.0, "radii": (1, 2.5)})
+    {'radii': [1, 2.5], 'sigma': 5}
+    """
+    if value is None or isinstance(value, bool | str):
+        return value
+    if isinstance(value, enum.Enum):
+        return canonical(value.value)
+    if isinstance(value, int | np.integer):
+        return int(value)
+    if isinstance(value, float | np.floating):
+        return _number(float(value))
+    if isinstance(value, np.bool_):
+        return bool(value)
+    if hasattr(value, "unit") and hasattr(value, "to_value"):
+        return {"value": canonical(value.value), "unit": str(value.unit)}
+    if isinstance(value, np.ndarray):
+        return _array(value)
+    if isinstance(value, Mapping):
+        return {str(key): canonical(value[key]) for key in sorted(value, key=str)}
+    if attrs.has(type(value)):
+        fields = {field.name: canonical(getattr(value, field.name)) for field in attrs.fields(type(value))}
+        return {"type": type(value).__qualname__, **fields}
+    if isinstance(value, AbstractSet):
+        return sorted(canonical(item) for item in value)
+    if isinstance(value, list | tuple):
+        return [canonical(item) for item in value]
+    if callable(value):
+        return _callable(value)
+    raise OptionError(f"a {type(value).__name__} cannot be recorded as a parameter: {value!r}")
+
+
+def _number(value: float) -> Any:
+    if not math.isfinite(value):
+        return {"float": repr(value)}
+    return int(value) if value.is_integer() and abs(value) < 2**53 else value
+
+
+def _array(value: NDArray[Any]) -> dict[str, Any]:
+    little = np.ascontiguousarray(value).astype(value.dtype.newbyteorder("<"), copy=False)
+    return {
+        "dtype": little.dtype.str,
+        "shape": list(value.shape),
+        "base64": base64.b64encode(little.tobytes()).decode("ascii"),
+    }
+
+
+def array_from_canonical(value: Mapping[str, Any]) -> NDArray[Any]:
+    """The array that :func:`canonical` wrote."""
+    flat = np.frombuffer(base64.b64decode(value["base64"]), dtype=value["dtype"])
+    return flat.reshape(value["shape"])
+
+
+def _callable(value: Callable[..., Any]) -> dict[str, Any]:
+    try:
+        source = inspect.getsource(value)
+    except (OSError, TypeError):
+        source = ""  # a builtin or something typed at a prompt: its name is all there is
+    name = f"{getattr(value, '__module__', '')}:{getattr(value, '__qualname__', type(value).__qualname__)}"
+    return {"function": name, "source": hashlib.sha256(source.encode()).hexdigest() if source else None}
+
+
+def text_of(value: Any) -> str:
+    """Canonical JSON text of plain containers: sorted keys, no spaces, ASCII."""
+    return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=True, allow_nan=False)
+
+
+def digest_of(value: Any) -> str:
+    """SHA-256 (hex) of the canonical JSON text of plain containers."""
+    return hashlib.sha256(text_of(value).encode("ascii")).hexdigest()

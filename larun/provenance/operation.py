@@ -1,0 +1,170 @@
+"""``@operation``: a method that records itself, once, whatever it calls inside."""
+
+from __future__ import annotations
+
+import functools
+import inspect
+from collections.abc import Callable, Iterable
+from contextvars import ContextVar
+from typing import Any, ParamSpec, TypeVar
+
+import attrs
+
+from larun.errors import AlreadyApplied
+from larun.provenance.canonical import canonical
+from larun.provenance.record import Parent, Provenance, Step
+
+__all__ = ["OPERATIONS", "Operation", "Recording", "operation", "recording"]
+
+_P = ParamSpec("_P")
+_R = TypeVar("_R")
+_REACHES = ("pixel", "halo", "global")
+
+
+@attrs.frozen
+class Operation:
+    """What the registry knows of an operation."""
+
+    name: str
+    version: int
+    reach: str
+    function: Callable[..., Any]
+
+
+#: Every operation by name, filled as modules are imported.
+OPERATIONS: dict[str, Operation] = {}
+
+
+class Recording:
+    """What a running operation may add to its own record."""
+
+    def __init__(self) -> None:
+        self.parameters: dict[str, Any] = {}
+        self.parents: list[Parent] = []
+        self.fitted: dict[str, Any] = {}
+        self.substeps: list[Step] = []
+
+    def parent(self, role: str, provenance: Provenance) -> None:
+        """Add an input that is not among the arguments (a master that was selected, a file that was streamed)."""
+        self.parents.append(Parent(role, provenance))
+
+    def fit(self, **state: Any) -> None:
+        """Add small state fitted from the data."""
+        self.fitted.update(state)
+
+    def resolve(self, **parameters: Any) -> None:
+        """Replace parameters by the values they were resolved to (a FWHM that was measured, say)."""
+        self.parameters.update({key: canonical(value) for key, value in parameters.items()})
+
+
+_current: ContextVar[Recording | None] = ContextVar("larun_recording", default=None)
+
+
+def recording() -> Recording:
+    """The record of the operation that is running; a throw-away one outside any operation."""
+    return _current.get() or Recording()
+
+
+def operation(
+    name: str,
+    *,
+    version: int = 1,
+    reach: str = "pixel",
+    once: bool = False,
+    symmetric: bool = False,
+    leave_out: Iterable[str] = (),
+) -> Callable[[Callable[_P, _R]], Callable[_P, _R]]:
+    """Make a method an operation: its result carries a new step, with the operands as parents.
+
+    Parameters
+    ----------
+    name : str
+        Name in the record; unique.
+    version : int
+        Raise it whenever results change.
+    reach : str
+        How far a pixel of the result sees: ``"pixel"``, ``"halo"`` or ``"global"``.
+    once : bool
+        Refuse an object that has been through this operation before.
+    symmetric : bool
+        The order of the operands does not matter: parents are sorted by id and share one role.
+    leave_out : iterable of str
+        Arguments that do not decide pixels (memory limits, progress, paths that become roots).
+
+    Raises
+    ------
+    AlreadyApplied
+        On the second application, with ``once=True``.
+    """
+    assert reach in _REACHES, reach
+    hidden = frozenset(leave_out)
+
+    def decorate(function: Callable[_P, _R]) -> Callable[_P, _R]:
+        signature = inspect.signature(function)
+        assert OPERATIONS.get(name) is None or OPERATIONS[name].function.__qualname__ == function.__qualname__, name
+
+        @functools.wraps(function)
+        def wrapper(*args: _P.args, **kwargs: _P.kwargs) -> _R:
+            bound = signature.bind(*args, **kwargs)
+            bound.apply_defaults()
+            first = next(iter(bound.arguments.values()), None)
+            own = getattr(first, "provenance", None)
+            if once and isinstance(own, Provenance) and own.has(name):
+                raise AlreadyApplied(
+                    f"{name} was already applied to {first!r}: start again from the frame before that step"
+                )
+            mine = Recording()
+            if not isinstance(first, type):
+                _gather(mine, bound, hidden)
+            else:
+                _gather(mine, bound, hidden | {next(iter(bound.arguments))})
+            token = _current.set(mine)
+            try:
+                result = function(*args, **kwargs)
+            finally:
+                _current.reset(token)
+            step = Step(
+                operation=name,
+                version=version,
+                parameters=mine.parameters,
+                reach=reach,
+                substeps=tuple(mine.substeps),
+                fitted=mine.fitted,
+            )
+            outer = _current.get()
+            if outer is not None:
+                outer.substeps.append(step)
+                return result
+            parents = mine.parents
+            if symmetric:
+                parents = sorted((Parent("operand", p.provenance) for p in parents), key=lambda p: p.provenance.id)
+            made = Provenance(step=step, parents=tuple(parents))
+            return result._replace(provenance=made) if hasattr(result, "provenance") else result  # type: ignore[attr-defined]
+
+        OPERATIONS[name] = Operation(name, version, reach, wrapper)
+        return wrapper
+
+    return decorate
+
+
+def _gather(mine: Recording, bound: inspect.BoundArguments, hidden: frozenset[str]) -> None:
+    """Split arguments into parents (whatever has a record of its own) and parameters."""
+    for role, value in bound.arguments.items():
+        if role in hidden:
+            continue
+        kind = bound.signature.parameters[role].kind
+        if kind is inspect.Parameter.VAR_KEYWORD:
+            for key, item in value.items():
+                _take(mine, key, item)
+        else:
+            _take(mine, role, value)
+
+
+def _take(mine: Recording, role: str, value: Any) -> None:
+    if isinstance(getattr(value, "provenance", None), Provenance):
+        mine.parent(role, value.provenance)
+    elif isinstance(value, list | tuple) and any(isinstance(getattr(v, "provenance", None), Provenance) for v in value):
+        for item in value:
+            _take(mine, role, item)
+    else:
+        mine.parameters[role] = canonical(value)

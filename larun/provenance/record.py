@@ -1,0 +1,251 @@
+"""The record: an immutable graph of steps that ends in the raw files."""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import platform
+import sys
+from collections.abc import Callable, Iterator, Mapping
+from importlib import metadata
+from typing import Any, Self
+
+import attrs
+import numpy as np
+from numpy.typing import NDArray
+
+from larun.errors import CorruptProduct
+from larun.provenance.canonical import canonical, digest_of
+
+__all__ = ["Parent", "Provenance", "Root", "Step", "environment", "pixel_digest"]
+
+FORMAT = 1
+
+
+def pixel_digest(*planes: NDArray[Any] | None) -> str:
+    """SHA-256 (hex) over shape, dtype and little-endian bytes of the planes; a missing plane counts as missing."""
+    total = hashlib.sha256()
+    for plane in planes:
+        if plane is None:
+            total.update(b"none;")
+            continue
+        little = np.ascontiguousarray(plane).astype(plane.dtype.newbyteorder("<"), copy=False)
+        total.update(f"{little.dtype.str}{little.shape};".encode())
+        total.update(little.data)
+    return total.hexdigest()
+
+
+@functools.cache
+def environment() -> Mapping[str, str]:
+    """Versions and CPU under which this process computes: listed beside a record, never part of an id."""
+    found = {"python": platform.python_version(), "machine": platform.machine(), "byteorder": sys.byteorder}
+    for package in ("larun", "numpy", "numba", "scipy", "astropy", "photutils", "astroscrappy"):
+        try:
+            found[package] = metadata.version(package)
+        except metadata.PackageNotFoundError:  # an engine that is not installed computed nothing
+            continue
+    return found
+
+
+@attrs.frozen(kw_only=True, eq=False)
+class Root:
+    """Where a line of the record begins: a file that was read, or arrays that were handed over.
+
+    Parameters
+    ----------
+    kind : str
+        ``"file"`` or ``"memory"``.
+    pixels : str or callable
+        Digest of the pixels, or a function that computes it when it is first needed.
+    header : str
+        Digest of the canonical header.
+    name : str
+        File name: a locator for people, not part of the id.
+    location : str
+        Where the file was (path and HDU): a locator, not part of the id.
+    given : mapping
+        What the caller said that the header does not: it decides pixels, so it is part of the id.
+    instrument : str
+        Name of the class that read the file.
+    """
+
+    kind: str
+    pixels: str | Callable[[], str]
+    header: str = ""
+    name: str = ""
+    location: str = ""
+    given: Mapping[str, Any] = attrs.field(factory=dict, converter=canonical)
+    instrument: str = ""
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain containers; computes a lazy digest."""
+        pixels = self.pixels if isinstance(self.pixels, str) else self.pixels()
+        return {**{f.name: getattr(self, f.name) for f in attrs.fields(type(self))}, "pixels": pixels}
+
+
+@attrs.frozen(kw_only=True, eq=False)
+class Step:
+    """One operation: its name, its own version number, all its parameters, and what it called.
+
+    Parameters
+    ----------
+    operation : str
+        Registered name.
+    version : int
+        Raised whenever the operation's results change.
+    parameters : mapping
+        Canonical, with defaults resolved.
+    reach : str
+        How far a pixel sees: ``"pixel"``, ``"halo"`` or ``"global"``.
+    substeps : tuple of Step
+        Operations called inside this one.
+    fitted : mapping
+        Small state fitted from the data (levels, kernels): follows from the inputs, so it is not part of the id.
+    """
+
+    operation: str
+    version: int = 1
+    parameters: Mapping[str, Any] = attrs.field(factory=dict, converter=canonical)
+    reach: str = "pixel"
+    substeps: tuple[Step, ...] = ()
+    fitted: Mapping[str, Any] = attrs.field(factory=dict, converter=canonical)
+
+    def identity(self) -> dict[str, Any]:
+        """What decides the pixels: operation, version, parameters and substeps."""
+        return {
+            "operation": self.operation,
+            "version": self.version,
+            "parameters": self.parameters,
+            "substeps": [step.identity() for step in self.substeps],
+        }
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain containers, complete."""
+        whole = {**self.identity(), "reach": self.reach, "fitted": self.fitted}
+        return {**whole, "substeps": [step.to_dict() for step in self.substeps]}
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> Self:
+        """The inverse of :meth:`to_dict`."""
+        return cls(**{**values, "substeps": tuple(cls.from_dict(step) for step in values["substeps"])})
+
+
+@attrs.frozen(eq=False)
+class Parent:
+    """What a step worked on, and in which role (``self``, ``bias``, ``flat``, ``frame`` …)."""
+
+    role: str
+    provenance: Provenance
+
+
+@attrs.frozen(kw_only=True, eq=False)
+class Provenance:
+    """Who made this, from what, with which parameters: a node of the graph, with all its ancestors.
+
+    Exactly one of ``root`` and ``step`` is set.
+    """
+
+    root: Root | None = None
+    step: Step | None = None
+    parents: tuple[Parent, ...] = ()
+    environment: Mapping[str, str] = attrs.field(factory=environment)
+
+    @functools.cached_property
+    def id(self) -> str:
+        """SHA-256 over everything that decides the pixels: steps, parameters, versions, digests of the raws."""
+        if self.root is not None:
+            root = self.root.to_dict()
+            decides = {key: root[key] for key in ("kind", "pixels", "header", "given", "instrument")}
+            return digest_of({"root": decides})
+        assert self.step is not None
+        parents = [[parent.role, parent.provenance.id] for parent in self.parents]
+        return digest_of({"step": self.step.identity(), "parents": parents})
+
+    def walk(self) -> Iterator[Provenance]:
+        """Every node once, ancestors after their descendants' first mention; this node first."""
+        seen: set[str] = set()
+        waiting = [self]
+        while waiting:
+            node = waiting.pop(0)
+            if node.id in seen:
+                continue
+            seen.add(node.id)
+            yield node
+            waiting.extend(parent.provenance for parent in node.parents)
+
+    def roots(self) -> tuple[Root, ...]:
+        """The raw inputs, each once."""
+        return tuple(node.root for node in self.walk() if node.root is not None)
+
+    def line(self) -> Iterator[Provenance]:
+        """This node, its ``self`` parent, that one's, … back to the root: the object's own history."""
+        node: Provenance | None = self
+        while node is not None:
+            yield node
+            node = next((parent.provenance for parent in node.parents if parent.role == "self"), None)
+
+    def has(self, operation: str) -> bool:
+        """Whether the object itself (not a master it used) has been through an operation, also as a substep."""
+        return any(node.step is not None and _contains(node.step, operation) for node in self.line())
+
+    def parent(self, role: str) -> Provenance | None:
+        """The parent in a role, searched along the object's own history; None when there is none."""
+        for node in self.line():
+            for parent in node.parents:
+                if parent.role == role:
+                    return parent.provenance
+        return None
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain containers for JSON: every node once, referred to by id."""
+        nodes = []
+        for node in self.walk():
+            row: dict[str, Any] = {"id": node.id, "parents": [[p.role, p.provenance.id] for p in node.parents]}
+            row |= {"root": node.root.to_dict()} if node.root else {"step": node.step.to_dict() if node.step else None}
+            row["environment"] = dict(node.environment)
+            nodes.append(row)
+        return {"format": FORMAT, "head": self.id, "nodes": nodes}
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any], where: str = "record") -> Provenance:
+        """The inverse of :meth:`to_dict`; every id is computed again and compared.
+
+        Raises
+        ------
+        CorruptProduct
+            If a node is missing, refers to itself, or its id does not follow from its content.
+        """
+        rows = {row["id"]: row for row in values["nodes"]}
+        made: dict[str, Provenance] = {}
+
+        def build(identity: str, above: frozenset[str]) -> Provenance:
+            if identity in made:
+                return made[identity]
+            if identity not in rows or identity in above:
+                raise CorruptProduct(f"{where}: provenance step {identity[:12]} is missing or its own ancestor")
+            row = rows[identity]
+            parents = tuple(Parent(role, build(parent, above | {identity})) for role, parent in row["parents"])
+            root = Root(**row["root"]) if row.get("root") else None
+            step = Step.from_dict(row["step"]) if row.get("step") else None
+            node = cls(root=root, step=step, parents=parents, environment=row["environment"])
+            if node.id != identity:
+                raise CorruptProduct(f"{where}: provenance step {identity[:12]} does not follow from its own content")
+            made[identity] = node
+            return node
+
+        try:
+            return build(values["head"], frozenset())
+        except (KeyError, TypeError, AssertionError) as error:
+            raise CorruptProduct(f"{where}: the provenance record cannot be understood ({error!r})") from error
+
+    def __reduce__(self) -> tuple[Callable[..., Any], tuple[Any, ...]]:
+        return Provenance.from_dict, (self.to_dict(),)
+
+    def __str__(self) -> str:
+        from larun.provenance.show import tree  # the tree is a face of the record, not part of it
+
+        return tree(self)
+
+
+def _contains(step: Step, operation: str) -> bool:
+    return step.operation == operation or any(_contains(sub, operation) for sub in step.substeps)

@@ -1,0 +1,244 @@
+"""Raw frames: what the sky, the optics and the chip make of the light, ending in whole numbers.
+
+The chain is the inverse of calibration. Electrons are Poisson of ``(sky + stars) × response + dark × t``, plus cosmic
+rays; ADU are electrons / gain plus the bias with its structure and this frame's drift plus read noise, rounded and cut
+at the saturation level. Overscan columns hold the bias level and read noise only.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING, NamedTuple
+
+import attrs
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from larun.errors import OptionError
+from larun.simulate.camera import Camera, Chip
+from larun.simulate.cosmics import cosmic_rays
+from larun.simulate.stars import render
+
+if TYPE_CHECKING:
+    from astropy.io.fits import Header
+
+__all__ = ["RawFrame", "Scene", "noisy", "raw_bias", "raw_dark", "raw_flat", "raw_science"]
+
+_START = "2026-03-14T18:00:00.000"
+
+
+def _column(values: ArrayLike) -> NDArray[np.float64]:
+    return np.asarray(values, dtype=np.float64)
+
+
+class RawFrame(NamedTuple):
+    """A raw frame and its truth.
+
+    Attributes
+    ----------
+    data : ndarray of uint16
+        (ny, nx + overscan) in ADU.
+    header : astropy.io.fits.Header
+        The camera's honest header.
+    bias_level : float
+        Bias level of this frame, drift included, ADU.
+    cosmics : ndarray of float32
+        (ny, nx) electrons that cosmic rays left.
+    """
+
+    data: NDArray[np.uint16]
+    header: Header
+    bias_level: float
+    cosmics: NDArray[np.float32]
+
+
+@attrs.frozen(kw_only=True, eq=False)
+class Scene:
+    """What a science frame looks at.
+
+    Parameters
+    ----------
+    band : str
+        Filter.
+    exposure : float
+        Seconds.
+    x, y : array_like
+        Positions of the stars in this frame, pixels.
+    rate : array_like
+        Electrons per second of each star over the infinite plane.
+    fwhm : float
+        Seeing, pixels.
+    beta : float or None
+        Moffat exponent, None for a Gaussian.
+    sky : float
+        Electrons per second and pixel.
+    cosmics : int
+        Cosmic rays.
+    target : str
+        Written as OBJECT.
+    center : tuple of float
+        Right ascension and declination, degrees, of the reference position (the middle of an undithered frame).
+    offset : tuple of float
+        (dx, dy) by which the sky is shifted on the chip, pixels.
+    date_obs : str
+        Start of the exposure, UTC.
+    """
+
+    band: str
+    exposure: float
+    x: NDArray[np.float64] = attrs.field(converter=_column)
+    y: NDArray[np.float64] = attrs.field(converter=_column)
+    rate: NDArray[np.float64] = attrs.field(converter=_column)
+    fwhm: float = 3.0
+    beta: float | None = 3.0
+    sky: float = 5.0
+    cosmics: int = 0
+    target: str = "simulated field"
+    center: tuple[float, float] = (202.5, 18.0)
+    offset: tuple[float, float] = (0.0, 0.0)
+    date_obs: str = _START
+
+    def __attrs_post_init__(self) -> None:
+        if not 0 <= self.sky < math.inf or not 0 < self.exposure < math.inf:
+            raise OptionError(f"sky = {self.sky}, exposure = {self.exposure}: give sky >= 0 and exposure > 0, finite")
+        if not (np.isfinite(self.rate).all() and (self.rate >= 0).all()):
+            raise OptionError("rate: every star's electrons per second must be finite and at least 0")
+        if not -90 < self.center[1] < 90:
+            raise OptionError(f"center = {self.center}: the declination must lie between -90 and 90 degrees")
+
+
+def noisy(
+    expected_electrons: ArrayLike, *, read_noise: float, rng: np.random.Generator, gain: float = 1.0
+) -> NDArray[np.float32]:
+    """Photon and read noise on an expected image, not rounded: what statistical tests of the algorithms need.
+
+    Parameters
+    ----------
+    expected_electrons : array_like
+        Expected electrons per pixel, none negative.
+    read_noise : float
+        Electrons, rms.
+    rng : numpy.random.Generator
+        Source of the random numbers.
+    gain : float
+        Electrons per ADU; 1 leaves the result in electrons.
+
+    Returns
+    -------
+    ndarray of float32
+        ``(Poisson(expected) + Normal(0, read_noise)) / gain``.
+
+    Raises
+    ------
+    OptionError
+        If an expected value is negative or not finite, or read noise or gain is impossible.
+
+    Examples
+    --------
+    >>> image = noisy(np.full((200, 200), 100.0), read_noise=5.0, rng=np.random.default_rng(1))
+    >>> round(float(image.var()) / 125, 1)
+    1.0
+    """
+    if not 0 <= read_noise < math.inf or not 0 < gain < math.inf:
+        raise OptionError(f"read_noise = {read_noise}, gain = {gain}: give read_noise >= 0 and gain > 0, finite")
+    electrons = _photons(np.asarray(expected_electrons, dtype=np.float64), rng)
+    electrons += read_noise * rng.standard_normal(electrons.shape)
+    return (electrons / gain).astype(np.float32)
+
+
+def raw_bias(camera: Camera, chip: Chip, *, rng: np.random.Generator, date_obs: str = _START) -> RawFrame:
+    """A bias frame: bias level with this frame's drift, its structure, read noise."""
+    none = np.zeros(camera.shape, dtype=np.float32)
+    return _read_out(camera, chip, none, none, camera.header("bias", date_obs=date_obs), rng)
+
+
+def raw_dark(
+    camera: Camera,
+    chip: Chip,
+    *,
+    exposure: float,
+    rng: np.random.Generator,
+    cosmics: int = 0,
+    date_obs: str = _START,
+) -> RawFrame:
+    """A dark frame of ``exposure`` seconds: a bias frame with dark current and cosmic rays."""
+    header = camera.header("dark", exposure=exposure, date_obs=date_obs)
+    electrons = _photons(chip.dark * np.float64(exposure), rng)
+    return _read_out(camera, chip, electrons, cosmic_rays(camera.shape, count=cosmics, rng=rng), header, rng)
+
+
+def raw_flat(
+    camera: Camera,
+    chip: Chip,
+    *,
+    band: str,
+    level: float,
+    rng: np.random.Generator,
+    exposure: float = 3.0,
+    date_obs: str = _START,
+) -> RawFrame:
+    """A flat field through filter ``band``, on average ``level`` ADU above the bias."""
+    if not 0 < level < math.inf:
+        raise OptionError(f"level = {level}: the mean of a flat must be positive, in ADU above the bias")
+    header = camera.header("flat", exposure=exposure, band=band, date_obs=date_obs)
+    expected = chip.response[band] * (level * camera.gain) + chip.dark * np.float64(exposure)
+    none = np.zeros(camera.shape, dtype=np.float32)
+    return _read_out(camera, chip, _photons(expected, rng), none, header, rng)
+
+
+def raw_science(camera: Camera, chip: Chip, scene: Scene, *, rng: np.random.Generator) -> RawFrame:
+    """A science frame of a scene, with a TAN WCS that is exactly right for the raw array.
+
+    Notes
+    -----
+    A dither moves the reference pixel and leaves the reference position, so that stars of an undithered frame shift by
+    exactly ``scene.offset``. RA and DEC say where the middle of the chip looks.
+    """
+    header = camera.header("object", exposure=scene.exposure, band=scene.band, date_obs=scene.date_obs)
+    _point(header, camera, scene)
+    light = render(camera.shape, scene.x, scene.y, scene.rate * scene.exposure, fwhm=scene.fwhm, beta=scene.beta)
+    light += scene.sky * scene.exposure
+    expected = light * chip.response[scene.band] + chip.dark * np.float64(scene.exposure)
+    cosmics = cosmic_rays(camera.shape, count=scene.cosmics, rng=rng)
+    return _read_out(camera, chip, _photons(expected, rng), cosmics, header, rng)
+
+
+def _photons(expected: NDArray[np.float64], rng: np.random.Generator) -> NDArray[np.float64]:
+    if not (np.isfinite(expected).all() and (expected >= 0).all()):
+        raise OptionError("expected electrons must be finite and at least 0 in every pixel")
+    return rng.poisson(expected).astype(np.float64)
+
+
+def _read_out(
+    camera: Camera,
+    chip: Chip,
+    electrons: NDArray[np.floating],
+    cosmics: NDArray[np.float32],
+    header: Header,
+    rng: np.random.Generator,
+) -> RawFrame:
+    """Electrons to whole ADU: bias, drift, structure, read noise, converter."""
+    level = camera.bias_level + camera.bias_drift * rng.standard_normal()
+    values = level + (camera.read_noise / camera.gain) * rng.standard_normal(camera.raw_shape)
+    image = values[camera.data_section.slices]
+    image += (electrons + cosmics) / camera.gain
+    image += chip.bias
+    data = np.clip(np.rint(values), 0, camera.saturation).astype(np.uint16)
+    return RawFrame(data, header, float(level), cosmics)
+
+
+def _point(header: Header, camera: Camera, scene: Scene) -> None:
+    """Write target, WCS, and where the middle of the chip looks."""
+    from astropy.coordinates import Angle
+    from astropy.io import fits
+    from astropy.wcs import WCS
+
+    cards = fits.Header(camera.wcs_cards(scene.center, scene.offset))
+    middle = (camera.shape[1] - 1) / 2, (camera.shape[0] - 1) / 2
+    ra, dec = (float(value) for value in WCS(cards).pixel_to_world_values(*middle))
+    hours = Angle(ra, "deg").to_string("hourangle", sep=":", precision=2, pad=True)
+    degrees = Angle(dec, "deg").to_string("deg", sep=":", precision=1, pad=True, alwayssign=True)
+    header["OBJECT"] = scene.target
+    header["RA"] = (hours, "[h:m:s] ICRS, middle of the chip")
+    header["DEC"] = (degrees, "[d:m:s] ICRS, middle of the chip")
+    header.update(cards)
