@@ -54,7 +54,8 @@ def canonical(unit: Any) -> str:
         parsed = units.Unit(text)
     except ValueError as error:
         raise OptionError(f"unit {text!r} is not known: use 'adu', 'electron' or a unit of astropy") from error
-    return _ALIASES.get(parsed.to_string().lower(), parsed.to_string())
+    name: str = parsed.to_string()
+    return _ALIASES.get(name.lower(), name)
 
 
 def plain(value: Any, unit: str, name: str) -> float:

@@ -34,9 +34,10 @@ class Annulus:
     sigma : float
         Pixels farther than this many σ from the median are clipped, until none is.
     estimator : {"median", "mean"}
-        What is taken of the pixels that are left. XXX It lies below the mean of a Poisson sky by up to 1/6
-        electron a pixel, whatever the level: where that matters (very faint stars in wide apertures), and the
-        neighbours are masked, the mean is better. The mode 3 median − 2 mean is not offered: its error is 2.5 σ/√n.
+        What is taken of the pixels that are left. The median has an error of 1.25 σ/√n against 1.0 for the mean; stars
+        nobody masked pull it 10 to 25 % less. It lies below the mean of a Poisson sky by up to 1/6 electron a pixel,
+        whatever the level: for very faint stars in wide apertures, with the neighbours masked, the mean is better.
+        The mode 3 median − 2 mean is not offered: its error is 2.5 σ/√n.
     minimum : int
         With fewer pixels than this, before or after clipping, there is no level.
     """

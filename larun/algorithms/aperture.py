@@ -198,7 +198,9 @@ def photometry(
     """
     if isinstance(sky, np.ndarray):
         image = plane(data, np.float32, "data")
-        sums = aperture_sums(image - plane(sky, np.float32, "sky", image.shape), variance, flags, x, y, radii, acf=acf)
+        with np.errstate(invalid="ignore"):  # inf − inf is left out like any pixel that is not finite
+            image = image - plane(sky, np.float32, "sky", image.shape)
+        sums = aperture_sums(image, variance, flags, x, y, radii, acf=acf)
         level, level_error = np.zeros(1), np.zeros(1)
     else:
         sums = aperture_sums(data, variance, flags, x, y, radii, acf=acf)

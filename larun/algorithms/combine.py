@@ -14,12 +14,12 @@ from __future__ import annotations
 
 import functools
 import math
-from typing import Any
 
 import attrs
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from larun.algorithms.arrays import read_only
 from larun.algorithms.combine_kernels import MAD, MEAN, MEDIAN, NOISE, Combined, Inputs, Plan, combine_rows, spread_rows
 from larun.algorithms.inflation import Inflation
 from larun.algorithms.jit import over_rows
@@ -110,17 +110,17 @@ def combine(
 ) -> Combined:
     """Combine the same rows of many frames.
 
-    - ``"mean"``: the weighted mean, Σ w x / Σ w, variance Σ w² v / (Σ w)². Weights are one number a frame: a weight made
-      from a pixel's own variance would favour the pixels that happened to be low.
+    - ``"mean"``: the weighted mean, Σ w x / Σ w, variance Σ w² v / (Σ w)². Weights are one number a frame: a weight
+      made from a pixel's own variance would favour the pixels that happened to be low.
     - ``"median"``: the median. Its variance is that of the median of N Gaussian values with the given variances,
       f(N) N / (Σ 1/σ)², with the exact f(N) (1.346 for N = 3, π/2 for many), never the scatter of the values.
-    - ``"clipped"``: values too far from the reference are rejected and the rest averaged as in ``"mean"``. The reference
-      is the median, of an even number of values the lower of the middle two: it is one of the values, so that at least one
-      value is always kept, and since cosmic rays only add it is the safer one. With ``clip="noise"`` a value is rejected
-      when it is more than ``sigma`` standard deviations of the noise model away. The model's variance is the median over
-      the frames, scaled to each frame and multiplied by the inflation: never the value's own, which an outlier raises.
-      With ``clip="mad"`` the standard deviation is 1.4826 MAD of the values, corrected for their number, and at least
-      the median of that over the row (the MAD of few values can be zero by chance).
+    - ``"clipped"``: values too far from the reference are rejected and the rest averaged as in ``"mean"``. The
+      reference is the median, of an even number of values the lower of the middle two: it is one of the values, so at
+      least one is always kept, and since cosmic rays only add it is the safer one. With ``clip="noise"`` a value is
+      rejected when it is more than ``sigma`` standard deviations of the noise model away. The model's variance is the
+      median over the frames, scaled to each frame and multiplied by the inflation: never the value's own, which an
+      outlier raises. With ``clip="mad"`` the standard deviation is 1.4826 MAD of the values, corrected for their
+      number, and at least the median of that over the row (the MAD of few values can be zero by chance).
     - One value is taken as it is. Of two values that differ by more than ``sigma √2`` standard deviations the lower is
       kept (``clip="noise"``); the MAD says nothing about two values and rejects none.
 
@@ -132,8 +132,9 @@ def combine(
     data : array_like, (n, rows, nx)
         The frames, in the order of the summation; taken as float32.
     variance : array_like or None, (n, rows, nx)
-        Their variances. Without them the variance of the result is that of the scatter of the values in each pixel: noisy,
-        with a relative error of √(2/(N-1)). Pixels with a single value take the median of their row, NaN if there is none.
+        Their variances. Without them the variance of the result comes from the scatter of the values in each pixel:
+        noisy, with a relative error of √(2/(N-1)). Pixels with a single value take the median of their row; NaN if no
+        pixel of the row has more.
     flags : array_like, (n, rows, nx)
         Their flags, uint32.
     options : CombineOptions
@@ -176,7 +177,7 @@ def combine(
     if options.code == MAD:
         spread = np.empty((rows, nx), np.float64)
         over_rows(rows, lambda start, stop: spread_rows(start, stop, inputs, plan, spread), band=4)
-        plan = plan._replace(spread=_read_only(_at_least_typical(spread), np.float64))
+        plan = plan._replace(spread=read_only(_at_least_typical(spread), np.float64))
     over_rows(rows, lambda start, stop: combine_rows(start, stop, inputs, plan, out), band=4)
     if variance is None:
         _fill_single(out, plan.factor if options.code == MEDIAN else np.ones(frames + 1))
@@ -203,31 +204,24 @@ def _checked_inputs(
     data: ArrayLike, variance: ArrayLike | None, flags: ArrayLike, weights: ArrayLike | None, options: CombineOptions
 ) -> Inputs:
     """The arrays as the kernels want them, or an error."""
-    values = _read_only(data, np.float32)
-    bits = _read_only(flags, np.uint32)
+    values = read_only(data, np.float32)
+    bits = read_only(flags, np.uint32)
     if values.ndim != 3 or not 1 <= values.shape[0] <= 65535:
         raise OptionError(f"data has shape {values.shape}: must be (frames, rows, columns) with 1 to 65535 frames")
     if variance is None and options.code == NOISE:
         raise OptionError("clip = 'noise' needs the variance of every frame: give it, or use clip='mad'")
-    noise = _read_only(np.empty((0, 0, 0)) if variance is None else variance, np.float32)
+    noise = read_only(np.empty((0, 0, 0)) if variance is None else variance, np.float32)
     for name, plane in (("flags", bits), ("variance", noise)):
         if plane.shape != values.shape and not (name == "variance" and variance is None):
             raise OptionError(f"{name} has shape {plane.shape}, data {values.shape}: must be equal")
     if weights is not None and options.code == MEDIAN:
         raise OptionError("a weighted median is not offered: leave out the weights, or use method 'mean' or 'clipped'")
-    scalars = _read_only(np.ones(len(values)) if weights is None else weights, np.float64)
+    scalars = read_only(np.ones(len(values)) if weights is None else weights, np.float64)
     if scalars.shape != (len(values),) or not np.all(np.isfinite(scalars) & (scalars >= 0)):
         raise OptionError(
             f"weights = {scalars}: must be {len(values)} finite numbers of at least 0, one for each frame"
         )
     return Inputs(values, noise, bits, scalars)
-
-
-def _read_only(values: ArrayLike, dtype: type) -> NDArray[Any]:
-    """Contiguous, native and read-only, whatever came: so each kernel is compiled for one signature only."""
-    view: NDArray[Any] = np.ascontiguousarray(values, dtype).view()
-    view.flags.writeable = False
-    return view
 
 
 def _plan(frames: int, nx: int, options: CombineOptions, inflation: float | Inflation) -> Plan:
@@ -251,12 +245,12 @@ def _plan(frames: int, nx: int, options: CombineOptions, inflation: float | Infl
         sigma=options.sigma,
         easiest=options.sigma**2 * float(np.min(ratio)) * float(np.min(relative)),
         lanes=lanes,
-        network=_read_only(network, np.int64),
-        factor=_read_only(factor, np.float64),
-        relative=_read_only(relative, np.float64),
-        signal=_read_only(signal, np.float64),
-        ratio=_read_only(ratio, np.float64),
-        spread=_read_only(np.empty((0, 0)), np.float64),
+        network=read_only(network, np.int64),
+        factor=read_only(factor, np.float64),
+        relative=read_only(relative, np.float64),
+        signal=read_only(signal, np.float64),
+        ratio=read_only(ratio, np.float64),
+        spread=read_only(np.empty((0, 0)), np.float64),
     )
 
 

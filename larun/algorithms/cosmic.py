@@ -21,95 +21,30 @@ Laplacian, and its direction does not count for the bound. So the outermost rows
 from __future__ import annotations
 
 import math
-from typing import Any, NamedTuple
 
-import attrs
 import numpy as np
 from numpy.typing import NDArray
 
+from larun.algorithms.cosmic_common import (
+    CosmicOptions,
+    CosmicRays,
+    lower_quantile,
+    protected_stars,
+    replace_pixels,
+    sharpness_limit,
+    usable_planes,
+)
 from larun.algorithms.jit import kernel, over_rows
-from larun.errors import OptionError
 
-__all__ = ["CosmicOptions", "CosmicRays", "lacosmic", "protected_stars", "replace_pixels", "sharpness_limit"]
+__all__ = ["CosmicOptions", "CosmicRays", "lacosmic"]
 
-SMALLEST_FWHM = 1.2  # pixels; a cosmic ray with 0.25 pixel of diffusion, integrated over pixels, looks like 0.9
-LARGEST_FWHM = 4.0  # beyond this the bound is held at 1.3 per pixel, or errors of the flat would break it
-SHARPER = 0.85  # stars may be this much sharper than the FWHM says: Moffat cores, elongation, change over the field
-CONTRAST = 5.0  # fine-structure limit where no FWHM is known
+_Plane = NDArray[np.float32]
+_Floats = NDArray[np.float64]
+
+_CONTRAST = 5.0  # fine-structure limit where no FWHM is known
 _MARGIN = 2.0  # standard deviations of each pixel in favour of the star
 _TILE = 64
-
-
-class CosmicRays(NamedTuple):
-    """What a search for cosmic rays found.
-
-    Attributes
-    ----------
-    mask : ndarray of bool
-        Pixels hit by a cosmic ray.
-    cleaned : ndarray of float32
-        The data with those pixels replaced; all other pixels are untouched. Same unit as the data.
-    variance : ndarray of float32
-        The variance of ``cleaned``; of replaced pixels it is the error of the interpolation.
-    iterations : int
-        Iterations that were run.
-    """
-
-    mask: NDArray[np.bool_]
-    cleaned: NDArray[np.float32]
-    variance: NDArray[np.float32]
-    iterations: int
-
-
-def _within(low: float, high: float, says: str) -> Any:
-    def check(_instance: CosmicOptions, attribute: attrs.Attribute[Any], value: float | None) -> None:
-        if value is not None and not low <= value <= high:
-            raise OptionError(f"{attribute.name} = {value}: {says}")
-
-    return check
-
-
-_TINY = math.ulp(0.0)
-
-
-@attrs.frozen(kw_only=True)
-class CosmicOptions:
-    """How to search for cosmic rays.
-
-    Parameters
-    ----------
-    sigma : float
-        Least significance of the Laplacian of a pixel that starts a cosmic ray.
-    sigma_fraction : float
-        Neighbours of such pixels belong to the ray above this fraction of ``sigma``.
-    contrast : float or None
-        Least ratio of the Laplacian to the fine structure (van Dokkum's f_lim). None: 5 where no ``fwhm`` is given;
-        otherwise the bound from the FWHM takes its place. Given together, both must hold.
-    iterations : int
-        At most so many; the search ends when one finds nothing.
-    fwhm : float or None
-        Full width at half maximum of the stars, in pixels. None: the textbook's contrast alone protects the stars,
-        which is not enough below about 2.5 pixels.
-
-    Raises
-    ------
-    OptionError
-        If a value makes no sense, or ``fwhm`` is below 1.2 pixels: stars are then as sharp as cosmic rays.
-    """
-
-    sigma: float = attrs.field(default=4.5, validator=_within(_TINY, 1e30, "must be positive"))
-    sigma_fraction: float = attrs.field(default=0.3, validator=_within(_TINY, 1.0, "must be above 0 and at most 1"))
-    contrast: float | None = attrs.field(default=None, validator=_within(_TINY, 1e30, "must be positive, or None"))
-    iterations: int = attrs.field(default=4, validator=_within(1, 1000, "must be at least 1"))
-    fwhm: float | None = attrs.field(
-        default=None,
-        validator=_within(
-            SMALLEST_FWHM,
-            1e30,
-            f"must be at least {SMALLEST_FWHM} pixels: stars below that cannot be told from cosmic rays in a single "
-            "exposure; combine several exposures with clipping instead",
-        ),
-    )
+_SKY_REACH = 10  # half the side of the square on whose border the sky beside a star is read
 
 
 def lacosmic(
@@ -183,118 +118,10 @@ def lacosmic(
     return CosmicRays(mask, cleaned, cleaned_variance, done)
 
 
-def sharpness_limit(fwhm: float) -> float:
-    """The largest I(p) / √(I(p+1) I(p-1)) that a point source of this FWHM can show, at any sub-pixel phase.
-
-    Examples
-    --------
-    >>> round(sharpness_limit(1.5), 2), round(sharpness_limit(3.0), 2)
-    (5.5, 1.53)
-    """
-    sigma = SHARPER * min(fwhm, LARGEST_FWHM) / math.sqrt(8 * math.log(2))
-    return math.exp(0.5 / sigma**2)
-
-
-def usable_planes(
-    data: NDArray[np.float32], variance: NDArray[np.float32], unusable: NDArray[np.bool_], saturated: NDArray[np.bool_]
-) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-    """Copies of data and variance with NaN in every pixel that must not be looked at.
-
-    Raises
-    ------
-    OptionError
-        If the planes differ in shape or are not images.
-    """
-    shapes = {"data": data.shape, "variance": variance.shape, "unusable": unusable.shape, "saturated": saturated.shape}
-    if data.ndim != 2 or len(set(shapes.values())) > 1:
-        raise OptionError(f"the planes must be images of one shape, not {shapes}")
-    image, noise = data.astype(np.float32, order="C"), variance.astype(np.float32, order="C")
-    missing = unusable | saturated | ~np.isfinite(image) | ~np.isfinite(noise) | ~(noise > 0)
-    image[missing] = np.nan
-    noise[missing] = np.nan
-    return image, noise
-
-
-def protected_stars(
-    data: NDArray[np.float32], unusable: NDArray[np.bool_], saturated: NDArray[np.bool_]
-) -> NDArray[np.bool_]:
-    """Saturated stars and two pixels around them.
-
-    A saturated pixel belongs to a star if the 5 × 5 median around it stands at a tenth of its own height above the sky:
-    a saturated cosmic ray does not lift its surroundings, and gets no protection.
-
-    Parameters
-    ----------
-    data : ndarray of float32
-        The exposure, saturated values included.
-    unusable, saturated : ndarray of bool
-        Masks; pixels in both count as saturated.
-
-    Returns
-    -------
-    ndarray of bool
-        True where cosmic rays cannot be told from the star.
-    """
-    y, x = np.nonzero(saturated)
-    protected = np.zeros(data.shape, bool)
-    if not y.size:
-        return protected
-    image = np.where((unusable & ~saturated) | ~np.isfinite(data), np.nan, data)
-    sample = image[::4, ::4][~saturated[::4, ::4]]
-    sample = sample[np.isfinite(sample)]
-    sky = np.median(sample) if sample.size else 0.0
-    offsets = np.arange(-2, 3)
-    padded = np.pad(image, 2, constant_values=np.nan)
-    around = padded[(y + 2)[:, None, None] + offsets[:, None], (x + 2)[:, None, None] + offsets].reshape(y.size, 25)
-    finite = np.isfinite(around)
-    # A star unless most of its neighbours are faint; pixels that read NaN when saturated count as bright.
-    peak = np.where(np.isfinite(image[y, x]), image[y, x], np.inf)
-    faint = (finite & (around - sky <= 0.1 * (peak - sky)[:, None])).sum(axis=1)
-    star = (2 * faint < finite.sum(axis=1)) | ~np.isfinite(peak)
-    for dy in offsets:
-        for dx in offsets:
-            to_y, to_x = y[star] + dy, x[star] + dx
-            inside = (to_y >= 0) & (to_y < data.shape[0]) & (to_x >= 0) & (to_x < data.shape[1])
-            protected[to_y[inside], to_x[inside]] = True
-    return protected
-
-
-def replace_pixels(
-    data: NDArray[np.float32], variance: NDArray[np.float32], mask: NDArray[np.bool_], unusable: NDArray[np.bool_]
-) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-    """Replace masked pixels by the median of the good pixels around them.
-
-    Parameters
-    ----------
-    data, variance : ndarray of float32
-        The exposure and its variance.
-    mask : ndarray of bool
-        Pixels to replace.
-    unusable : ndarray of bool
-        Other pixels whose value means nothing.
-
-    Returns
-    -------
-    cleaned, variance : ndarray of float32
-        The median of the good pixels in 5 × 5, in a wider square where there are fewer than three. The variance is the
-        scatter of those pixels (it holds the gradient of a star or galaxy as well as the noise), at least the mean of
-        their variances.
-    """
-    image, noise = usable_planes(data, variance, unusable, mask)
-    cleaned, cleaned_variance = data.astype(np.float32, order="C"), variance.astype(np.float32, order="C")
-    where = np.flatnonzero(mask)
-    over_rows(
-        where.size,
-        lambda start, stop: _fill(image, noise, where[start:stop], cleaned, cleaned_variance),
-        band=4096,
-    )
-    return cleaned, cleaned_variance
-
-
 def _limits(options: CosmicOptions) -> tuple[float, float]:
     """The FWHM's sharpness limit and the fine-structure contrast; NaN where a test is not wanted."""
     if options.fwhm is None:
-        return math.nan, options.contrast or CONTRAST
+        return math.nan, options.contrast or _CONTRAST
     return sharpness_limit(options.fwhm), options.contrast or math.nan
 
 
@@ -350,19 +177,19 @@ def _neighbours(
 
 
 @kernel
-def _value(image, y, x):  # type: ignore[no-untyped-def]
+def _value(image: _Plane, y: int, x: int) -> float:
     if 0 <= y < image.shape[0] and 0 <= x < image.shape[1]:
-        return np.float64(image[y, x])
+        return float(image[y, x])
     return np.nan
 
 
 @kernel
-def _laplacian(image, y, x):  # type: ignore[no-untyped-def]
+def _laplacian(image: _Plane, y: int, x: int) -> float:
     """Positive Laplacian of the twice subsampled image, averaged over the pixel: 2E for an isolated excess E.
 
     The subpixel in corner (h, v) has itself as a neighbour twice, so its Laplacian is 2 I - I_h - I_v.
     """
-    centre = np.float64(image[y, x])
+    centre = float(image[y, x])
     left, right = _value(image, y, x - 1), _value(image, y, x + 1)
     down, up = _value(image, y - 1, x), _value(image, y + 1, x)
     if np.isnan(left):
@@ -378,36 +205,100 @@ def _laplacian(image, y, x):  # type: ignore[no-untyped-def]
 
 
 @kernel
-def _dense(image, limit, start, stop, pool):  # type: ignore[no-untyped-def]
+def _dense(image: _Plane, limit: _Floats, start: int, stop: int, pool: NDArray[np.bool_]) -> None:
     for y in range(start, stop):
         for x in range(image.shape[1]):
             if not np.isnan(image[y, x]):
-                pool[y, x] = _laplacian(image, y, x) > limit[y // 64, x // 64]
+                pool[y, x] = _laplacian(image, y, x) > limit[y // _TILE, x // _TILE]
 
 
 @kernel
-def _quantile(values, count, fraction):  # type: ignore[no-untyped-def]
-    """Sort the first ``count`` values in place; the middle (fraction 0.5) or a lower quantile; NaN of none."""
-    for i in range(1, count):
-        value, j = values[i], i
-        while j > 0 and values[j - 1] > value:
-            values[j] = values[j - 1]
-            j -= 1
-        values[j] = value
-    if count == 0:
-        return np.nan
-    position = fraction * (count - 1)
-    low = int(position)
-    high = min(low + 1, count - 1)
-    return values[low] + (position - low) * (values[high] - values[low])
-
-
-@kernel
-def _median(image, y, x, reach, values):  # type: ignore[no-untyped-def]
+def _median(image: _Plane, y: int, x: int, reach: int, values: _Floats) -> float:
     count = 0
     for i in range(max(y - reach, 0), min(y + reach + 1, image.shape[0])):
         for j in range(max(x - reach, 0), min(x + reach + 1, image.shape[1])):
             if not np.isnan(image[i, j]):
                 values[count] = image[i, j]
                 count += 1
-    return _quantile(values, count, 0.5)
+    return lower_quantile(values, count, 0.5)
+
+
+@kernel
+def _sharper_than_stars(image: _Plane, noise: _Plane, y: int, x: int, limit: float, values: _Floats) -> bool:
+    """Whether the pixel breaks I(p)² ≤ limit^(2 d²) I(p + d) I(p - d) in any direction by more than the noise."""
+    reach = _SKY_REACH
+    count = 0
+    for k in range(-reach, reach):
+        for value in (
+            _value(image, y - reach, x + k),
+            _value(image, y + k, x + reach),
+            _value(image, y + reach, x - k),
+            _value(image, y - k, x - reach),
+        ):
+            if not np.isnan(value):
+                values[count] = value
+                count += 1
+    # A low estimate of the sky flatters the star: in crowded fields and nebulae it errs on the safe side.
+    sky = lower_quantile(values, count, 0.25) if count else 0.0
+    height = image[y, x] - sky - _MARGIN * math.sqrt(noise[y, x])
+    if height <= 0:
+        return False
+    for dy, dx in ((0, 1), (1, 0), (1, 1), (1, -1)):
+        first, second = _value(image, y + dy, x + dx), _value(image, y - dy, x - dx)
+        if np.isnan(first) or np.isnan(second):
+            continue
+        first = max(first - sky, 0.0) + _MARGIN * math.sqrt(noise[y + dy, x + dx])
+        second = max(second - sky, 0.0) + _MARGIN * math.sqrt(noise[y - dy, x - dx])
+        if height > limit ** (dy * dy + dx * dx) * math.sqrt(first * second):
+            return True
+    return False
+
+
+@kernel
+def _fine_structure(image: _Plane, y: int, x: int, values: _Floats, smooth: _Floats) -> float:
+    """The 3 × 3 median less its own 7 × 7 median: what is larger than a cosmic ray, smaller than the sky."""
+    count = 0
+    for i in range(max(y - 3, 0), min(y + 4, image.shape[0])):
+        for j in range(max(x - 3, 0), min(x + 4, image.shape[1])):
+            value = _median(image, i, j, 1, values)
+            if not np.isnan(value):
+                smooth[count] = value
+                count += 1
+    return _median(image, y, x, 1, values) - lower_quantile(smooth, count, 0.5)
+
+
+@kernel
+def _test(
+    image: _Plane,
+    noise: _Plane,
+    where: NDArray[np.int64],
+    sigma: float,
+    sharpness: float,
+    contrast: float,
+    verdict: NDArray[np.bool_],
+) -> None:
+    """Significance, then sharpness and fine structure unless their limits are NaN, for each flat index."""
+    values, smooth = np.empty(8 * _SKY_REACH), np.empty(49)
+    for k in range(where.size):
+        y, x = where[k] // image.shape[1], where[k] % image.shape[1]
+        # A scale free of what the pixel itself adds; 2 because an isolated excess E has a Laplacian of 2 E.
+        scale = math.sqrt(_median(noise, y, x, 2, values))
+        laplacian = _laplacian(image, y, x) / (2 * scale)
+        if not laplacian > sigma:
+            continue
+        if not np.isnan(sharpness) and not _sharper_than_stars(image, noise, y, x, sharpness, values):
+            continue
+        count = 0
+        for i in range(max(y - 2, 0), min(y + 3, image.shape[0])):
+            for j in range(max(x - 2, 0), min(x + 3, image.shape[1])):
+                if not np.isnan(image[i, j]):
+                    values[count] = _laplacian(image, i, j)
+                    count += 1
+        significance = laplacian - lower_quantile(values, count, 0.5) / (2 * scale)
+        if not significance > sigma:
+            continue
+        if not np.isnan(contrast):
+            structure = _fine_structure(image, y, x, values, smooth) / scale
+            if not significance > contrast * max(structure, 0.01):
+                continue
+        verdict[k] = True

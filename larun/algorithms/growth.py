@@ -122,8 +122,8 @@ def curve_of_growth(
 ) -> CurveOfGrowth:
     """The median curve of growth of bright stars, normalised at the largest radius.
 
-    A star is dropped when its ratio is off the median by more than 4 robust σ at any radius: a companion, or a ray
-    that nobody flagged.
+    A star is dropped when its ratio is off the median by more than 4 σ at any radius, σ the larger of what its noise
+    predicts and what the stars show: a companion, or a ray that nobody flagged.
 
     Parameters
     ----------
@@ -163,10 +163,10 @@ def aperture_correction(
     """The magnitude that each aperture misses against the largest, with its own, common error.
 
     The weighted mean over the stars of f = F_r / F_total. Apertures are nested, so the light and the noise inside r
-    are part of the total: var f = ((1 − 2 f) σ_r² + f² σ_total²) / F_total². A weight is the inverse of that, but
-    at most that of the median star: the brightest are limited by where they lie on their pixels, not by photons. The
-    error is the scatter the stars show, Σ w² (f − mean)² / (Σ w)² (1 − leverage), so it does not rest on the noise
-    model.
+    are part of the total: var f = ((1 − 2 f) σ_r² + f² σ_total²) / F_total². A weight is the inverse of that, but the
+    brightest quarter weighs the same: there it matters where a star lies on its pixels, not its photons. The error is
+    the scatter the stars show, Σ w² (f − mean)² / (1 − w) with weights that sum to 1, so it does not rest on the
+    noise model.
 
     Parameters
     ----------
@@ -183,9 +183,10 @@ def aperture_correction(
         As :func:`curve_of_growth`.
     """
     circles, ratio, predicted = _ratios(fluxes, flux_errors, radii, usable)
-    weight = 1 / np.maximum(predicted, np.median(predicted, axis=0))
+    weight = 1 / np.maximum(predicted, np.quantile(predicted, 0.25, axis=0))
     weight /= weight.sum(axis=0)
-    mean = np.sum(weight * ratio, axis=0)
+    centre = np.median(ratio, axis=0)  # summing around it keeps the largest radius at exactly 1
+    mean = centre + np.sum(weight * (ratio - centre), axis=0)
     # dividing by 1 − w makes the sum unbiased for independent stars, as n − 1 does for equal weights
     error = np.sqrt(np.sum(weight**2 * (ratio - mean) ** 2 / (1 - weight), axis=0))
     positive = np.where(mean > 0, mean, np.nan)
@@ -236,12 +237,11 @@ def _ratios(
     variance = (1 - 2 * ratio) * noise**2 + ratio**2 * noise[:, [total]] ** 2
     # sky errors and unequal errors can bring the difference of two nested variances near or below zero
     predicted = np.maximum(variance, 1e-3 * noise**2) / flux[:, [total]] ** 2
-    while len(ratio) >= _FEWEST:
+    if asked >= _FEWEST:
+        # one pass: repeated on a handful of stars, a clip by their own scatter eats them all
         pull = (ratio - np.median(ratio, axis=0)) / np.sqrt(np.maximum(predicted, np.median(predicted, axis=0)))
-        scale = np.maximum(_NORMAL * np.median(np.abs(pull), axis=0), 1e-9)
+        scale = np.maximum(_NORMAL * np.median(np.abs(pull), axis=0), 1.0)
         kept = (np.abs(pull) <= _CLIP * scale).all(axis=1)
-        if kept.all():
-            break
         ratio, predicted = ratio[kept], predicted[kept]
     if len(ratio) < _FEWEST:
         raise CatalogError(

@@ -24,6 +24,7 @@ LIMIT = 1.5
 _KEEP = 3.0  # differences beyond this many σ do not enter
 _KEPT_VARIANCE = 0.9733369246625415  # their variance, in σ²
 _LEAST_IN_BIN = 300  # differences in a bin: 8 % of the variance
+_BIN_WIDTH = 10.0  # in σ of the mean: what the noise alone scatters over falls into one bin
 _QUANTILES = (0.0, 0.125, 0.25, 0.375, 0.5, 0.625, 0.75, 0.875, 0.95, 0.99, 1.0)
 
 
@@ -41,7 +42,7 @@ class Inflation(NamedTuple):
     pixels : ndarray of int64, (bins,)
         Pixels in each bin.
     frames : ndarray of float64, (n,)
-        Modelled variance of each frame over the median of all frames: frames of other exposures or skies have other noise.
+        Modelled variance of each frame over the median of all frames: other exposures and skies have other noise.
     """
 
     factor: float
@@ -52,14 +53,14 @@ class Inflation(NamedTuple):
 
     @property
     def clip_ratio(self) -> NDArray[np.float64]:
-        """The ratio as a clip applies it: not below 1/1.5², so that a far too pessimistic model is never trusted to reverse.
+        """The ratio as a clip applies it: what was measured, but not below 1/1.5².
 
-        Frames that agree better than their noise (copies of one frame, say) must not make a clip that rejects everything.
+        Frames that agree better than their noise (copies of one frame, say) must not make a clip reject everything.
         """
         return np.maximum(self.ratio, 1 / LIMIT**2)
 
 
-def fit_inflation(data: ArrayLike, variance: ArrayLike, flags: ArrayLike, *, sample: int = 100_000) -> Inflation:
+def fit_inflation(data: ArrayLike, variance: ArrayLike, flags: ArrayLike, *, sample: int = 50_000) -> Inflation:
     """Compare how frames differ with what their noise model says.
 
     Differences of frames that follow each other (the last with the first) are divided by the model's σ, which is the
@@ -110,7 +111,8 @@ def fit_inflation(data: ArrayLike, variance: ArrayLike, flags: ArrayLike, *, sam
     typical = np.nanmedian(noise / relative[:, None], axis=0)
     pairs = [(k, (k + 1) % len(values)) for k in range(len(values) if len(values) > 2 else 1)]
     scaled = np.stack([_scaled(values[a] - values[b], typical * (relative[a] + relative[b])) for a, b in pairs])
-    bins = _bins(signal, np.isfinite(scaled).sum(axis=0))
+    width = _BIN_WIDTH * float(np.sqrt(np.median(typical) / len(values)))
+    bins = _bins(signal, np.isfinite(scaled).sum(axis=0), width)
     rows = [(float(np.median(signal[inside])), _clipped_variance(scaled[:, inside]), inside.sum()) for inside in bins]
     table = np.array(rows, np.float64)
     return Inflation(_clipped_variance(scaled), table[:, 0], table[:, 1], table[:, 2].astype(np.int64), relative)
@@ -137,7 +139,7 @@ def check_inflation(inflation: Inflation, limit: float = LIMIT) -> None:
     if found > limit:
         raise NoiseModelError(
             f"the frames differ by {found:.2f} times the noise that gain and read noise imply, the limit is {limit:g}: "
-            "give the gain and the read noise if the header is wrong, or reject with clip='mad', which does not use them "
+            "give the gain and the read noise if the header is wrong, or use clip='mad', which does not need them "
             "(frames at different levels look noisy too: normalise flats and subtract overscans first)"
         )
 
@@ -166,20 +168,21 @@ def _scaled(difference: NDArray[np.float64], variance: NDArray[np.float64]) -> N
     return np.where(known, difference / np.sqrt(np.where(known, variance, 1.0)), np.nan)
 
 
-def _bins(signal: NDArray[np.float64], differences: NDArray[np.int64]) -> list[NDArray[np.bool_]]:
-    """Bins of rising signal with enough differences in each; the faint ones hold equal numbers."""
+def _bins(signal: NDArray[np.float64], differences: NDArray[np.int64], width: float) -> list[NDArray[np.bool_]]:
+    """Bins of rising signal, with enough differences in each and wider than the noise of the signal."""
     edges = np.unique(np.quantile(signal, _QUANTILES))
-    edges[-1] = np.inf
     bins: list[NDArray[np.bool_]] = []
-    inside = np.zeros(signal.shape, bool)
-    for low, high in zip(edges[:-1], edges[1:], strict=True):
-        inside = inside | ((signal >= low) & (signal < high))
-        if differences[inside].sum() >= _LEAST_IN_BIN:
+    start = -np.inf
+    for high in edges[1:]:
+        inside = (signal >= start) & (signal < (high if high < edges[-1] else np.inf))
+        low = max(start, edges[0])
+        if differences[inside].sum() >= _LEAST_IN_BIN and high - low >= width:
             bins.append(inside)
-            inside = np.zeros(signal.shape, bool)
-    if bins and inside.any():
-        bins[-1] = bins[-1] | inside
-    return bins or [np.ones(signal.shape, bool)]
+            start = high
+    if not bins:
+        return [np.ones(signal.shape, bool)]
+    bins[-1] = bins[-1] | (signal >= start)
+    return bins
 
 
 def _clipped_variance(scaled: NDArray[np.float64]) -> float:

@@ -3,7 +3,8 @@
 *Position*: the maximum of the image filtered with the Gaussian of the given FWHM, found to a fraction of a pixel by the
 windowed centroid of SExtractor (XWIN_IMAGE), which is the least-squares position of a Gaussian star in white noise.
 *Shape*: adaptive moments (Bernstein & Jarvis 2002, AJ 123, 583, section 3): the elliptical Gaussian weight is matched
-to the source and deconvolved from the result, then the pixel (1/12 px^2 on each axis) is taken off.
+to the source and deconvolved from the result, then the pixel (1/12 px^2 on each axis) is taken off. Where a neighbour
+draws the weight away, the round weight of a star is used instead.
 
 A pixel without a usable value is filled with the model that the usable ones give, again in every iteration: that is
 the least-squares fit that ignores it.
@@ -46,8 +47,8 @@ class Measured(NamedTuple):
     xx, xy, yy : (n,)
         Second moments of the profile before the pixel blurred it, px^2; NaN where they cannot be measured.
     profile : (n,)
-        FWHM over that of the Gaussian with these moments: 1 for a Gaussian, smaller for extended wings; NaN as the
-        moments.
+        FWHM over that of the Gaussian with these moments: 1 for a Gaussian, smaller for extended wings; NaN where
+        the weight could not be matched to the source.
     flags : (n,) uint32
         OR of the flags within one FWHM of the position.
     inside : (n,) bool
@@ -154,7 +155,7 @@ def _measure_range(data, level, noise, flags, peaks, bits, fwhm, gain, growth, o
         out[n, 0], out[n, 1] = px + cx, py + cy
         out[n, 2], out[n, 3] = _centroid_errors(signal, variance, good, cx, cy, sigma, gain)
         out[n, 4], out[n, 5] = _fitted_flux(signal, variance, good, cx, cy, fwhm / FWHM_OF_SIGMA, gain)
-        out[n, 6], out[n, 7], out[n, 8], out[n, 9] = _adaptive_moments(signal, good, cx, cy, sigma, growth)
+        out[n, 6], out[n, 7], out[n, 8], out[n, 9] = _moments(signal, good, cx, cy, sigma, growth)
         inside[n] = True
         footprint = int(np.ceil(fwhm + 0.5))
         for j in range(int(round(cy)) - footprint, int(round(cy)) + footprint + 1):
@@ -288,37 +289,47 @@ def _pixel_share(distance, sigma):  # type: ignore[no-untyped-def]
 
 
 @kernel
-def _adaptive_moments(signal, good, cx, cy, sigma, growth):  # type: ignore[no-untyped-def]
-    """Moments matched to the source, less the pixel, and the factor from the Gaussian's FWHM to the profile's."""
+def _moments(signal, good, cx, cy, sigma, growth):  # type: ignore[no-untyped-def]
+    """Moments less the pixel, and the factor from the Gaussian's FWHM to the profile's."""
     failed = (np.nan, np.nan, np.nan, np.nan)
-    largest = (growth * sigma) ** 2
     weights = np.empty(signal.shape)
-    xx, xy, yy = sigma**2, 0.0, sigma**2
-    start_x, start_y = cx, cy
-    converged = False
-    for _ in range(_ITERATIONS):
-        wxx, wyy = max(xx, _NARROWEST), max(yy, _NARROWEST)
-        mxx, mxy, myy, dx, dy, valid = _deconvolved(signal, good, weights, cx, cy, wxx, xy, wyy)
-        if not valid or not (max(mxx, myy) <= largest):
-            return failed
-        cx, cy = cx + dx, cy + dy
-        if not (np.hypot(cx - start_x, cy - start_y) <= 2 * sigma):
-            return failed
-        change = max(abs(mxx - xx), abs(myy - yy), abs(mxy - xy)) / (mxx + myy)
-        xx, xy, yy = mxx, mxy, myy
-        if change < 1e-4 and np.hypot(dx, dy) < 1e-3:
-            converged = True
-            break
-    if not converged:
+    xx, xy, yy, cx, cy, matched = _adapted(signal, good, weights, cx, cy, sigma, growth)
+    if not matched:
+        # a neighbour drew the weight away: the weight of a star, where it is
+        xx, xy, yy, _, _, valid = _deconvolved(signal, good, weights, cx, cy, sigma**2, 0.0, sigma**2)
+        xx, yy = xx - PIXEL_VARIANCE, yy - PIXEL_VARIANCE
+        if valid and xx > 0 and yy > 0 and xx * yy > xy * xy:
+            return xx, xy, yy, np.nan
         return failed
     share = _NARROW_SHARE
     wxx, wyy = max(share * xx, _NARROWEST), max(share * yy, _NARROWEST)
-    nxx, nxy, nyy, dx, dy, valid = _deconvolved(signal, good, weights, cx, cy, wxx, share * xy, wyy)
+    nxx, nxy, nyy, _, _, valid = _deconvolved(signal, good, weights, cx, cy, wxx, share * xy, wyy)
     xx, yy, nxx, nyy = xx - PIXEL_VARIANCE, yy - PIXEL_VARIANCE, nxx - PIXEL_VARIANCE, nyy - PIXEL_VARIANCE
-    if not (valid and xx > 0 and yy > 0 and nxx > 0 and nyy > 0 and xx * yy > xy * xy and nxx * nyy > nxy * nxy):
+    if not (xx > 0 and yy > 0 and xx * yy > xy * xy):
         return failed
+    if not (valid and nxx > 0 and nyy > 0 and nxx * nyy > nxy * nxy):
+        return xx, xy, yy, np.nan
     ratio = ((xx * yy - xy * xy) / (nxx * nyy - nxy * nxy)) ** 0.25
     return xx, xy, yy, ratio ** (-_PROFILE_POWER)
+
+
+@kernel
+def _adapted(signal, good, weights, cx, cy, sigma, growth):  # type: ignore[no-untyped-def]
+    """Moments and centre under the weight that matches them; the starting centre and False where there is none."""
+    largest = (growth * sigma) ** 2
+    xx, xy, yy = sigma**2, 0.0, sigma**2
+    x, y = cx, cy
+    for _ in range(_ITERATIONS):
+        wxx, wyy = max(xx, _NARROWEST), max(yy, _NARROWEST)
+        mxx, mxy, myy, dx, dy, valid = _deconvolved(signal, good, weights, x, y, wxx, xy, wyy)
+        x, y = x + dx, y + dy
+        if not valid or not (max(mxx, myy) <= largest) or not (np.hypot(x - cx, y - cy) <= sigma):
+            break
+        change = max(abs(mxx - xx), abs(myy - yy), abs(mxy - xy)) / (mxx + myy)
+        xx, xy, yy = mxx, mxy, myy
+        if change < 1e-4 and np.hypot(dx, dy) < 1e-3:
+            return xx, xy, yy, x, y, True
+    return xx, xy, yy, cx, cy, False
 
 
 @kernel

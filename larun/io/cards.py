@@ -15,15 +15,25 @@ from typing import Any
 
 from astropy.io import fits
 
-__all__ = ["card_text", "exact_card", "header_from_text", "header_text", "quiet", "readable", "standard_cards"]
+__all__ = [
+    "card_text",
+    "exact_card",
+    "header_from_text",
+    "header_text",
+    "new_card",
+    "quiet",
+    "readable",
+    "standard_cards",
+]
 
 COMMENTARY = ("COMMENT", "HISTORY", "")
 
 _LEGAL = re.compile(r"[A-Z0-9_-]{1,8}")
 _NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([ED][+-]?\d+)?")
 _STRICT = re.compile(
-    r"(?=[A-Z0-9_-]+ *= )[A-Z0-9_ -]{8}= +('(?:[ -&(-~]|'')*'|[TF]|[+-]?(\d+\.?\d*|\.\d+)([ED][+-]?\d+)?)\s*(/[ -~]*)?"
+    r"(?!END )(?=[A-Z0-9_-]+ *= )[A-Z0-9_ -]{8}= +('(?:[ -&(-~]|'')*'|[TF]|[+-]?(\d+\.?\d*|\.\d+)([ED][+-]?\d+)?)\s*(/[ -~]*)?"
 )
+_EMPTY = re.compile(r"[A-Z0-9_ -]{8}= *(/[ -~]*)?|(COMMENT |HISTORY | {8})[ -~]*")
 _DATE = re.compile(r"\d{4}-(0[1-9]|1[0-2])-(0[1-9]|[12]\d|3[01])(T([01]\d|2[0-3]):[0-5]\d:[0-5]\d(\.\d*)?)?")
 _TEXT_KEYWORDS = {"ORIGIN", "AUTHOR", "CREATOR", "REFERENC", "TELESCOP", "INSTRUME", "OBSERVER", "OBJECT"}
 _NUMBER_KEYWORDS = {"EQUINOX", "MJD-OBS", "MJD-AVG"}
@@ -64,6 +74,12 @@ def exact_card(keyword: str, value: float, comment: str = "") -> fits.Card:
     return fits.Card.fromstring(text[:80].ljust(80))
 
 
+def new_card(keyword: str, value: Any, comment: str = "") -> str:
+    """The text of a new card; a comment that does not fit is cut, a long string is continued."""
+    with quiet():
+        return str(fits.Card(keyword, value, comment))
+
+
 def card_text(card: fits.Card) -> str:
     """The card as it stands in a file: one or more records of 80 characters; unreadable values become text."""
     raw = None if getattr(card, "_modified", True) else getattr(card, "_image", None)
@@ -75,6 +91,10 @@ def card_text(card: fits.Card) -> str:
             card.value, card.comment  # noqa: B018  # parsing may raise
             fresh = fits.Card.fromstring(text)
             fresh.verify("exception")
+            if len(text) == 80 and text[8:10] == "= " and not (_STRICT.fullmatch(text) or _EMPTY.fullmatch(text)):
+                return _rebuilt(card)  # astropy forgives what other readers do not
+            if isinstance(card.value, float) and fresh.value != card.value and _LEGAL.fullmatch(card.keyword):
+                return str(exact_card(card.keyword, card.value, card.comment))  # astropy cut its digits
         except Exception:  # astropy raises many kinds; the card is rebuilt from its raw characters
             return _rebuilt(card)
     return text
@@ -83,14 +103,13 @@ def card_text(card: fits.Card) -> str:
 def _rebuilt(card: fits.Card) -> str:
     """A legal card with what can be saved of an illegal one."""
     raw = "".join(c if " " <= c <= "~" else "?" for c in (getattr(card, "_image", None) or ""))
-    keyword = re.sub(r"[^A-Z0-9_-]", "_", (raw[:8].strip() or str(card.keyword)).upper())[:8]
+    keyword = re.sub(r"[^A-Z0-9_-]", "_", raw[:8].partition("=")[0].strip().upper())
     _, marker, rest = raw.partition("=")
-    if not marker or keyword in COMMENTARY:
-        return str(fits.Card("COMMENT", raw.strip()[:72]))
+    if not marker or keyword in (*COMMENTARY, "END", "CONTINUE", "HIERARCH"):
+        return new_card("COMMENT", raw.strip()[:72])
     value, _, comment = rest.partition(" /")
     room = 67 - value.count("'")
-    with quiet():
-        return str(fits.Card(keyword, value.strip().strip("'").strip()[:room], comment.strip()))
+    return new_card(keyword, value.strip().strip("'").strip()[:room], comment.strip())
 
 
 def readable(cards: Iterable[fits.Card]) -> fits.Header:
@@ -113,7 +132,7 @@ def standard_cards(header: fits.Header) -> str:
     """The cards of an exposure's header that a strict reader accepts in a primary HDU without data.
 
     Left out: the layout and the world coordinates of the raw array, repeated keywords after their first, dates no
-    reader can parse. ``EPOCH`` becomes ``EQUINOX`` where that is missing.
+    reader can parse, and keywords without a value. ``EPOCH`` becomes ``EQUINOX`` where that is missing.
     """
     return "".join(_standard(header))
 
@@ -141,14 +160,15 @@ def _standard(header: fits.Header) -> Iterator[str]:
 def _strict(keyword: str, card: fits.Card) -> str:
     """The card with a value of the type its keyword is reserved for; empty if that cannot be had."""
     value: Any = card.value
-    missing = isinstance(value, fits.card.Undefined)
+    if isinstance(value, fits.card.Undefined):
+        return ""
     if keyword.startswith("DATE"):
         return card_text(card) if isinstance(value, str) and _DATE.fullmatch(value.strip()) else ""
     if keyword in _TEXT_KEYWORDS and not isinstance(value, str):
-        return "" if missing else str(fits.Card(keyword, str(value), card.comment))
+        return new_card(keyword, str(value), card.comment)
     if keyword in _NUMBER_KEYWORDS and (isinstance(value, bool) or not isinstance(value, int | float)):
         found = _NUMBER.match(value.strip().upper()) if isinstance(value, str) else None
-        return str(fits.Card(keyword, float(found[0].replace("D", "E")), card.comment)) if found else ""
+        return new_card(keyword, float(found[0].replace("D", "E")), card.comment) if found else ""
     text = card_text(card)
     if isinstance(value, float) and re.search(r"=[^/]*\d[ed][+-]?\d", text):  # lower-case exponents are illegal
         text = str(exact_card(keyword, value, card.comment)) if _LEGAL.fullmatch(keyword) else ""

@@ -20,7 +20,7 @@ from astropy.io import fits
 from numpy.typing import NDArray
 
 from larun.errors import OptionError
-from larun.io.cards import header_from_text
+from larun.io.cards import header_from_text, new_card
 from larun.io.streams import open_plain
 
 __all__ = [
@@ -115,7 +115,7 @@ def image_hdu(name: str, data: NDArray[Any], *, version: int | None = None, card
     if kind in _ZERO:
         layout_cards += [("BSCALE", 1, ""), ("BZERO", _ZERO[kind], "unsigned numbers")]
     label = name if version is None else f"{name},{version}"
-    return Hdu(label, "".join(str(fits.Card(*card)) for card in layout_cards) + cards, data)
+    return Hdu(label, "".join(new_card(*card) for card in layout_cards) + cards, data)
 
 
 def json_hdu(name: str, text: str) -> Hdu:
@@ -174,10 +174,10 @@ def _padded(size: int) -> int:
 
 def _header(cards: str, total: int, size: int) -> bytes:
     """The header through END, with the checksums of the FITS standard (appendix J)."""
-    datasum = str(fits.Card("DATASUM", str(total), "sum of the data"))
+    datasum = new_card("DATASUM", str(total), "sum of the data")
 
     def text(checksum: str) -> bytes:
-        card = str(fits.Card("CHECKSUM", checksum, "sum of the HDU"))
+        card = new_card("CHECKSUM", checksum, "sum of the HDU")
         return (cards + datasum + card + "END".ljust(80)).encode("ascii")
 
     plain = text("0" * 16)

@@ -32,7 +32,7 @@ from larun import flags as flag_table
 from larun.errors import CorruptProduct, FileError, LarunWarning, OptionError
 from larun.io import container
 from larun.io.atomic import atomic_path, check_target
-from larun.io.cards import header_from_text, header_text, standard_cards
+from larun.io.cards import header_from_text, header_text, new_card, standard_cards
 from larun.io.container import FORMAT, Entry, Hdu, Problem, image_hdu, json_hdu
 from larun.io.streams import open_plain, opener_of, read_start
 from larun.provenance.canonical import text_of
@@ -95,17 +95,17 @@ def write_product(path: str | Path, parts: ProductParts, *, overwrite: bool = Fa
 def primary_hdu(class_name: str, header: fits.Header | None = None) -> Hdu:
     """The first HDU of every file of larun."""
     own = [
-        fits.Card("SIMPLE", True, "conforms to the FITS standard"),
-        fits.Card("BITPIX", 8, "no data here: see the extensions"),
-        fits.Card("NAXIS", 0),
-        fits.Card("EXTEND", True),
-        fits.Card("LARUNFMT", FORMAT, "version of the product format of larun"),
-        fits.Card("LARUNCLS", class_name, "class that reads this file"),
+        new_card("SIMPLE", True, "conforms to the FITS standard"),
+        new_card("BITPIX", 8, "no data here: see the extensions"),
+        new_card("NAXIS", 0),
+        new_card("EXTEND", True),
+        new_card("LARUNFMT", FORMAT, "version of the product format of larun"),
+        new_card("LARUNCLS", class_name, "class that reads this file"),
     ]
-    cards = "".join(str(card) for card in own)
+    cards = "".join(own)
     body = "" if header is None else standard_cards(header)
     if "CONTINUE  '" in body or len(class_name) > 60:
-        cards += str(fits.Card("LONGSTRN", "OGIP 1.0", "strings may be continued"))
+        cards += new_card("LONGSTRN", "OGIP 1.0", "strings may be continued")
     return Hdu("PRIMARY", cards + body)
 
 
@@ -118,7 +118,7 @@ def record_hdu(record: dict[str, Any]) -> Hdu:
 
 
 def _hdus(parts: ProductParts) -> list[Hdu]:
-    science = str(fits.Card("BUNIT", parts.unit, "unit of the image"))
+    science = new_card("BUNIT", parts.unit, "unit of the image")
     if parts.wcs_header is not None:
         science += header_text(parts.wcs_header)
     hdus = [
@@ -126,12 +126,12 @@ def _hdus(parts: ProductParts) -> list[Hdu]:
         image_hdu("SCI", _plane("data", parts.data, np.float32, parts.data.shape), cards=science),
     ]
     shape = parts.data.shape
-    squared = str(fits.Card("BUNIT", f"({parts.unit})**2" if parts.unit else "", "unit of the variance"))
+    squared = new_card("BUNIT", f"({parts.unit})**2" if parts.unit else "", "unit of the variance")
     if parts.variance is not None:
         hdus.append(image_hdu("VAR", _plane("variance", parts.variance, np.float32, shape), cards=squared))
     hdus.append(image_hdu("DQ", _plane("flags", parts.flags, np.uint32, shape), cards=_flag_cards()))
     for number, (master, variance) in enumerate(parts.shared, 1):
-        cards = squared + str(fits.Card("MASTERID", master, "the master this noise comes from"))
+        cards = squared + new_card("MASTERID", master, "the master this noise comes from")
         plane = _plane(f"shared variance of {master}", variance, np.float32, shape)
         hdus.append(image_hdu("SHARED", plane, version=number, cards=cards))
     if parts.noise_acf is not None:
@@ -154,11 +154,11 @@ def _plane(name: str, array: NDArray[Any], dtype: type, shape: tuple[int, ...]) 
 
 
 def _flag_cards() -> str:
-    cards = [fits.Card("BUNIT", "", "a bit for each flag")]
+    cards = []
     for number, flag in enumerate(flag_table.TABLE, 1):
-        cards.append(fits.Card(f"DQNAME{number}", flag.name))
-        cards.append(fits.Card(f"DQBIT{number}", flag.bit, flag.meaning[:45]))
-    return "".join(str(card) for card in cards)
+        cards.append(new_card(f"DQNAME{number}", flag.name))
+        cards.append(new_card(f"DQBIT{number}", flag.bit, flag.meaning))
+    return "".join(cards)
 
 
 def is_product(path: str | Path) -> bool:

@@ -82,10 +82,10 @@ class ImageInfo(NamedTuple):
 def _opened(path: Path) -> Iterator[tuple[IO[bytes], fits.HDUList]]:
     """The file and its HDUs; every complaint of astropy becomes a :class:`FileError` that names the file."""
     with contextlib.ExitStack() as stack:
-        stack.enter_context(quiet())
         try:
             file = stack.enter_context(open_plain(path))
-            hdus = stack.enter_context(fits.open(file, memmap=False, do_not_scale_image_data=True))
+            with quiet():
+                hdus = stack.enter_context(fits.open(file, memmap=False, do_not_scale_image_data=True))
             yield file, hdus
         except FileError:
             raise
@@ -105,7 +105,7 @@ def list_images(path: str | Path) -> tuple[ImageInfo, ...]:
     FileError
         If the file is missing, not FITS, or damaged.
     """
-    with _opened(Path(path)) as (_, hdus):
+    with _opened(Path(path)) as (_, hdus), quiet():
         return _images(hdus)
 
 
@@ -167,7 +167,7 @@ def read_header(path: str | Path, ext: Extension = None) -> fits.Header:
                 shape = tuple(header[f"NAXIS{axis}"] for axis in range(header["NAXIS"], 0, -1))
                 if ImageInfo(0, "", 1, shape).plane:
                     return exposure_header(header, None)
-    with _opened(path) as (_, hdus):
+    with _opened(path) as (_, hdus), quiet():
         chosen = _choose(path, _images(hdus), ext)
         return _header(hdus, chosen)
 
@@ -203,10 +203,6 @@ class RowReader:
     ...     reader.shape, reader.rows(1, 2)[0].tolist()
     ((3, 4), [[4.0, 5.0, 6.0, 7.0]])
     """
-
-    header: fits.Header
-    shape: tuple[int, int]
-    image: ImageInfo
 
     def __init__(self, path: str | Path, ext: Extension = None) -> None:
         self.path = Path(path)
@@ -323,7 +319,7 @@ class RowReader:
             if self._blank is not None:
                 missing = np.asarray(stored == self._blank)
             if stored.dtype.itemsize > 2:
-                self._check_precision(out, missing)
+                self._check_precision(stored if missing is None else stored[~missing])
         if stored.dtype.kind == "f" or not math.isfinite(self._scale * self._zero):
             finite = np.isfinite(out)
             missing = None if finite.all() else ~finite
@@ -332,9 +328,11 @@ class RowReader:
         out[missing] = np.nan
         return missing
 
-    def _check_precision(self, out: NDArray[np.float32], missing: NDArray[np.bool_] | None) -> None:
-        largest = np.abs(out if missing is None else out[~missing]).max(initial=0.0)
-        if largest > _EXACT and self._scale == 1.0 and not self._warned:
+    def _check_precision(self, stored: NDArray[Any]) -> None:
+        if self._warned or self._scale != 1.0 or stored.size == 0:
+            return
+        largest = max(abs(int(stored.min()) + self._zero), abs(int(stored.max()) + self._zero))
+        if largest > _EXACT:
             self._warned = True
             warnings.warn(
                 f"{self.path}: whole numbers up to {largest:.0f} lose their last digits in float32 (exact to {_EXACT})",

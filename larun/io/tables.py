@@ -171,7 +171,7 @@ def _read_ecsv(path: Path, *, verify: bool) -> tuple[QTable, dict[str, Any]]:
                 "verify=False reads it as it is"
             )
     try:
-        table = QTable.read(io.StringIO(text.decode("utf-8")), format="ascii.ecsv")
+        table = QTable.read(text.decode("utf-8"), format="ascii.ecsv")
         record = json.loads(table.meta.pop("larun")["record"])
     except Exception as error:  # astropy and yaml raise many kinds
         raise FileError(f"{path} is not a catalogue of larun that can be read ({error})") from error

@@ -4,42 +4,81 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple, Self
+from typing import TYPE_CHECKING, Any, Self
 
 import attrs
 import numpy as np
 from numpy.typing import NDArray
 
 from larun import flags as fl
-from larun.algorithms.calibrate import AmplifierValues, calibrate_block
+from larun.algorithms.calibrate import Planes, calibrate_block
 from larun.algorithms.combine import Combined, CombineOptions, combine
 from larun.algorithms.inflation import Inflation, check_inflation, fit_inflation
 from larun.algorithms.overscan import OverscanOptions
-from larun.detector import Detector
+from larun.detector import Detector, Section
 from larun.errors import FileError, OptionError
 from larun.model import registry
-from larun.model.reduction import Leveled, RawSource, measure, of_image, open_raw, sample_rows
+from larun.model.calibration import in_roles, master_flags, master_planes
+from larun.model.reduction import (
+    Leveled,
+    RawSource,
+    amplifier_values,
+    measure,
+    of_image,
+    open_raw,
+    sample_rows,
+)
 from larun.provenance import Parent, recording
 
 if TYPE_CHECKING:
     from larun.model.image import Image
-    from larun.model.masters import MasterBias, MasterDark
+    from larun.model.masters import MasterBias, Selection
 
-__all__ = ["MAX_MEMORY", "Job", "bias_rows", "criteria_of", "dark_rows", "fields", "flat_rows", "mask_from"]
-
-#: Bytes a combination may use unless the caller says otherwise.
-MAX_MEMORY = 1e9
+__all__ = ["BuildOptions", "Job", "bias_rows", "criteria_of", "dark_rows", "fields", "flat_rows", "mask_from"]
 
 
-class RowPlanes(NamedTuple):
-    """Rows of one exposure, ready to be combined."""
+def _mask_image(value: Any) -> Any:
+    """A bad-pixel mask as an image with a record of its own, from an image, an array, or a FITS file."""
+    if value is None or hasattr(value, "provenance"):
+        return value
+    image = registry.by_name("larun.model.frame:Frame")
+    assert image is not None
+    return (
+        image.read(value) if isinstance(value, str | Path) else image.from_arrays(np.asarray(value, dtype=np.float32))
+    )
 
-    data: NDArray[np.float32]
-    variance: NDArray[np.float32]
-    flags: NDArray[np.uint32]
+
+def _positive(instance: Any, attribute: Any, value: float) -> None:
+    if not value > 0:
+        raise OptionError(f"{attribute.name}={value}: must be positive")
 
 
-Process = Callable[[Leveled, int, int], RowPlanes]
+@attrs.frozen(kw_only=True)
+class BuildOptions:
+    """How the frames of a master are read and levelled.
+
+    Parameters
+    ----------
+    overscan : OverscanOptions
+        How the overscan level is found, where the detector has one.
+    bad_pixels : Image, path or array (ny, nx), optional
+        Known bad pixels of the trimmed image (not zero is bad), added to those found.
+    max_memory : float
+        Bytes a combination may use; files that do not fit are streamed by bands of rows, with the same result.
+    given : mapping
+        What the headers do not say, as in :meth:`larun.Frame.read`; for paths. It is part of each file's own record.
+    camera : type, optional
+        Class to read the files with; by default every header chooses its own.
+    """
+
+    overscan: OverscanOptions = OverscanOptions()
+    bad_pixels: Any = attrs.field(default=None, converter=_mask_image)
+    max_memory: float = attrs.field(default=1e9, validator=_positive, metadata={"recorded": False})
+    given: Mapping[str, Any] = attrs.field(factory=dict, metadata={"recorded": False})
+    camera: type[Any] | None = attrs.field(default=None, metadata={"recorded": False})
+
+
+Process = Callable[[Leveled, int, int], Planes]
 
 
 @attrs.frozen(kw_only=True, eq=False)
@@ -50,28 +89,23 @@ class Job:
     max_memory: float
 
     @classmethod
-    def prepare(
-        cls,
-        frames: Iterable[Image | str | Path],
-        overscan: OverscanOptions,
-        given: Mapping[str, Any] | None,
-        max_memory: float,
-    ) -> Self:
+    def prepare(cls, frames: Iterable[Image | str | Path], options: BuildOptions) -> Self:
         """Open and measure every exposure; their records become parents of the operation that is running."""
         listed = [frames] if isinstance(frames, str | Path) else list(frames)
         if not listed:
             raise OptionError("there are no frames to combine")
-        base = registry.by_name("larun.model.frame:Frame")
+        base = options.camera or registry.by_name("larun.model.frame:Frame")
         assert base is not None
-        paths = [item for item in listed if isinstance(item, str | Path)]
-        in_memory = _bytes_of(paths) < max_memory / 2
+        in_memory = _bytes_of([item for item in listed if isinstance(item, str | Path)]) < options.max_memory / 2
         opened = [
-            open_raw(item, base, given=given or {}, in_memory=in_memory)
+            open_raw(item, base, given=options.given, in_memory=in_memory)
             if isinstance(item, str | Path)
             else _raw_only(item)
             for item in listed
         ]
-        sources = sorted((measure(item, overscan) for item in opened), key=lambda leveled: _provenance(leveled).id)
+        sources = sorted(
+            (measure(item, options.overscan) for item in opened), key=lambda leveled: _provenance(leveled).id
+        )
         for source in sources:
             recording().parents.append(Parent("frame", _provenance(source)))
         recording().fit(frames=[{"name": Path(s.source.name).name, **s.fitted()} for s in sources])
@@ -79,7 +113,7 @@ class Job:
         if len(shapes) > 1:
             sizes = ", ".join(f"{s.source.name}: {s.shape[1]} × {s.shape[0]}" for s in sources)
             raise OptionError(f"frames of different size cannot be combined ({sizes})")
-        return cls(sources=tuple(sources), max_memory=max_memory)
+        return cls(sources=tuple(sources), max_memory=options.max_memory)
 
     @property
     def shape(self) -> tuple[int, int]:
@@ -97,23 +131,27 @@ class Job:
         times = {s.source.name: s.source.quantity("exposure") for s in self.sources}
         for name, time in times.items():
             if not time:
-                raise OptionError(f"{name}: exposure time is {time}: give it with given={{'exposure': …}} or --keyword EXPTIME=…")
+                raise OptionError(
+                    f"{name}: exposure time is {time}: give it with given={{'exposure': …}} or --keyword EXPTIME=…"
+                )
         if max(times.values()) > 1.01 * min(times.values()):
             raise OptionError(f"darks of different exposure cannot be combined: {sorted(set(times.values()))} s")
         return float(np.mean(sorted(times.values())))
 
-    def rows(self, process: Process, y0: int, y1: int) -> RowPlanes:
+    def rows(self, process: Process, y0: int, y1: int) -> Planes:
         """The same rows of every exposure, stacked."""
         parts = [process(source, y0, y1) for source in self.sources]
-        return RowPlanes(*(np.stack(planes) for planes in zip(*parts, strict=True)))
+        return Planes(*(np.stack(planes) for planes in zip(*parts, strict=True)))
 
-    def combine(self, process: Process, options: CombineOptions, weights: NDArray[np.float64] | None = None) -> Combined:
+    def combine(
+        self, process: Process, options: CombineOptions, weights: NDArray[np.float64] | None = None
+    ) -> Combined:
         """Combine all exposures by bands of rows; the noise model is checked on a fixed sample of rows first."""
         ny, nx = self.shape
         inflation: Inflation | None = None
         if options.method == "clipped" and options.clip == "noise" and len(self.sources) > 1:
             sample = [self.rows(process, int(y), int(y) + 1) for y in sample_rows(ny, 64)]
-            stacked = RowPlanes(*(np.concatenate(planes, axis=1) for planes in zip(*sample, strict=True)))
+            stacked = Planes(*(np.concatenate(planes, axis=1) for planes in zip(*sample, strict=True)))
             inflation = fit_inflation(stacked.data, stacked.variance, stacked.flags)
             check_inflation(inflation)
             recording().fit(inflation=inflation.factor)
@@ -123,7 +161,14 @@ class Job:
         for y0 in range(0, ny, band):
             planes = self.rows(process, y0, min(y0 + band, ny))
             factor = 1.0 if inflation is None else inflation.factor
-            made.append(combine(*planes, options=options, weights=weights, inflation=factor))
+            made.append(
+                combine(
+                    *planes,
+                    options=options,
+                    weights=None if options.method == "median" else weights,
+                    inflation=factor,
+                )
+            )
         if len(made) == 1:
             return made[0]
         return Combined(*(np.concatenate(planes) for planes in zip(*made, strict=True)))
@@ -153,73 +198,59 @@ def _bytes_of(paths: list[str | Path]) -> float:
     return float(len(paths)) * ny * nx * 12
 
 
-def _values(leveled: Leveled, index: int) -> AmplifierValues:
-    detector, where = leveled.source.detector, leveled.source.name
-    amplifier = detector.amplifiers[index]
-    return AmplifierValues(
-        gain=detector.require("gain", where)[index],
-        read_noise=detector.require("read_noise", where)[index],
-        saturation=amplifier.saturation,
-        linear_limit=amplifier.linear_limit,
-        linearity=amplifier.linearity,
+def _empty(rows: int, columns: int) -> Planes:
+    return Planes(
+        np.empty((rows, columns), np.float32),
+        np.empty((rows, columns), np.float32),
+        np.empty((rows, columns), np.uint32),
     )
 
 
-def _empty(rows: int, columns: int) -> RowPlanes:
-    return RowPlanes(
-        np.empty((rows, columns), np.float32), np.empty((rows, columns), np.float32), np.empty((rows, columns), np.uint32)
-    )
-
-
-def bias_rows(leveled: Leveled, y0: int, y1: int) -> RowPlanes:
+def bias_rows(leveled: Leveled, y0: int, y1: int) -> Planes:
     """Bias rows: overscan removed, ADU, read noise only (a bias has no Poisson term)."""
     made = _empty(y1 - y0, leveled.shape[1])
     for block in leveled.blocks(y0, y1):
-        index = leveled.source.detector.amplifiers.index(block.amplifier)
-        values = _values(leveled, index)
-        cut = (slice(block.place.y0 - y0, block.place.y1 - y0), slice(block.place.x0, block.place.x1))
-        made.data[cut] = block.data - block.level[:, None]
-        made.variance[cut] = (values.read_noise / values.gain) ** 2
+        values = amplifier_values(leveled, block.amplifier)
+        at = _rows(block.place, y0)
+        made.data[at] = block.data - block.level[:, None]
+        made.variance[at] = (values.read_noise / values.gain) ** 2
         # Full scale in a bias is a defect, not light.
-        made.flags[cut] = np.where(block.data >= values.saturation, block.flags | fl.BAD, block.flags)
+        made.flags[at] = np.where(block.data >= values.saturation, block.flags | fl.BAD, block.flags)
     return made
 
 
-def _calibrated(
-    leveled: Leveled, y0: int, y1: int, bias: MasterBias | None, dark: MasterDark | None, exposure: float
-) -> tuple[RowPlanes, NDArray[np.float32]]:
+def _electrons(leveled: Leveled, y0: int, y1: int, masters: Selection, exposure: float) -> tuple[Planes, Any]:
     """Rows in electrons with bias and dark removed, and the gain of every pixel."""
     made = _empty(y1 - y0, leveled.shape[1])
     gains = np.empty(made.data.shape, np.float32)
     for block in leveled.blocks(y0, y1):
-        index = leveled.source.detector.amplifiers.index(block.amplifier)
-        place = block.place.slices
-        cut = (slice(block.place.y0 - y0, block.place.y1 - y0), place[1])
-        values = _values(leveled, index)
+        values = amplifier_values(leveled, block.amplifier)
+        at, place = _rows(block.place, y0), block.place.slices
         planes = calibrate_block(
             block.data,
-            block.flags,
+            block.flags | master_flags(masters, place),
             block.level,
             amplifier=values,
-            bias=None if bias is None else bias.data[place],
-            dark=None if dark is None else dark.data[place],
-            exposure=0.0 if dark is None else dark.scaled(exposure),
+            exposure=exposure,
+            **master_planes(in_roles(masters), place),
         )
-        flags = planes.flags
-        for master in (bias, dark):
-            if master is not None:
-                flags = flags | master.flags[place]
-        made.data[cut], made.variance[cut], made.flags[cut] = planes.data, planes.variance, fl.resolve_bad(flags)
-        gains[cut] = values.gain
+        for whole, part in zip(made, planes, strict=True):
+            whole[at] = part
+        gains[at] = values.gain
     return made, gains
 
 
-def dark_rows(bias: MasterBias | None) -> Process:
+def _rows(place: Section, y0: int) -> tuple[slice, slice]:
+    """A place in the trimmed image as an index of a band that begins at row ``y0``."""
+    return slice(place.y0 - y0, place.y1 - y0), slice(place.x0, place.x1)
+
+
+def dark_rows(masters: Selection) -> Process:
     """Dark rows in ADU: overscan and bias removed, Poisson noise of the dark current included."""
 
-    def process(leveled: Leveled, y0: int, y1: int) -> RowPlanes:
-        made, gains = _calibrated(leveled, y0, y1, bias, None, 0.0)
-        return RowPlanes(made.data / gains, made.variance / gains**2, made.flags)
+    def process(leveled: Leveled, y0: int, y1: int) -> Planes:
+        made, gains = _electrons(leveled, y0, y1, masters, 0.0)
+        return Planes(made.data / gains, made.variance / gains**2, made.flags)
 
     return process
 
@@ -227,8 +258,8 @@ def dark_rows(bias: MasterBias | None) -> Process:
 class _FlatRows:
     """Flat rows: electrons, each exposure divided by its own level."""
 
-    def __init__(self, job: Job, bias: MasterBias | None, dark: MasterDark | None) -> None:
-        self.bias, self.dark = bias, dark
+    def __init__(self, job: Job, masters: Selection) -> None:
+        self.masters = masters
         self.levels: dict[str, float] = {}
         filters = {str(s.source.quantity("filter") or "") for s in job.sources}
         if len(filters) > 1:
@@ -243,27 +274,29 @@ class _FlatRows:
     def _level(self, leveled: Leveled) -> float:
         values = []
         for y in sample_rows(leveled.shape[0]):
-            planes = self._electrons(leveled, int(y), int(y) + 1)
+            planes = self._rows(leveled, int(y), int(y) + 1)
             values.append(planes.data[(planes.flags & fl.UNUSABLE) == 0])
         pixels = np.concatenate(values)
         level = float(np.median(pixels)) if pixels.size else 0.0
         if not level > 0:
-            raise OptionError(f"{leveled.source.name}: this flat has no light (median {level:.3g} electrons above bias)")
+            raise OptionError(
+                f"{leveled.source.name}: this flat has no light (median {level:.3g} electrons above bias)"
+            )
         return level
 
-    def _electrons(self, leveled: Leveled, y0: int, y1: int) -> RowPlanes:
-        exposure = leveled.source.quantity("exposure") or 0.0
-        return _calibrated(leveled, y0, y1, self.bias, self.dark, exposure)[0]
+    def _rows(self, leveled: Leveled, y0: int, y1: int) -> Planes:
+        dark, exposure = self.masters.dark, leveled.source.quantity("exposure") or 0.0
+        return _electrons(leveled, y0, y1, self.masters, 0.0 if dark is None else dark.scaled(exposure))[0]
 
-    def __call__(self, leveled: Leveled, y0: int, y1: int) -> RowPlanes:
-        made = self._electrons(leveled, y0, y1)
+    def __call__(self, leveled: Leveled, y0: int, y1: int) -> Planes:
+        made = self._rows(leveled, y0, y1)
         level = np.float32(self.levels[_provenance(leveled).id])
-        return RowPlanes(made.data / level, made.variance / level**2, made.flags)
+        return Planes(made.data / level, made.variance / level**2, made.flags)
 
 
-def flat_rows(job: Job, bias: MasterBias | None, dark: MasterDark | None) -> _FlatRows:
+def flat_rows(job: Job, masters: Selection) -> _FlatRows:
     """The process for flats, with each exposure's level found on a fixed sample of rows."""
-    return _FlatRows(job, bias, dark)
+    return _FlatRows(job, masters)
 
 
 def criteria_of(source: RawSource) -> dict[str, Any]:
@@ -312,17 +345,11 @@ def fields(
     }
 
 
-def mask_from(mask: str | Path | NDArray[np.bool_] | None, shape: tuple[int, int]) -> NDArray[np.bool_]:
-    """A bad-pixel mask from an array or a FITS file (non-zero is bad); all good when None."""
-    if mask is None:
+def mask_from(options: BuildOptions, shape: tuple[int, int]) -> NDArray[np.bool_]:
+    """The given bad-pixel mask; all good where there is none."""
+    if options.bad_pixels is None:
         return np.zeros(shape, bool)
-    if isinstance(mask, str | Path):
-        from larun.io.raw import read_raw
-
-        values = np.nan_to_num(read_raw(Path(mask)).data, nan=1.0)
-        name = str(mask)
-    else:
-        values, name = np.asarray(mask), "bad_pixels"
-    if values.shape != shape:
-        raise OptionError(f"{name}: the mask has shape {values.shape}, the trimmed frames {shape}")
-    return np.asarray(values != 0)
+    mask = options.bad_pixels
+    if mask.shape != shape:
+        raise OptionError(f"bad_pixels: {mask!r} has shape {mask.shape}, the trimmed frames {shape}")
+    return np.asarray((mask.data != 0) | mask.unusable)

@@ -8,19 +8,19 @@ import numpy as np
 from numpy.typing import NDArray
 
 from larun import flags as fl
-from larun.algorithms.calibrate import AmplifierValues, calibrate_block, shared_variance
+from larun.algorithms.calibrate import Planes, calibrate_block, shared_variance
 from larun.algorithms.overscan import OverscanOptions
 from larun.detector import Detector
 from larun.errors import HeaderError
 from larun.model.planes import Shared
-from larun.model.reduction import measure, of_image
+from larun.model.reduction import amplifier_values, measure, of_image
 from larun.provenance import recording
 
 if TYPE_CHECKING:
     from larun.model.frame import Frame
-    from larun.model.masters import Selection
+    from larun.model.masters import Master, MasterDark, Selection
 
-__all__ = ["Calibrated", "calibrate", "corner"]
+__all__ = ["Calibrated", "Roles", "calibrate", "corner", "in_roles", "master_flags", "master_planes"]
 
 
 class Calibrated(NamedTuple):
@@ -48,73 +48,88 @@ def calibrate(frame: Frame, masters: Selection, overscan: OverscanOptions) -> Ca
     levelled = measure(of_image(frame), overscan)
     recording().fit(**levelled.fitted())
     where = repr(frame)
-    gains = frame.detector.require("gain", where)
-    noises = frame.detector.require("read_noise", where)
     seconds = 0.0
     if masters.dark is not None:
         if frame.exposure is None:
-            raise HeaderError(f"{where}: exposure time is missing; give it with Frame.read(path, exposure=…) or --keyword EXPTIME=…")
+            raise HeaderError(
+                f"{where}: exposure time is missing; give it with Frame.read(path, exposure=…) or --keyword EXPTIME=…"
+            )
         seconds = masters.dark.scaled(frame.exposure)
     shape = levelled.shape
-    made = Calibrated(np.empty(shape, np.float32), np.empty(shape, np.float32), np.empty(shape, np.uint32), ())
+    made = Planes(np.empty(shape, np.float32), np.empty(shape, np.float32), np.empty(shape, np.uint32))
     shared: dict[str, NDArray[np.float32]] = {}
-    for block, gain, noise in zip(levelled.blocks(0, shape[0]), gains, noises, strict=True):
+    for block in levelled.blocks(0, shape[0]):
         at = block.place.slices
-        parts = {role: None if m is None else m.data[at] for role, m in zip(masters._fields, masters, strict=True)}
-        planes = calibrate_block(
-            block.data,
-            block.flags,
-            block.level,
-            amplifier=AmplifierValues(
-                gain=gain,
-                read_noise=noise,
-                saturation=block.amplifier.saturation,
-                linear_limit=block.amplifier.linear_limit,
-                linearity=block.amplifier.linearity,
-            ),
+        values = amplifier_values(levelled, block.amplifier)
+        serving = in_roles(masters)
+        planes = master_planes(serving, at)
+        flags = block.flags | master_flags(masters, at)
+        for whole, part in zip(
+            made,
+            calibrate_block(block.data, flags, block.level, amplifier=values, exposure=seconds, **planes),
+            strict=True,
+        ):
+            whole[at] = part
+        bias, dark, flat = serving
+        found = shared_variance(
+            made.data[at],
+            planes["flat"],
+            gain=values.gain,
             exposure=seconds,
-            **parts,
+            bias_variance=_variance(bias, at),
+            bias_in_dark=_common(bias, dark, at),
+            dark_variance=_variance(dark, at),
+            flat_variance=_variance(flat, at),
         )
-        flags = planes.flags
-        for master in (masters.bias, masters.dark):
-            if master is not None:
-                flags = np.where(master.flags[at] & fl.UNUSABLE, flags | fl.BAD, flags)
-        if masters.flat is not None:
-            flags = np.where(masters.flat.flags[at] & fl.UNUSABLE, flags | fl.FLAT_INVALID, flags)
-            flags = np.where(masters.flat.flags[at] & fl.BAD, flags | fl.BAD, flags)
-        made.data[at], made.variance[at] = planes.data, planes.variance
-        made.flags[at] = fl.resolve_bad(flags.astype(np.uint32))
-        for master_id, plane in _shared(masters, planes.data, parts["flat"], gain, seconds, at).items():
-            shared.setdefault(master_id, np.zeros(shape, np.float32))[at] = plane
-    return made._replace(shared=tuple(Shared(master, plane) for master, plane in sorted(shared.items())))
+        for master, plane in zip(serving, found, strict=True):
+            if master is not None and plane is not None:
+                shared.setdefault(master.provenance.id, np.zeros(shape, np.float32))[at] = plane
+    return Calibrated(*made, tuple(Shared(master, plane) for master, plane in sorted(shared.items())))
 
 
-def _shared(
-    masters: Selection, data: NDArray[np.float32], flat: Any, gain: float, seconds: float, at: tuple[slice, slice]
-) -> dict[str, NDArray[np.float32]]:
-    """What the noise of each master adds to the variance of this block, by the master's id.
+class Roles(NamedTuple):
+    """The masters in the roles they play in the arithmetic."""
 
-    A dark that had the same bias removed carries its noise with the opposite sign: at the dark's own exposure the
-    bias cancels altogether.
+    bias: Master | None
+    dark: MasterDark | None
+    flat: Master | None
+
+
+def in_roles(masters: Selection) -> Roles:
+    """Who plays which role.
+
+    A dark that still holds its bias takes the bias's place: what it removes is mostly no charge, so it must be gone
+    before the Poisson noise of the signal is judged.
     """
-    bias, dark, master_flat = masters
-    found = shared_variance(
-        data,
-        flat,
-        gain=gain,
-        exposure=seconds,
-        bias_variance=None if bias is None or bias.variance is None else bias.variance[at],
-        bias_in_dark=_common(bias, dark, at),
-        dark_variance=None if dark is None or dark.variance is None else dark.variance[at],
-        flat_variance=None if master_flat is None or master_flat.variance is None else master_flat.variance[at],
-    )
-    pairs = ((bias, found.bias), (dark, found.dark), (master_flat, found.flat))
-    return {m.provenance.id: plane for m, plane in pairs if m is not None and plane is not None}
+    bias, dark, flat = masters
+    if dark is not None and not dark.bias_removed:
+        return Roles(dark, None, flat)
+    return Roles(bias, dark, flat)
 
 
-def _common(bias: Any, dark: Any, at: tuple[slice, slice]) -> NDArray[np.float32] | None:
-    """The variance of this bias inside the dark; None when the dark used another bias or none."""
+def master_planes(masters: Roles, at: tuple[slice, slice]) -> dict[str, Any]:
+    """The masters' pixels for one block, by role."""
+    return {role: None if m is None else m.data[at] for role, m in zip(masters._fields, masters, strict=True)}
+
+
+def master_flags(masters: Selection, at: tuple[slice, slice]) -> Any:
+    """What the masters say of the pixels of one block: BAD, FLAT_INVALID."""
+    made: Any = np.uint32(0)
+    for master in (masters.bias, masters.dark):
+        if master is not None:
+            made = made | np.where(master.flags[at] & fl.UNUSABLE, fl.BAD, np.uint32(0))
+    if masters.flat is not None:
+        flags = masters.flat.flags[at]
+        made = made | np.where(flags & fl.UNUSABLE, fl.FLAT_INVALID, np.uint32(0)) | (flags & fl.BAD)
+    return made
+
+
+def _variance(master: Master | None, at: tuple[slice, slice]) -> NDArray[np.float32] | None:
+    return None if master is None or master.variance is None else master.variance[at]
+
+
+def _common(bias: Master | None, dark: MasterDark | None, at: tuple[slice, slice]) -> NDArray[np.float32] | None:
+    """The variance of this bias inside the dark, where it has the opposite sign; None when the dark used another."""
     if bias is None or dark is None:
         return None
-    name = bias.provenance.id
-    return next((item.variance[at] for item in dark.shared if item.master == name), None)
+    return next((item.variance[at] for item in dark.shared if item.master == bias.provenance.id), None)

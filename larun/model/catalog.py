@@ -190,7 +190,9 @@ class SourceCatalog:
         from larun.model import measuring
 
         if self.image is None:
-            raise CatalogError("the catalogue has no image (it was read or pickled): catalog.attach(frame).photometer()")
+            raise CatalogError(
+                "the catalogue has no image (it was read or pickled): catalog.attach(frame).photometer()"
+            )
         options = measuring.ApertureOptions(radii=radii, unit=unit, sky=sky, annulus=annulus)
         return self._replace(table=measuring.photometered(self._table, self.image, options, neighbours=self._table))
 
@@ -236,4 +238,3 @@ class SourceCatalog:
 
         table, record = read_table(Path(path), verify=verify)
         return cls(table=table, provenance=Provenance.from_dict(record["provenance"], str(path)))
-

@@ -28,9 +28,9 @@ def _astroscrappy() -> Engine:
 
 
 def _median() -> Engine:
-    from larun.algorithms.cosmic_median import detect
+    from larun.algorithms.cosmic_median import clip_against_median
 
-    return detect
+    return clip_against_median
 
 
 ENGINES: dict[str, Callable[[], Engine]] = {
@@ -47,7 +47,7 @@ class Cleaned(NamedTuple):
     variance: NDArray[np.float32]
     mask: NDArray[np.bool_]
     fwhm: float
-    count: int
+    pixels: int
 
 
 def options(*, sigma: float, contrast: float, iterations: int) -> CosmicOptions:

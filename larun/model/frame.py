@@ -233,7 +233,7 @@ class Frame(SkyImage):
             raise OptionError(f"{self!r} has no variance plane: calibrate it first")
         options = cleaning.options(sigma=sigma, contrast=contrast, iterations=iterations)
         made = cleaning.clean(self, engine, options, fwhm)
-        recording().fit(fwhm=made.fwhm, cosmic_pixels=made.count)
+        recording().fit(fwhm=made.fwhm, cosmic_pixels=made.pixels)
         if not replace:
             return self._replace(flags=np.where(made.mask, self.flags | fl.COSMIC, self.flags).astype(np.uint32))
         flags = np.where(made.mask, self.flags | fl.COSMIC | fl.INTERPOLATED, self.flags).astype(np.uint32)

@@ -106,7 +106,9 @@ def detector_from_header(header: Header, shape: tuple[int, int], keywords: Mappi
     overscan, bias_key = _first_section(header, keywords["overscan"])
     beyond = [s for s in (data, overscan) if s is not None and not s.within(shape)]
     if beyond:
-        sources["sections"] = f"{trim_key or bias_key} reaches beyond the {shape[1]} × {shape[0]} array: already trimmed"
+        sources["sections"] = (
+            f"{trim_key or bias_key} reaches beyond the {shape[1]} × {shape[0]} array: already trimmed"
+        )
         data = overscan = None
     elif trim_key or bias_key:
         sources["sections"] = ", ".join(f"{key} = {header[key]!r}" for key in (trim_key, bias_key) if key)

@@ -15,11 +15,11 @@ from larun import flags as fl
 from larun import units
 from larun.algorithms import arithmetic
 from larun.detector import Detector, Section
-from larun.errors import FileError, OptionError, UnitMismatch
+from larun.errors import OptionError, UnitMismatch
 from larun.flags import Flag
 from larun.model import registry, store
 from larun.model.planes import Shared, binned_wcs, freeze, same_plane, shifted_wcs
-from larun.provenance import Provenance, Root, operation, pixel_digest
+from larun.provenance import Provenance, operation
 
 if TYPE_CHECKING:
     from astropy.io.fits import Header
@@ -93,7 +93,9 @@ class Image:
                 continue
             kind = np.uint32 if name == "flags" else np.float32
             if plane.ndim != 2 or plane.shape != shape or plane.dtype != kind:
-                raise OptionError(f"{name} is {plane.dtype} {plane.shape}: must be {kind.__name__} of shape {shape}, as data")
+                raise OptionError(
+                    f"{name} is {plane.dtype} {plane.shape}: must be {kind.__name__} of shape {shape}, as data"
+                )
 
     # -- the door --------------------------------------------------------------------------------------------------
 
@@ -208,7 +210,7 @@ class Image:
     @property
     def unusable(self) -> NDArray[np.bool_]:
         """Pixels whose value must not enter a measurement."""
-        return (self.flags & fl.UNUSABLE) != 0
+        return np.asarray((self.flags & fl.UNUSABLE) != 0)
 
     @property
     def raw_detector(self) -> Detector:
@@ -240,9 +242,7 @@ class Image:
         state = {field.alias: getattr(self, field.name) for field in attrs.fields(type(self))}
         return functools.partial(type(self), **state), ()
 
-    def pipe(
-        self, function: Callable[Concatenate[Self, _P], _R], /, *args: _P.args, **kwargs: _P.kwargs
-    ) -> _R:
+    def pipe(self, function: Callable[Concatenate[Self, _P], _R], /, *args: _P.args, **kwargs: _P.kwargs) -> _R:
         """``function(self, …)`` as a recorded step of the user's own.
 
         An image or catalogue it returns carries the step: qualified name, digest of the source, and the arguments.
@@ -269,7 +269,9 @@ class Image:
         """
         window = Section(int(y[0]), int(y[1]), int(x[0]), int(x[1]))
         if not window.within(self.shape):
-            raise OptionError(f"crop x={tuple(x)}, y={tuple(y)}: must lie within 0 … {self.shape[1]}, 0 … {self.shape[0]}")
+            raise OptionError(
+                f"crop x={tuple(x)}, y={tuple(y)}: must lie within 0 … {self.shape[1]}, 0 … {self.shape[0]}"
+            )
         cut = window.slices
         return self._replace(
             data=self.data[cut].copy(),
@@ -400,7 +402,7 @@ def _same(one: Any, two: Any) -> bool:
         pairs = zip(one, two, strict=False)
         return len(one) == len(two) and all(a == b and same_plane(a.variance, b.variance) for a, b in pairs)
     if isinstance(one, Provenance):
-        return one.to_dict() == two.to_dict()
+        return bool(one.to_dict() == two.to_dict())
     if hasattr(one, "tostring"):
         return bool(one.tostring() == two.tostring())
     return bool(one == two)

@@ -9,14 +9,14 @@ from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, Self
 
 import attrs
 import numpy as np
-from numpy.typing import NDArray
 
+from larun import flags as fl
 from larun import units
 from larun.algorithms.badpixels import bad_from_bias, bad_from_dark, bad_from_flat, normalise_flat
 from larun.algorithms.combine import CombineOptions
-from larun.algorithms.overscan import OverscanOptions
 from larun.errors import LarunWarning, NoMatchingMaster, OptionError
 from larun.model import building
+from larun.model.building import BuildOptions
 from larun.model.criteria import Criterion, Equal, Exposure, Temperature, describe
 from larun.model.image import Image
 from larun.model.planes import Shared
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Master", "MasterBias", "MasterDark", "MasterFlat", "Masters", "Selection"]
 
-_HIDDEN = ("frames", "max_memory", "given", "bias", "dark")
+_HIDDEN = ("frames", "bias", "dark")
 _SIZE, _BINNING, _GAIN = Equal("size"), Equal("binning"), Equal("gain")
 _INSTRUMENT = Equal("instrument")
 
@@ -51,15 +51,15 @@ class Master(Image):
     criteria: Mapping[str, Any]
     count: int
 
-    def differences(self, frame: Frame) -> tuple[str, ...]:
-        """What keeps this master from serving a frame, in words; empty when it fits."""
-        wanted = frame.criteria
+    def differences(self, wanted: Mapping[str, Any]) -> tuple[str, ...]:
+        """What keeps this master from serving a frame of these criteria, in words; empty when it fits."""
         found = (criterion.difference(self.criteria, wanted) for criterion in self.matches_on)
         return tuple(text for text in found if text)
 
     def __repr__(self) -> str:
         ny, nx = self.shape
-        return f"<{type(self).__name__} {nx} × {ny} {self.unit or 'dimensionless'}, {self.count} frames, {describe(self.criteria)}>"
+        about = f"{self.unit or 'dimensionless'}, {self.count} frames, {describe(self.criteria)}"
+        return f"<{type(self).__name__} {nx} × {ny} {about}>"
 
 
 @attrs.frozen(kw_only=True, eq=False, repr=False)
@@ -78,10 +78,7 @@ class MasterBias(Master):
         method: str = "clipped",
         clip: str = "noise",
         sigma: float = 5.0,
-        overscan: OverscanOptions = OverscanOptions(),
-        bad_pixels: str | Path | NDArray[np.bool_] | None = None,
-        max_memory: float = building.MAX_MEMORY,
-        given: Mapping[str, Any] | None = None,
+        options: BuildOptions = BuildOptions(),
     ) -> Self:
         """Combine raw bias frames; pixels far from their neighbours become BAD.
 
@@ -95,14 +92,8 @@ class MasterBias(Master):
             What the clip measures by: the noise model (checked first) or the frames' own scatter.
         sigma : float
             Clipping limit.
-        overscan : OverscanOptions
-            How the overscan level is found, where the detector has one.
-        bad_pixels : path or bool array (ny, nx), optional
-            Known bad pixels of the trimmed image, added to those found.
-        max_memory : float
-            Bytes the combination may use.
-        given : mapping, optional
-            What the headers do not say, as in :meth:`larun.Frame.read`; for paths.
+        options : BuildOptions
+            Overscan, known bad pixels, memory limit, and what the headers do not say.
 
         Raises
         ------
@@ -111,9 +102,9 @@ class MasterBias(Master):
         NoiseModelError
             If ``clip="noise"`` and the frames scatter much more than the noise model says.
         """
-        job = building.Job.prepare(frames, overscan, given, max_memory)
+        job = building.Job.prepare(frames, options)
         made = job.combine(building.bias_rows, CombineOptions(method=method, clip=clip, sigma=sigma))
-        bad = bad_from_bias(made.data, made.variance) | building.mask_from(bad_pixels, job.shape)
+        bad = bad_from_bias(made.data, made.variance) | building.mask_from(options, job.shape)
         return cls(**building.fields(job, made, bad, units.ADU))
 
 
@@ -145,10 +136,7 @@ class MasterDark(Master):
         method: str = "clipped",
         clip: str = "noise",
         sigma: float = 5.0,
-        overscan: OverscanOptions = OverscanOptions(),
-        bad_pixels: str | Path | NDArray[np.bool_] | None = None,
-        max_memory: float = building.MAX_MEMORY,
-        given: Mapping[str, Any] | None = None,
+        options: BuildOptions = BuildOptions(),
     ) -> Self:
         """Combine raw dark frames of one exposure time; hot pixels become BAD.
 
@@ -164,10 +152,12 @@ class MasterDark(Master):
         OptionError
             If the frames' exposure times differ, or are zero.
         """
-        job = building.Job.prepare(frames, overscan, given, max_memory)
+        job = building.Job.prepare(frames, options)
         exposure = job.common_exposure()
-        made = job.combine(building.dark_rows(bias), CombineOptions(method=method, clip=clip, sigma=sigma))
-        bad = bad_from_dark(made.data, made.variance) | building.mask_from(bad_pixels, job.shape)
+        made = job.combine(
+            building.dark_rows(Selection(bias, None, None)), CombineOptions(method=method, clip=clip, sigma=sigma)
+        )
+        bad = bad_from_dark(made.data, made.variance) | building.mask_from(options, job.shape)
         shared: tuple[Shared, ...] = ()
         if bias is not None:
             recording().parent("bias", bias.provenance)
@@ -220,10 +210,7 @@ class MasterFlat(Master):
         method: str = "clipped",
         clip: str = "noise",
         sigma: float = 5.0,
-        overscan: OverscanOptions = OverscanOptions(),
-        bad_pixels: str | Path | NDArray[np.bool_] | None = None,
-        max_memory: float = building.MAX_MEMORY,
-        given: Mapping[str, Any] | None = None,
+        options: BuildOptions = BuildOptions(),
     ) -> Self:
         """Combine raw flats of one filter: gain first, each exposure normalised before clipping.
 
@@ -241,16 +228,16 @@ class MasterFlat(Master):
         OptionError
             If a flat has no light, or the filters differ.
         """
-        job = building.Job.prepare(frames, overscan, given, max_memory)
+        job = building.Job.prepare(frames, options)
         for role, master in (("bias", bias), ("dark", dark)):
             if master is not None:
                 recording().parent(role, master.provenance)
-        rows = building.flat_rows(job, bias, dark)
+        rows = building.flat_rows(job, Selection(bias, dark, None))
         made = job.combine(rows, CombineOptions(method=method, clip=clip, sigma=sigma), weights=rows.weights)
-        normal = normalise_flat(made.data, made.variance, (made.flags & building.fl.UNUSABLE) != 0)
+        normal = normalise_flat(made.data, made.variance, (made.flags & fl.UNUSABLE) != 0)
         made = made._replace(data=normal.data, variance=normal.variance)
         recording().fit(normalisation=normal.constant)
-        bad = building.mask_from(bad_pixels, job.shape)
+        bad = building.mask_from(options, job.shape)
         invalid = bad_from_flat(made.data)
         return cls(**building.fields(job, made, bad, units.NONE, bias, invalid=invalid))
 
@@ -261,6 +248,10 @@ class Selection(NamedTuple):
     bias: MasterBias | None
     dark: MasterDark | None
     flat: MasterFlat | None
+
+
+def _tuple(items: Iterable[Master]) -> tuple[Master, ...]:
+    return tuple(items)
 
 
 @attrs.frozen
@@ -274,7 +265,7 @@ class Masters:
     0
     """
 
-    items: tuple[Master, ...] = attrs.field(converter=lambda items: tuple(items))
+    items: tuple[Master, ...] = attrs.field(converter=_tuple)
 
     @classmethod
     def read(cls, folder: str | Path) -> Self:
@@ -323,44 +314,48 @@ class Masters:
             If a required kind has no match: lists the nearest candidates and what differs.
         """
         left_out = frozenset([without] if isinstance(without, str) else without)
-        if not left_out <= {"bias", "dark", "flat"}:
-            raise OptionError(f"without={sorted(left_out)}: must be among 'bias', 'dark', 'flat'")
-        chosen = {kind: None if kind in left_out else self._best(kind, frame) for kind in Selection._fields}
+        if not left_out <= set(Selection._fields):
+            raise OptionError(f"without={sorted(left_out)}: must be among {', '.join(map(repr, Selection._fields))}")
+        wanted, name = frame.criteria, repr(frame)
+        chosen = {kind: None if kind in left_out else self.best(kind, wanted, name) for kind in Selection._fields}
         dark = chosen["dark"]
         if isinstance(dark, MasterDark) and not dark.bias_removed:
             chosen["bias"] = None  # that dark brings the bias along
-        for kind in sorted(type(frame).required - left_out):
-            if chosen[kind] is None and not (kind == "bias" and dark is not None):
-                raise NoMatchingMaster(self._near_misses(kind, frame))
+        for kind in Selection._fields:
+            if chosen[kind] is not None or kind in left_out or (kind == "bias" and dark is not None):
+                continue
+            if kind in type(frame).required:
+                raise NoMatchingMaster(self._near_misses(kind, wanted, name))
+            if self.of(kind):
+                warnings.warn(f"{self._near_misses(kind, wanted, name)}; going on without", LarunWarning, stacklevel=4)
         return Selection(**chosen)  # type: ignore[arg-type]  # each kind holds its own class
 
-    def _best(self, kind: str, frame: Frame) -> Master | None:
-        fitting = [item for item in self.of(kind) if not item.differences(frame)]
+    def best(self, kind: str, wanted: Mapping[str, Any], name: str = "frame") -> Master | None:
+        """The nearest candidate of a kind that fits these criteria; None when none does. A doubtful one warns."""
+        fitting = [item for item in self.of(kind) if not item.differences(wanted)]
         if not fitting:
-            if self.of(kind) and kind not in type(frame).required:
-                warnings.warn(f"{self._near_misses(kind, frame)}; going on without", LarunWarning, stacklevel=4)
             return None
-        best = min(fitting, key=lambda item: (*_distance(item, frame), item.provenance.id))
-        for criterion in best.matches_on:
-            doubt = criterion.doubt(best.criteria, frame.criteria)
+        chosen = min(fitting, key=lambda item: (*_distance(item, wanted), item.provenance.id))
+        for criterion in chosen.matches_on:
+            doubt = criterion.doubt(chosen.criteria, wanted)
             if doubt:
-                warnings.warn(f"{frame!r}: {kind} master: {doubt}", LarunWarning, stacklevel=4)
-        return best
+                warnings.warn(f"{name}: {kind} master: {doubt}", LarunWarning, stacklevel=4)
+        return chosen
 
-    def _near_misses(self, kind: str, frame: Frame) -> str:
-        head = f"no {kind} master fits {frame!r}"
-        candidates = sorted(self.of(kind), key=lambda item: (len(item.differences(frame)), *_distance(item, frame)))
+    def _near_misses(self, kind: str, wanted: Mapping[str, Any], name: str) -> str:
+        head = f"no {kind} master fits {name}"
+        candidates = sorted(self.of(kind), key=lambda item: (len(item.differences(wanted)), *_distance(item, wanted)))
         if not candidates:
             return f"{head}: there is none at all; give one, or say without=('{kind}',)"
-        rows = "; ".join(f"{item!r} differs in {', '.join(item.differences(frame))}" for item in candidates[:3])
+        rows = "; ".join(f"{item!r} differs in {', '.join(item.differences(wanted))}" for item in candidates[:3])
         return f"{head}; nearest: {rows}; or say without=('{kind}',)"
 
 
-def _distance(item: Master, frame: Frame) -> tuple[float, float]:
+def _distance(item: Master, wanted: Mapping[str, Any]) -> tuple[float, float]:
     """How far a master is in exposure and temperature: the nearest one serves."""
 
     def gap(name: str) -> float:
-        one, two = item.criteria.get(name), frame.criteria.get(name)
+        one, two = item.criteria.get(name), wanted.get(name)
         return abs(float(one) - float(two)) if one is not None and two is not None else 0.0
 
     return (gap("exposure") if isinstance(item, MasterDark) else 0.0), gap("temperature")

@@ -54,12 +54,17 @@ class ApertureOptions:
         return tuple(sorted(radius * factor for radius in self.radii)), (inner * factor, outer * factor)
 
 
-def detected(image: SkyImage, found: Detections, fwhm: float) -> QTable:
+def detected(image: SkyImage, found: Detections, fwhm: float, sky: Background) -> QTable:
     """The table of a detection, with sky coordinates where the image has a WCS."""
     values: dict[str, Any] = found._asdict()
     values["id"] = np.arange(1, len(found.x) + 1)
     table = schema.table(schema.DETECTED, values | with_sky_coordinates(image, found.x, found.y), image.unit)
-    table.meta = {"schema": schema.VERSION, "fwhm": float(fwhm)}
+    table.meta = {
+        "schema": schema.VERSION,
+        "fwhm": float(fwhm),
+        "sky_level": float(np.median(sky.mesh_level)),
+        "sky_rms": float(np.median(sky.mesh_rms)),
+    }
     return table
 
 
@@ -137,10 +142,18 @@ def _annulus(
     stars = Neighbours(
         np.asarray(neighbours["x"], dtype=float),
         np.asarray(neighbours["y"], dtype=float),
-        mask_radius(np.asarray(neighbours["flux"], dtype=float), fwhm, noise) if noise > 0 else np.zeros(len(neighbours)),
+        mask_radius(np.asarray(neighbours["flux"], dtype=float), fwhm, noise)
+        if noise > 0
+        else np.zeros(len(neighbours)),
     )
     found = annulus_sky(
-        image.data, image.flags, x, y, Annulus(inner=annulus[0], outer=annulus[1]), neighbours=stars, acf=image.noise_acf
+        image.data,
+        image.flags,
+        x,
+        y,
+        Annulus(inner=annulus[0], outer=annulus[1]),
+        neighbours=stars,
+        acf=image.noise_acf,
     )
     # Where stars leave too little of the annulus, the background map is what there is.
     ny, nx = image.shape
@@ -177,12 +190,14 @@ def _total(
     """Magnitudes corrected from the smallest to the largest aperture, and the correction with its common error."""
     none = np.full(len(x), np.nan)
     total = {"mag_total": none, "mag_total_error": none}
-    meta: dict[str, Any] = {"aperture_correction": None, "aperture_correction_error": None, "aperture_correction_stars": 0}
+    meta: dict[str, Any] = {
+        "aperture_correction": None,
+        "aperture_correction_error": None,
+        "aperture_correction_stars": 0,
+    }
     if measured.flux_error is None or measured.magnitude_error is None or len(x) < 3:
         return total, meta
-    usable = growth_stars(
-        measured.flux, measured.flux_error, measured.flags, x, y, separation=radii[-1] + 2 * fwhm
-    )
+    usable = growth_stars(measured.flux, measured.flux_error, measured.flags, x, y, separation=radii[-1] + 2 * fwhm)
     if usable.sum() < 3:
         return total, meta
     found = aperture_correction(measured.flux, measured.flux_error, np.asarray(radii), usable=usable)

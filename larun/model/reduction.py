@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from larun import flags as fl
+from larun.algorithms.calibrate import AmplifierValues
 from larun.algorithms.overscan import OverscanOptions, overscan_level
 from larun.detector import Amplifier, Detector, Section
 from larun.errors import OptionError
@@ -27,7 +28,7 @@ if TYPE_CHECKING:
 
     from larun.model.image import Image
 
-__all__ = ["Block", "Leveled", "RawSource", "measure", "of_image", "open_raw", "sample_rows"]
+__all__ = ["Block", "Leveled", "RawSource", "amplifier_values", "measure", "of_image", "open_raw", "sample_rows"]
 
 Rows = tuple[NDArray[np.float32], NDArray[np.uint32]]
 
@@ -93,7 +94,7 @@ def open_raw(path: str | Path, base: type[Any], *, given: Mapping[str, Any], in_
     path = Path(path)
     if in_memory:
         raw = read_raw(path)
-        header, shape, hdu = raw.header, raw.shape, raw.hdu
+        header, shape, hdu = raw.header, (raw.data.shape[0], raw.data.shape[1]), raw.hdu
         blank = raw.no_data
 
         def fetch(y0: int, y1: int) -> tuple[NDArray[np.float32], NDArray[np.bool_] | None]:
@@ -101,7 +102,7 @@ def open_raw(path: str | Path, base: type[Any], *, given: Mapping[str, Any], in_
 
     else:
         reader = RowReader(path)
-        header, shape, hdu = reader.header, reader.shape, reader.hdu
+        header, shape, hdu = reader.header, reader.shape, reader.image.hdu
         fetch = reader.rows
     found = store.interpret(base, header, shape, given, str(path))
 
@@ -184,7 +185,7 @@ def measure(source: RawSource, overscan: OverscanOptions) -> Leveled:
     pixels: list[list[Rows]] = [[] for _ in amplifiers]
     wanted = overscan.method != "none"
     if source.provenance is None:
-        digest = PixelDigest(source.shape)
+        digest = PixelDigest()
         for y0 in range(0, source.shape[0], _BAND):
             data, flags = source.rows(y0, min(y0 + _BAND, source.shape[0]))
             digest.update(data, (flags & fl.NO_DATA) != 0)
@@ -244,3 +245,22 @@ def _level(
 def sample_rows(rows: int, most: int = 256) -> NDArray[np.intp]:
     """Row numbers spread evenly over an image: the fixed sample on which levels and noise are judged."""
     return np.unique(np.linspace(0, rows - 1, min(rows, most)).round().astype(np.intp))
+
+
+def amplifier_values(leveled: Leveled, amplifier: Amplifier) -> AmplifierValues:
+    """What the calibration arithmetic needs of an amplifier.
+
+    Raises
+    ------
+    HeaderError
+        If gain or read noise is missing, naming the keyword and the file.
+    """
+    detector, where = leveled.source.detector, leveled.source.name
+    index = detector.amplifiers.index(amplifier)
+    return AmplifierValues(
+        gain=detector.require("gain", where)[index],
+        read_noise=detector.require("read_noise", where)[index],
+        saturation=amplifier.saturation,
+        linear_limit=amplifier.linear_limit,
+        linearity=amplifier.linearity,
+    )

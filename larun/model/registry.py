@@ -46,7 +46,12 @@ def load_plugins() -> None:
 def cameras() -> tuple[type[Any], ...]:
     """Every registered class that defines ``matches`` in its own body, in order of name."""
     load_plugins()
-    return tuple(cls for _, cls in sorted(_CLASSES.items()) if "matches" in vars(cls))
+    # The class that introduces the hook is no camera; those that override it are.
+    return tuple(
+        cls
+        for _, cls in sorted(_CLASSES.items())
+        if "matches" in vars(cls) and any(hasattr(base, "matches") for base in cls.__mro__[1:])
+    )
 
 
 def choose(header: Header, base: type[Any], where: str) -> type[Any]:
@@ -73,7 +78,9 @@ def choose(header: Header, base: type[Any], where: str) -> type[Any]:
     best = [c for c in matching if not any(other is not c and issubclass(other, c) for other in matching)]
     if len(best) > 1:
         names = ", ".join(name_of(camera) for camera in best)
-        raise HeaderError(f"{where}: claimed by {names}; read it with the one you mean, as {best[0].__name__}.read(path)")
+        raise HeaderError(
+            f"{where}: claimed by {names}; read it with the one you mean, as {best[0].__name__}.read(path)"
+        )
     return best[0] if best else by_name("larun.instruments.generic:Generic") or base
 
 

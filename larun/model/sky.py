@@ -8,7 +8,8 @@ import attrs
 import numpy as np
 
 from larun.algorithms.background import Background, BackgroundOptions, background
-from larun.algorithms.detect import DetectOptions, detect_matched, detect_peaks, estimate_fwhm
+from larun.algorithms.detect import DetectOptions, detect_matched, detect_peaks
+from larun.algorithms.fwhm import estimate_fwhm
 from larun.errors import OptionError
 from larun.model import measuring
 from larun.model.catalog import ANNULUS, RADII, SourceCatalog
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
 
 __all__ = ["SkyImage"]
 
-_DETECTORS = {"matched": detect_matched, "peaks": detect_peaks}
+_METHODS = ("matched", "peaks")
 
 
 @attrs.frozen(kw_only=True, eq=False, repr=False)
@@ -89,18 +90,21 @@ class SkyImage(Image):
         The noise is the smooth noise of the sky (the variance plane's median in every cell), so 5 σ means 5 σ; where
         the image has no variance plane, the clipped scatter of the cell takes its place.
         """
-        if method not in _DETECTORS:
-            raise OptionError(f"method={method!r}: must be one of {', '.join(map(repr, _DETECTORS))}")
+        if method not in _METHODS:
+            raise OptionError(f"method={method!r}: must be one of {', '.join(map(repr, _METHODS))}")
         sky = self.background(mesh=mesh)
         if fwhm is None:
             measured = estimate_fwhm(self.data, sky.level, sky.variance, self.flags)
             fwhm = float(measured.fwhm)
             recording().fit(fwhm=fwhm, fwhm_stars=int(measured.stars))
         options = DetectOptions(threshold=threshold, fwhm=fwhm)
-        found = _DETECTORS[method](
-            self.data, sky.level, sky.variance, self.flags, options=options, acf=self.noise_acf
-        )
-        return SourceCatalog(table=measuring.detected(self, found, fwhm), image=self, provenance=self.provenance)
+        planes = (self.data, sky.level, sky.variance, self.flags)
+        if method == "matched":
+            acf = None if self.noise_acf is None else self.noise_acf.astype(np.float64)
+            found = detect_matched(*planes, options=options, acf=acf)
+        else:
+            found = detect_peaks(*planes, options=options)
+        return SourceCatalog(table=measuring.detected(self, found, fwhm, sky), image=self, provenance=self.provenance)
 
     @operation("forced_photometry", reach="global")
     def photometer(

@@ -100,7 +100,7 @@ def from_arrays(
     )
 
 
-_DETECTOR_ONLY = {name: () for name in ("gain", "read_noise", "saturation", "linear_limit")}
+_DETECTOR_ONLY = dict.fromkeys(("gain", "read_noise", "saturation", "linear_limit"), ())
 
 
 def _plane(values: ArrayLike, name: str) -> NDArray[np.float32]:
@@ -120,7 +120,9 @@ class Interpreted(NamedTuple):
     detector: Detector
 
 
-def interpret(base: type[Any], header: Header, shape: tuple[int, int], given: Mapping[str, Any], where: str) -> Interpreted:
+def interpret(
+    base: type[Any], header: Header, shape: tuple[int, int], given: Mapping[str, Any], where: str
+) -> Interpreted:
     """Choose the camera for a raw header and let it describe the detector.
 
     Raises

@@ -52,11 +52,14 @@ def canonical(value: Any) -> Any:
         return {"value": canonical(value.value), "unit": str(value.unit)}
     if isinstance(value, np.ndarray):
         return _array(value)
+    if hasattr(value, "provenance"):
+        return {"provenance": value.provenance.to_dict()}
     if isinstance(value, Mapping):
         return {str(key): canonical(value[key]) for key in sorted(value, key=str)}
     if attrs.has(type(value)):
-        fields = {field.name: canonical(getattr(value, field.name)) for field in attrs.fields(type(value))}
-        return {"type": type(value).__qualname__, **fields}
+        # Fields that decide no pixel (memory limits, processes) say so in their metadata.
+        fields = [field.name for field in attrs.fields(type(value)) if field.metadata.get("recorded", True)]
+        return {"type": type(value).__qualname__, **{name: canonical(getattr(value, name)) for name in fields}}
     if isinstance(value, AbstractSet):
         return sorted(canonical(item) for item in value)
     if isinstance(value, list | tuple):

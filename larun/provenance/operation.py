@@ -14,7 +14,7 @@ from larun.errors import AlreadyApplied
 from larun.provenance.canonical import canonical
 from larun.provenance.record import Parent, Provenance, Step
 
-__all__ = ["OPERATIONS", "Operation", "Recording", "operation", "recording"]
+__all__ = ["OPERATIONS", "Operation", "Recording", "operation", "predict", "recording"]
 
 _P = ParamSpec("_P")
 _R = TypeVar("_R")
@@ -29,6 +29,7 @@ class Operation:
     version: int
     reach: str
     function: Callable[..., Any]
+    hidden: frozenset[str]
 
 
 #: Every operation by name, filled as modules are imported.
@@ -141,10 +142,24 @@ def operation(
             made = Provenance(step=step, parents=tuple(parents))
             return result._replace(provenance=made) if hasattr(result, "provenance") else result  # type: ignore[attr-defined]
 
-        OPERATIONS[name] = Operation(name, version, reach, wrapper)
+        OPERATIONS[name] = Operation(name, version, reach, wrapper, hidden)
         return wrapper
 
     return decorate
+
+
+def predict(name: str, *args: Any, **kwargs: Any) -> Step:
+    """The step an operation would record for these arguments, without running it.
+
+    Only for operations that call no other operation and resolve no parameter while they run.
+    """
+    known = OPERATIONS[name]
+    bound = inspect.signature(known.function).bind(*args, **kwargs)
+    bound.apply_defaults()
+    mine = Recording()
+    first = next(iter(bound.arguments))
+    _gather(mine, bound, known.hidden | ({first} if isinstance(bound.arguments[first], type) else frozenset()))
+    return Step(operation=name, version=known.version, parameters=mine.parameters, reach=known.reach)
 
 
 def _gather(mine: Recording, bound: inspect.BoundArguments, hidden: frozenset[str]) -> None:

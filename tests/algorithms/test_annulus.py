@@ -62,15 +62,18 @@ def test_pixels_belong_by_their_centres_and_the_level_is_their_median_or_mean(es
         assert found.scatter[i] == pytest.approx(pixels.std(ddof=1), rel=1e-10)
 
 
-@pytest.mark.parametrize(("estimator", "sigma"), [("median", 3.0), ("mean", 3.0), ("median", 2.0)])
+@pytest.mark.parametrize(("estimator", "sigma"), [("median", 3.0), ("mean", 3.0), ("median", 2.0), ("mean", 2.0)])
 def test_the_error_of_the_level_is_calibrated(estimator, sigma):
     x, y = grid(50, 39, seed=2)
-    data = np.random.default_rng(3).normal(SKY, NOISE, (1950, 1950)).astype(np.float32)
     ring = Annulus(inner=12, outer=18, sigma=sigma, estimator=estimator)
-    found = annulus_sky(data, np.zeros(data.shape, np.uint32), x, y, ring)
-    assert np.std((found.level - SKY) / found.error) == pytest.approx(1, abs=0.05)
-    assert abs(np.mean(found.level - SKY)) < 4 * found.error.mean() / 50
-    assert np.median(found.scatter) == pytest.approx(NOISE, rel=0.01)
+    pull = []
+    for seed in (3, 4, 5):
+        data = np.random.default_rng(seed).normal(SKY, NOISE, (1950, 1950)).astype(np.float32)
+        found = annulus_sky(data, np.zeros(data.shape, np.uint32), x, y, ring)
+        pull.append((found.level - SKY) / found.error)
+        assert np.mean(found.scatter) == pytest.approx(NOISE, rel=0.015)
+    assert np.std(pull) == pytest.approx(1, abs=0.035)  # 7500 stars: own error 0.8 %
+    assert abs(np.mean(pull)) < 4 / math.sqrt(7500)
 
 
 @pytest.mark.parametrize("estimator", ["median", "mean"])
@@ -80,12 +83,16 @@ def test_the_error_of_the_level_is_calibrated_for_correlated_noise(estimator):
     x, y = grid(50, 39, seed=4)
     smooth = np.outer([0.3, 1, 0.5], [0.4, 1, 0.2])
     acf = np.fft.fftshift(np.fft.ifft2(np.abs(np.fft.fft2(smooth, (5, 5))) ** 2).real)
-    data = convolve(np.random.default_rng(5).normal(0, 1, (1950, 1950)), smooth, mode="wrap").astype(np.float32)
     ring = Annulus(inner=12, outer=18, estimator=estimator)
-    found = annulus_sky(data, np.zeros(data.shape, np.uint32), x, y, ring, acf=acf / acf.max())
-    assert np.std(found.level / found.error) == pytest.approx(1, abs=0.05)
-    plain = annulus_sky(data, np.zeros(data.shape, np.uint32), x, y, ring)
-    assert np.std(plain.level / plain.error) > 1.5
+    pull, plain = [], []
+    for seed in (5, 6, 7):
+        data = convolve(np.random.default_rng(seed).normal(0, 1, (1950, 1950)), smooth, mode="wrap").astype(np.float32)
+        flags = np.zeros(data.shape, np.uint32)
+        found = annulus_sky(data, flags, x, y, ring, acf=acf / acf.max())
+        pull.append(found.level / found.error)
+        plain.append(found.level / annulus_sky(data, flags, x, y, ring).error)
+    assert np.std(pull) == pytest.approx(1, abs=0.05)
+    assert np.std(plain) > 1.5
 
 
 @pytest.mark.parametrize("distance", [11.0, 15.0, 19.0])
@@ -97,7 +104,6 @@ def test_acceptance_24_a_neighbour_ten_times_brighter_moves_the_sky_by_less_than
     x, y = grid(cells, side, seed=6)
     angle = np.random.default_rng(7).uniform(0, 2 * np.pi, len(x))
     near_x, near_y = x + distance * np.cos(angle), y + distance * np.sin(angle)
-    own = moffat(shape, x, y, flux, 3.0, 3.0)
     for beta in (3.0, 2.5):
         own = moffat(shape, x, y, flux, 3.0, beta)
         both = own + moffat(shape, near_x, near_y, 10 * flux, 3.0, beta)
@@ -107,7 +113,7 @@ def test_acceptance_24_a_neighbour_ten_times_brighter_moves_the_sky_by_less_than
         exact = annulus_sky((SKY + both).astype(np.float32), flags, x, y, RING, neighbours=stars)
         alone = annulus_sky((SKY + own).astype(np.float32), flags, x, y, RING)
         assert np.all(np.abs(exact.level - alone.level) < 0.01 * SKY)
-        bias = []
+        bias, unmasked = [], []
         rng = np.random.default_rng(int(flux))
         for _ in range(6):
             noise = rng.normal(0, READ_NOISE, shape)
@@ -117,18 +123,18 @@ def test_acceptance_24_a_neighbour_ten_times_brighter_moves_the_sky_by_less_than
             without = annulus_sky(clean, flags, x, y, RING, neighbours=stars)
             assert np.isfinite(with_star.level).all()
             bias.append(with_star.level - without.level)
+            unmasked.append(annulus_sky(dirty.astype(np.float32), flags, x, y, RING).level - without.level)
         assert abs(np.mean(bias)) < 0.01 * SKY
         assert abs(np.mean(bias)) < 0.1 * NOISE
-        unmasked = annulus_sky((SKY + both).astype(np.float32), flags, x, y, RING)
         if flux == 1e5 and distance < 18:
-            assert np.all(unmasked.level - alone.level > 0.01 * SKY)
+            assert np.mean(unmasked) > 0.01 * SKY
 
 
 def test_unlisted_faint_stars_pull_the_median_less_than_the_mean():
     cells, side = 12, 60
     x, y = grid(cells, side, seed=8)
     rng = np.random.default_rng(9)
-    near_x, near_y = (np.repeat(c, 3) for c in (x, y))
+    near_x, near_y = (np.repeat(c, 3) for c in (x, y))  # three stars of 600 electrons in each annulus
     angle = rng.uniform(0, 2 * np.pi, len(near_x))
     crowd = moffat((720, 720), near_x + 15 * np.cos(angle), near_y + 15 * np.sin(angle), 600, 3.0, 3.0, reach=15)
     clean = rng.normal(SKY, NOISE, crowd.shape)
@@ -136,10 +142,12 @@ def test_unlisted_faint_stars_pull_the_median_less_than_the_mean():
     shift = {}
     for estimator in ("median", "mean"):
         ring = Annulus(inner=12, outer=18, estimator=estimator)
-        found = annulus_sky(data, flags, x, y, ring).level - annulus_sky(clean.astype(np.float32), flags, x, y, ring).level
+        found = (
+            annulus_sky(data, flags, x, y, ring).level - annulus_sky(clean.astype(np.float32), flags, x, y, ring).level
+        )
         shift[estimator] = found.mean()
-    assert 0 < shift["median"] < 0.8 * shift["mean"]
-    assert shift["median"] < 0.01 * SKY
+    assert 0 < shift["median"] < 0.95 * shift["mean"]
+    assert shift["median"] < 0.02 * SKY
 
 
 def test_the_star_itself_is_not_its_own_neighbour():
@@ -191,7 +199,9 @@ def test_too_few_pixels_give_no_level_and_another_can_be_filled_in():
     few = annulus_sky(data, flags, [10.0], [30.0], RING)
     assert np.isnan(few.level[0])
     assert few.pixels[0] == 6
-    assert np.isfinite(annulus_sky(data, flags, [10.0], [30.0], Annulus(inner=12, outer=18, minimum=6)).level[0])
+    assert np.isfinite(
+        annulus_sky(data, flags, [10.0], [30.0], Annulus(inner=12, outer=18, sigma=50, minimum=6)).level[0]
+    )
 
 
 def test_unusable_pixels_and_outliers_are_no_sky():
@@ -200,7 +210,10 @@ def test_unusable_pixels_and_outliers_are_no_sky():
     flags = np.zeros(data.shape, np.uint32)
     chosen = rng.permutation(np.argwhere(members(data.shape, 50, 50, RING)))
     for pixels, bits, value in zip(
-        np.split(chosen[:100], 5), (BAD, SATURATED, NO_DATA, INTERPOLATED, 0), (9e4, 9e4, np.nan, SKY, np.inf), strict=True
+        np.split(chosen[:100], 5),
+        (BAD, SATURATED, NO_DATA, INTERPOLATED, 0),
+        (9e4, 9e4, np.nan, SKY, np.inf),
+        strict=True,
     ):
         flags[tuple(pixels.T)] = bits
         data[tuple(pixels.T)] = value
@@ -258,7 +271,7 @@ def test_at_the_mask_radius_a_star_is_that_fraction_of_the_noise(beta):
         (lambda: Annulus(inner=12, outer=12), "inner < outer"),
         (lambda: Annulus(inner=-1, outer=12), "inner < outer"),
         (lambda: Annulus(inner=1, outer=math.inf), "inner < outer"),
-        (lambda: Annulus(inner=1, outer=2, sigma=1), "sigma = 1"),
+        (lambda: Annulus(inner=1, outer=2, sigma=1.9), "sigma = 1.9"),
         (lambda: Annulus(inner=1, outer=2, estimator="mode"), "estimator = 'mode'"),
         (lambda: Annulus(inner=1, outer=2, minimum=1), "minimum = 1"),
         (lambda: mask_radius(1, 0, 1), "fwhm = 0"),

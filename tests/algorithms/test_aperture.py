@@ -252,6 +252,16 @@ def test_a_background_map_is_subtracted_pixel_by_pixel():
     assert np.array_equal(photometry(data - sky, variance, flags, [20.3, 66.0], [20.8, 30.0], RADII).flux, expected.sum)
 
 
+def test_a_map_that_is_not_finite_costs_its_pixel_only():
+    data, variance, flags = noise_image()
+    sky = np.full(data.shape, 200, np.float32)
+    data[30, 40], sky[30, 40], sky[31, 40] = np.inf, np.inf, np.nan
+    measured = photometry(data, variance, flags, [40.0], [30.0], [3.0], sky=sky)
+    assert np.isfinite(measured.flux[0, 0])
+    assert measured.area[0, 0] == pytest.approx(9 * np.pi - 2)
+    assert measured.flags[0, 0] == NO_DATA
+
+
 def test_fluxes_that_are_not_positive_have_no_magnitude_and_no_warning():
     data, variance, flags = np.zeros((30, 30), np.float32), np.ones((30, 30), np.float32), np.zeros((30, 30), np.uint32)
     data[15:] = -5

@@ -43,6 +43,15 @@ def test_the_same_seed_gives_the_same_bytes_with_any_number_of_threads(night, tm
     assert all(mine[name] != theirs[name] for name in mine)
 
 
+def test_noise_is_independent_from_frame_to_frame_and_from_seed_to_seed(night, tmp_path):
+    other = simulate_night(tmp_path / "other", seed=8, shape=(256, 272), options=SMALL)
+    paths = [frame.path for truth in (night, other) for frame in truth.frames]
+    overscan = np.array([fits.getdata(path)[:, 272:].ravel() for path in paths], dtype=float)
+    pairs = np.corrcoef(overscan)[np.triu_indices(len(paths), 1)]
+    assert len(pairs) == 32 * 31 // 2
+    assert np.abs(pairs).max() < 0.06  # 8192 pixels: 0.011 rms
+
+
 def test_the_night_holds_what_was_asked_for(night):
     names = sorted(path.name for path in night.folder.glob("*.fits"))
     assert names == sorted(

@@ -32,9 +32,11 @@ def test_render_agrees_with_dense_quadrature(fwhm, beta):
     values = (1 + ((fine[:, None] - y) ** 2 + (fine[None, :] - x) ** 2) / alpha**2) ** -beta
     mean = np.einsum("iajb,a,b->ij", values.reshape(side, 24, side, 24), weights / 2, weights / 2)
     expected = mean * (beta - 1) / (math.pi * alpha**2)
-    image = render((side, side), [x], [y], [1.0], fwhm=fwhm, beta=beta)
-    # where the stamp ends early the profile itself is below the documented cut
-    assert np.abs(image - expected)[4:-4, 4:-4].max() < 1e-5
+    image = render((side, side), [x], [y], [1e6], fwhm=fwhm, beta=beta) / 1e6
+    inner = (slice(4, -4), slice(4, -4))  # the stamp of a narrow star ends before the image does
+    assert np.abs(image - expected)[inner].max() < 1e-5
+    if fwhm > 2:
+        np.testing.assert_allclose(image[inner], expected[inner], rtol=5e-4)
 
 
 @pytest.mark.parametrize(("beta", "size"), [(3.0, 301), (2.5, 901), (None, 101)])

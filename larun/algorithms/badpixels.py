@@ -1,0 +1,260 @@
+"""Defects of the detector, as the masters show them, and the normalisation of a flat.
+
+A pixel is compared with the median of its neighbourhood, taken along the row and then along the column: gradients and
+smooth structure stay, single pixels, columns, rows and blocks up to half the window wide stand out.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from larun.algorithms.combine import CombineOptions, combine
+from larun.errors import OptionError
+
+__all__ = ["NormalisedFlat", "bad_from_bias", "bad_from_dark", "bad_from_flat", "local_median", "normalise_flat"]
+
+_BAND = 64  # rows in one step of the sliding median
+
+
+class NormalisedFlat(NamedTuple):
+    """A flat with a typical value of 1.
+
+    Attributes
+    ----------
+    data, variance : ndarray of float32, (rows, nx)
+        The flat over ``constant`` and its variance over ``constant²``.
+    constant : float
+        Median of the usable pixels.
+    """
+
+    data: NDArray[np.float32]
+    variance: NDArray[np.float32]
+    constant: float
+
+
+def normalise_flat(
+    data: NDArray[np.float32], variance: NDArray[np.float32], unusable: NDArray[np.bool_]
+) -> NormalisedFlat:
+    """Divide a flat by one number, the median of the usable pixels of the whole mosaic.
+
+    One number for all amplifiers, so that their relative sensitivity stays in the flat.
+
+    Parameters
+    ----------
+    data, variance : ndarray, (rows, nx)
+        The combined flat.
+    unusable : ndarray of bool, (rows, nx)
+        Pixels that do not count.
+
+    Returns
+    -------
+    NormalisedFlat
+
+    Raises
+    ------
+    OptionError
+        If no pixel is usable, or their median is not positive.
+
+    Examples
+    --------
+    >>> flat = np.array([[2.0, 4.0, 6.0]], np.float32)
+    >>> normalise_flat(flat, flat, np.zeros((1, 3), bool)).data.tolist()
+    [[0.5, 1.0, 1.5]]
+    """
+    usable = data[~unusable & np.isfinite(data)]
+    constant = float(np.median(usable)) if usable.size else math.nan
+    if not constant > 0:
+        raise OptionError(f"the median of {usable.size} usable flat pixels is {constant}: a flat needs light")
+    return NormalisedFlat(data / np.float32(constant), variance / np.float32(constant) ** 2, constant)
+
+
+def bad_from_bias(
+    level: NDArray[np.float32],
+    variance: NDArray[np.float32] | None = None,
+    *,
+    sigma: float = 10.0,
+    minimum: float = 50.0,
+) -> NDArray[np.bool_]:
+    """Pixels that are dead, stuck or run away without any light or time.
+
+    A constant offset of a pixel leaves with the bias. So only offsets far beyond the structure of ordinary biases
+    count: more than ``sigma`` times the scatter *and* more than ``minimum``.
+
+    Parameters
+    ----------
+    level : ndarray, (rows, nx)
+        Master bias, ADU.
+    variance : ndarray, optional
+        Its variance: the scatter of a pixel is at least its root.
+    sigma, minimum : float
+        Least offset from the neighbourhood, in units of the scatter and in those of ``level``.
+
+    Returns
+    -------
+    ndarray of bool, (rows, nx)
+        True where bad; pixels without a finite level are bad.
+
+    Raises
+    ------
+    OptionError
+        If a shape differs or an option is not positive.
+
+    Examples
+    --------
+    >>> level = np.zeros((40, 40), np.float32)
+    >>> level[:, 20] = 64000
+    >>> np.flatnonzero(bad_from_bias(level).all(axis=0)).tolist()
+    [20]
+    """
+    _check(level, variance, sigma=sigma, minimum=minimum)
+    offset = level - local_median(level)
+    limit = np.maximum(sigma * _scatter(offset, variance), minimum)
+    ordinary: NDArray[np.bool_] = np.abs(offset) <= limit  # false for NaN
+    return ~ordinary
+
+
+def bad_from_dark(
+    rate: NDArray[np.float32],
+    variance: NDArray[np.float32] | None = None,
+    *,
+    sigma: float = 10.0,
+    fraction: float = 1.0,
+) -> NDArray[np.bool_]:
+    """Hot pixels.
+
+    Parameters
+    ----------
+    rate : ndarray, (rows, nx)
+        Master dark, per second or for its exposure.
+    variance : ndarray, optional
+        Its variance: the scatter of a pixel is at least its root.
+    sigma : float
+        Least excess over the neighbourhood, in units of the scatter.
+    fraction : float
+        Least excess as a fraction of the neighbourhood's rate: 1 means twice as hot.
+
+    Returns
+    -------
+    ndarray of bool, (rows, nx)
+        True where hot; pixels without a finite rate are bad.
+
+    Raises
+    ------
+    OptionError
+        If a shape differs or an option is not positive.
+
+    Examples
+    --------
+    >>> rate = np.full((40, 40), 0.1, np.float32)
+    >>> rate[7, 9] = 30.0
+    >>> np.argwhere(bad_from_dark(rate)).tolist()
+    [[7, 9]]
+    """
+    _check(rate, variance, sigma=sigma, fraction=fraction)
+    around = local_median(rate)
+    excess = rate - around
+    limit = np.maximum(sigma * _scatter(excess, variance), fraction * np.maximum(around, 0))
+    ordinary: NDArray[np.bool_] = (excess <= limit) & np.isfinite(rate)
+    return ~ordinary
+
+
+def bad_from_flat(flat: NDArray[np.float32], *, low: float = 0.5, high: float = 1.5) -> NDArray[np.bool_]:
+    """Pixels whose sensitivity differs too much from that of their neighbourhood.
+
+    Parameters
+    ----------
+    flat : ndarray, (rows, nx)
+        Master flat.
+    low, high : float
+        Least and greatest sensitivity relative to the neighbourhood.
+
+    Returns
+    -------
+    ndarray of bool, (rows, nx)
+        True where invalid: outside the range, not finite, zero or negative.
+
+    Raises
+    ------
+    OptionError
+        If not 0 < low < 1 < high.
+
+    Examples
+    --------
+    >>> flat = np.ones((40, 40), np.float32)
+    >>> flat[3, 4], flat[5, 6] = 0.3, 0.8
+    >>> np.argwhere(bad_from_flat(flat)).tolist()
+    [[3, 4]]
+    """
+    _check(flat, None)
+    if not 0 < low < 1 < high:
+        raise OptionError(f"low = {low}, high = {high}: must be 0 < low < 1 < high")
+    around = local_median(np.where(flat > 0, flat, np.float32(np.nan)))
+    valid: NDArray[np.bool_] = (flat > 0) & (flat >= low * around) & (flat <= high * around) & np.isfinite(flat)
+    return ~valid
+
+
+def local_median(plane: NDArray[np.float32], window: int = 31) -> NDArray[np.float32]:
+    """Median along the row, then of those along the column; values that are not finite do not count.
+
+    At the edge the window is what is left of it.
+
+    Parameters
+    ----------
+    plane : ndarray, (rows, nx)
+        Any image.
+    window : int
+        Pixels in a window, odd.
+
+    Returns
+    -------
+    ndarray of float32, (rows, nx)
+        The medians; the median of the whole plane where a window holds no finite value.
+
+    Raises
+    ------
+    OptionError
+        If the window is even or below 3.
+    """
+    if window < 3 or window % 2 == 0:
+        raise OptionError(f"window = {window}: must be odd and at least 3")
+    finite = plane[np.isfinite(plane)]
+    middle = np.float32(np.median(finite)) if finite.size else np.float32(0)
+    along_rows = _sliding_median(plane, window)
+    both = _sliding_median(np.ascontiguousarray(along_rows.T), window).T
+    return np.where(np.isfinite(both), both, middle).astype(np.float32)
+
+
+def _sliding_median(plane: NDArray[np.float32], window: int) -> NDArray[np.float32]:
+    """Median over ``window`` columns: the shifted copies of the rows are combined like frames."""
+    half = window // 2
+    rows, nx = plane.shape
+    padded = np.pad(plane, ((0, 0), (half, half)), constant_values=np.nan)
+    out = np.empty((rows, nx), np.float32)
+    median = CombineOptions(method="median")
+    for start in range(0, rows, _BAND):
+        band = padded[start : start + _BAND]
+        stack = np.stack([band[:, shift : shift + nx] for shift in range(window)])
+        out[start : start + _BAND] = combine(stack, None, np.zeros(stack.shape, np.uint32), options=median).data
+    return out
+
+
+def _scatter(offset: NDArray[np.float32], variance: NDArray[np.float32] | None) -> NDArray[np.float64]:
+    """1.4826 MAD of all offsets, or the root of the pixel's variance where that is more."""
+    finite = np.abs(offset[np.isfinite(offset)])
+    typical = np.float64(1.4826 * np.median(finite) if finite.size else 0.0)
+    if variance is None:
+        return np.full((1, 1), typical)
+    return np.maximum(typical, np.sqrt(np.where(variance > 0, variance, 0.0), dtype=np.float64))
+
+
+def _check(plane: NDArray[np.float32], variance: NDArray[np.float32] | None, **options: float) -> None:
+    if plane.ndim != 2 or (variance is not None and variance.shape != plane.shape):
+        found = None if variance is None else variance.shape
+        raise OptionError(f"a master of shape {plane.shape} with a variance of {found}: must be equal, (rows, nx)")
+    for name, value in options.items():
+        if not 0 < value < math.inf:
+            raise OptionError(f"{name} = {value}: must be a finite number above 0")

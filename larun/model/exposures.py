@@ -1,0 +1,131 @@
+"""What lies in a folder: every raw file with its kind, and the evidence for it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import attrs
+
+from larun.errors import FileError, LarunError
+from larun.model import store
+
+__all__ = ["SUFFIXES", "Exposure", "examine", "find", "slug", "stem_of"]
+
+SUFFIXES = tuple(base + packed for base in (".fits", ".fit", ".fts") for packed in ("", ".fz", ".gz"))
+
+
+@attrs.frozen(kw_only=True)
+class Exposure:
+    """One raw file of a night.
+
+    Parameters
+    ----------
+    path : Path
+        The file.
+    kind : str
+        ``bias``, ``dark``, ``flat``, ``science``, or ``unreadable``.
+    evidence : str
+        Why it was taken for that, or why it cannot be read.
+    camera : type or None
+        The class that reads it.
+    object, filter, exposure, instrument, date, temperature
+        From the header; None when it does not say.
+    criteria : mapping
+        What masters are matched on.
+    """
+
+    path: Path
+    kind: str
+    evidence: str
+    camera: type[Any] | None = None
+    object: str | None = None
+    filter: str | None = None
+    exposure: float | None = None
+    instrument: str | None = None
+    date: str | None = None
+    temperature: float | None = None
+    criteria: Mapping[str, Any] = attrs.field(factory=dict)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values for JSON."""
+        return {
+            "path": str(self.path),
+            "kind": self.kind,
+            "filter": self.filter,
+            "exposure": self.exposure,
+            "instrument": self.instrument,
+            "object": self.object,
+            "date": self.date,
+            "temperature": self.temperature,
+            "binning": self.criteria.get("binning"),
+            "size": self.criteria.get("size"),
+            "camera": self.camera.__name__ if self.camera else None,
+            "evidence": self.evidence,
+        }
+
+
+def find(folder: Path) -> tuple[Path, ...]:
+    """The FITS files under a folder that are not products of larun, in order of path; hidden folders are left out.
+
+    Raises
+    ------
+    FileError
+        If the folder does not exist or holds no FITS file.
+    """
+    from larun.io.product import is_product
+
+    if not folder.is_dir():
+        raise FileError(f"{folder}: no such folder")
+    found = sorted(
+        path
+        for path in folder.rglob("*")
+        if path.name.lower().endswith(SUFFIXES)
+        and not any(part.startswith(".") for part in path.relative_to(folder).parts)
+        and path.is_file()
+        and not is_product(path)
+    )
+    if not found:
+        raise FileError(f"{folder}: holds no raw FITS files ({', '.join(SUFFIXES)})")
+    return tuple(found)
+
+
+def examine(path: Path, base: type[Any], given: Mapping[str, Any]) -> Exposure:
+    """Classify one file by its header; a file that cannot be read says why and stops nothing."""
+    from larun.io.raw import RowReader
+
+    try:
+        with RowReader(path) as reader:
+            found = store.interpret(base, reader.header, reader.shape, given, str(path))
+    except LarunError as error:
+        return Exposure(path=path, kind="unreadable", evidence=str(error))
+    camera, header = found.camera, found.header
+    kind, evidence = camera.classify(header)
+    values = {
+        name: camera.quantity_of(header, name)
+        for name in ("object", "filter", "exposure", "instrument", "date", "temperature")
+    }
+    return Exposure(
+        path=path,
+        kind=kind,
+        evidence=evidence,
+        camera=camera,
+        criteria=camera.criteria_from(header, found.detector),
+        **values,
+    )
+
+
+def stem_of(path: Path) -> str:
+    """File name without FITS suffixes, safe as a name."""
+    name = path.name
+    for suffix in sorted(SUFFIXES, key=len, reverse=True):
+        if name.lower().endswith(suffix):
+            return slug(name[: -len(suffix)])
+    return slug(name)
+
+
+def slug(text: str) -> str:
+    """Header text as part of a file name: letters, digits, dot, dash and underscore only, never a path or an option."""
+    safe = "".join(c if c.isascii() and (c.isalnum() or c in "._-") else "_" for c in text.strip())
+    return safe.lstrip(".-")[:80] or "unnamed"

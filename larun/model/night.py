@@ -1,0 +1,285 @@
+"""``Night``: a folder of raw files, its masters, and the whole chain for every science frame, resumable."""
+
+from __future__ import annotations
+
+import functools
+import warnings
+from collections.abc import Callable, Iterable, Mapping
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from multiprocessing import get_context
+from pathlib import Path
+from typing import Any
+
+import attrs
+
+from larun.algorithms.jit import set_threads, threads
+from larun.errors import FileError, LarunError, LarunWarning, OptionError
+from larun.model import exposures, jobs
+from larun.model.building import BuildOptions
+from larun.model.exposures import Exposure
+from larun.model.frame import Frame
+from larun.model.jobs import ChainOptions, Row, Task
+from larun.model.masters import Master, MasterBias, MasterDark, MasterFlat, Masters
+
+__all__ = ["Night", "Summary"]
+
+Progress = Callable[[str, int, int], None]
+
+
+def _path(value: str | Path) -> Path:
+    return Path(value)
+
+
+@attrs.frozen
+class Summary:
+    """What a reduction did, row by row.
+
+    Parameters
+    ----------
+    rows : tuple of Row
+        One per master and science frame, and per file that could not be used.
+    """
+
+    rows: tuple[Row, ...]
+
+    @property
+    def failed(self) -> tuple[Row, ...]:
+        """The rows that failed, with the reason in ``message``."""
+        return tuple(row for row in self.rows if row.status == "failed")
+
+    @property
+    def done(self) -> tuple[Row, ...]:
+        """The rows that were computed now."""
+        return tuple(row for row in self.rows if row.status == "done")
+
+    def to_dicts(self) -> list[dict[str, Any]]:
+        """Plain values for JSON."""
+        return [attrs.asdict(row) for row in self.rows]
+
+
+@attrs.frozen
+class Night:
+    """A folder of raw files.
+
+    Parameters
+    ----------
+    folder : path
+        Searched with its subfolders; products of larun in it are left out.
+    given : mapping
+        What the headers do not say or get wrong, for every file: by quantity or by keyword.
+    camera : type
+        Class to read the files with; by default every header chooses its own.
+
+    Examples
+    --------
+    >>> import larun
+    >>> night = larun.Night("raw/")  # doctest: +SKIP
+    >>> night.reduce("out/")  # doctest: +SKIP
+    """
+
+    folder: Path = attrs.field(converter=_path)
+    given: Mapping[str, Any] = attrs.field(factory=dict, kw_only=True)
+    camera: type[Frame] = attrs.field(default=Frame, kw_only=True)
+
+    @functools.cached_property
+    def files(self) -> tuple[Exposure, ...]:
+        """Every raw file, classified, in order of path.
+
+        Raises
+        ------
+        FileError
+            If the folder does not exist or holds no FITS file.
+        """
+        return tuple(exposures.examine(path, self.camera, self.given) for path in exposures.find(self.folder))
+
+    def of(self, kind: str) -> tuple[Exposure, ...]:
+        """The files of one kind."""
+        return tuple(item for item in self.files if item.kind == kind)
+
+    def masters(
+        self,
+        out: str | Path | None = None,
+        *,
+        options: BuildOptions = BuildOptions(),
+        progress: Progress | None = None,
+        report: Callable[[Row], None] | None = None,
+        **method: Any,
+    ) -> Masters:
+        """Bias, darks and flats of the night, one master for each group of frames that belong together.
+
+        Parameters
+        ----------
+        out : path, optional
+            Folder to keep them in; what is there already and still right is read, not made again.
+        options : BuildOptions
+            Overscan, known bad pixels, memory limit.
+        progress : callable, optional
+            Called with a name, a number and a total.
+        report : callable, optional
+            Called with a :class:`Row` for every master; without it a master that fails raises.
+        **method
+            ``method``, ``clip``, ``sigma`` of :meth:`larun.MasterBias.combine`.
+        """
+        groups = [group for kind in ("bias", "dark", "flat") for group in jobs.group(kind, self.of(kind))]
+        build = attrs.evolve(options, given=self.given, camera=self.camera)
+        made: tuple[Master, ...] = ()
+        for index, group in enumerate(groups):
+            if progress:
+                progress(f"master {group.name}", index, len(groups))
+            try:
+                master, row = self._master(group, Masters(made), out, {**method, "options": build})
+            except LarunError as error:
+                if report is None:
+                    raise
+                report(Row(name=group.name, kind=group.kind, status="failed", message=str(error)))
+                continue
+            made = (*made, master)
+            if report:
+                report(row)
+        return Masters(made)
+
+    def _master(
+        self, group: jobs.Group, before: Masters, out: str | Path | None, arguments: dict[str, Any]
+    ) -> tuple[Master, Row]:
+        """One master, from disk if it is there and made of the same files in the same way."""
+        choice = dict(arguments)
+        if group.kind in ("dark", "flat"):
+            choice["bias"] = before.best("bias", group.criteria, group.name)
+        if group.kind == "flat":
+            choice["dark"] = before.best("dark", group.criteria, group.name)
+            if choice["dark"] is not None and not choice["dark"].bias_removed:
+                choice["bias"] = None
+        cls: Any = {"bias": MasterBias, "dark": MasterDark, "flat": MasterFlat}[group.kind]
+        path = None if out is None else Path(out) / f"{group.name}.fits"
+        message = ""
+        paths = [item.path for item in group.exposures]
+        if path is not None and path.exists():
+            kept = jobs.still_right(cls, path, paths, choice)
+            if kept is not None:
+                return kept, Row(name=group.name, kind=group.kind, status="skipped", path=str(path), frames=kept.count)
+        try:
+            master = cls.combine(paths, **choice)
+        except FileError as error:
+            bad = jobs.unreadable(paths)
+            good = [item for item in paths if item not in bad]
+            if not bad or not good:
+                raise
+            message = f"left out {', '.join(item.name for item in bad)}: {error}"
+            warnings.warn(f"master {group.name}: {message}", LarunWarning, stacklevel=3)
+            master = cls.combine(good, **choice)
+        if path is not None:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            master.write(path, overwrite=True)
+        where = "" if path is None else str(path)
+        return master, Row(
+            name=group.name, kind=group.kind, status="done", path=where, frames=master.count, message=message
+        )
+
+    def plan(self, out: str | Path) -> tuple[dict[str, str], ...]:
+        """What :meth:`reduce` would do, from the headers alone: one row per product."""
+        groups = [group for kind in ("bias", "dark", "flat") for group in jobs.group(kind, self.of(kind))]
+        rows = [
+            {
+                "product": str(Path(out) / "masters" / f"{group.name}.fits"),
+                "from": f"{len(group.exposures)} {group.kind} frames",
+            }
+            for group in groups
+        ]
+        for task in self._tasks(Path(out), ChainOptions()):
+            rows.append({"product": str(task.frame_path), "from": task.raw.name})
+            rows.append({"product": str(task.catalog_path), "from": task.frame_path.name})
+        return tuple(rows)
+
+    def reduce(
+        self,
+        out: str | Path,
+        *,
+        options: ChainOptions | None = None,
+        masters: str | Path | Iterable[str | Path] = (),
+        processes: int = 1,
+        progress: Progress | None = None,
+    ) -> Summary:
+        """Masters, then calibrate, clean, detect and photometer for every science frame.
+
+        What is done already (by provenance id) is skipped; a frame that fails is reported and the rest goes on.
+
+        Parameters
+        ----------
+        out : path
+            Folder for ``masters/``, ``frames/``, ``catalogs/`` and ``summary.ecsv``.
+        options : ChainOptions, optional
+            Arguments of the four steps, and ``without``.
+        masters : path or paths
+            More folders with masters, from other nights.
+        processes : int
+            Frames reduced at the same time, each in a process of its own.
+        progress : callable, optional
+            Called with a name, a number and a total.
+
+        Returns
+        -------
+        Summary
+
+        Raises
+        ------
+        OptionError
+            If there is no science frame, or an option makes no sense.
+        """
+        if processes < 1:
+            raise OptionError(f"processes={processes}: must be at least 1")
+        chosen = options or ChainOptions()
+        rows = [
+            Row(name=item.path.name, kind="unreadable", status="failed", message=item.evidence)
+            for item in self.of("unreadable")
+        ]
+        folders = (Path(out) / "masters", *map(Path, [masters] if isinstance(masters, str | Path) else masters))
+        self.masters(folders[0], options=chosen.build, progress=progress, report=rows.append)
+        tasks = self._tasks(Path(out), chosen, folders)
+        if not tasks:
+            raise OptionError(f"{self.folder}: holds no science frames ({len(self.files)} files; see larun ls)")
+        for index, row in enumerate(_run(tasks, processes)):
+            rows.append(row)
+            if progress:
+                progress(row.name, index + 1, len(tasks))
+        made = Summary(tuple(rows))
+        jobs.write_summary(made.rows, Path(out) / "summary.ecsv")
+        return made
+
+    def _tasks(self, out: Path, options: ChainOptions, masters: tuple[Path, ...] = ()) -> list[Task]:
+        science = self.of("science")
+        names = [exposures.stem_of(item.path) for item in science]
+        tasks = []
+        for item, name in zip(science, names, strict=True):
+            if names.count(name) > 1:  # the same name in two subfolders
+                relative = item.path.relative_to(self.folder)
+                name = exposures.slug("-".join([*relative.parent.parts, name]))
+            tasks.append(
+                Task(
+                    raw=item.path,
+                    name=name,
+                    out=out,
+                    masters=masters,
+                    options=options,
+                    camera=self.camera,
+                    given=self.given,
+                )
+            )
+        return tasks
+
+
+def _run(tasks: list[Task], processes: int) -> Iterable[Row]:
+    """The rows of all tasks, in their order; what computes them does not change them."""
+    if processes == 1 or len(tasks) == 1:
+        yield from (jobs.run(task) for task in tasks)
+        return
+    share = max(1, threads() // processes)
+    context = get_context("spawn")  # fork after threads have started is not safe
+    with ProcessPoolExecutor(min(processes, len(tasks)), context, initializer=set_threads, initargs=(share,)) as pool:
+        waiting = {pool.submit(jobs.run, task): index for index, task in enumerate(tasks)}
+        finished: dict[int, Row] = {}
+        following = 0
+        for future in as_completed(waiting):
+            finished[waiting[future]] = future.result()
+            while following in finished:
+                yield finished.pop(following)
+                following += 1
