@@ -12,7 +12,8 @@ raised by stars nor by the rectified Poisson term near zero signal.
 
 from __future__ import annotations
 
-from typing import NamedTuple
+import math
+from typing import Any, NamedTuple
 
 import attrs
 import numpy as np
@@ -143,7 +144,7 @@ def background(
     has_variance = variance is not None
 
     def work(start: int, stop: int) -> None:
-        _cell_rows(data, plane, unusable, has_variance, size, float(options.sigma), cells, start, stop)
+        _cell_rows((data, plane, unusable), (has_variance, size, float(options.sigma)), cells, start, stop)
 
     over_rows(rows, work, band=1)
     if not np.isfinite(cells[0]).any():
@@ -200,12 +201,11 @@ def _interpolated(mesh: NDArray[np.float64], shape: tuple[int, ...], *, positive
     """Cubic convolution of a mesh to full resolution; a positive quantity stays above the least of its cells."""
     out = np.empty(shape, np.float32)
     floor = float(mesh.min()) if positive else -np.inf
-    taps_y, weights_y = _cubic(shape[0], mesh.shape[0])
-    taps_x, weights_x = _cubic(shape[1], mesh.shape[1])
+    along_y, along_x = _cubic(shape[0], mesh.shape[0]), _cubic(shape[1], mesh.shape[1])
     padded = _padded(mesh, 2)
 
     def work(start: int, stop: int) -> None:
-        _interpolate_rows(padded, taps_y, weights_y, taps_x, weights_x, floor, out, start, stop)
+        _interpolate_rows(padded, along_y, along_x, floor, out, start, stop)
 
     over_rows(shape[0], work, band=256)
     return out
@@ -229,7 +229,9 @@ def _cubic(pixels: int, cells: int) -> tuple[NDArray[np.int64], NDArray[np.float
 
 
 @kernel
-def _interpolate_rows(mesh, taps_y, weights_y, taps_x, weights_x, floor, out, start, stop):  # type: ignore[no-untyped-def]
+def _interpolate_rows(mesh: Any, along_y: Any, along_x: Any, floor: float, out: Any, start: int, stop: int) -> None:
+    taps_y, weights_y = along_y
+    taps_x, weights_x = along_x
     columns = mesh.shape[1]
     line = np.empty(columns)
     for y in range(start, stop):
@@ -247,85 +249,122 @@ def _interpolate_rows(mesh, taps_y, weights_y, taps_x, weights_x, floor, out, st
 
 
 @kernel
-def _cell_rows(data, variance, unusable, has_variance, size, sigma, cells, start, stop):  # type: ignore[no-untyped-def]
+def _cell_rows(planes: Any, rules: Any, cells: Any, start: int, stop: int) -> None:
     """Statistics of whole rows of cells: level, rms, median variance and share of pixels used."""
+    data, variance, unusable = planes
+    has_variance, size, sigma = rules
     ny, nx = data.shape
     rows, columns = cells.shape[1], cells.shape[2]
     for row in range(start, stop):
         y0, y1 = row * ny // rows, (row + 1) * ny // rows
         for column in range(columns):
             x0, x1 = column * nx // columns, (column + 1) * nx // columns
-            bins_y, bins_x = max(1, (y1 - y0) // size), max(1, (x1 - x0) // size)
-            means = np.full((bins_y, bins_x), np.nan)
-            buffer = np.empty(bins_y * bins_x)
-            count = 0
-            for by in range(bins_y):
-                for bx in range(bins_x):
-                    total, good, area = 0.0, 0, 0
-                    for y in range(y0 + by * (y1 - y0) // bins_y, y0 + (by + 1) * (y1 - y0) // bins_y):
-                        for x in range(x0 + bx * (x1 - x0) // bins_x, x0 + (bx + 1) * (x1 - x0) // bins_x):
-                            area += 1
-                            if not unusable[y, x] and np.isfinite(data[y, x]):
-                                total += data[y, x]
-                                good += 1
-                    if good > 0 and 2 * good >= area:
-                        means[by, bx] = total / good
-                        buffer[count] = means[by, bx]
-                        count += 1
+            cell, masked = data[y0:y1, x0:x1], unusable[y0:y1, x0:x1]
             cells[:, row, column] = np.nan
             cells[3, row, column] = 0.0
-            if count < 1 or count < _MIN_FRACTION * bins_y * bins_x:
+            means = np.full((max(1, (y1 - y0) // size), max(1, (x1 - x0) // size)), np.nan)
+            values = np.empty(means.size)
+            count = _bin_means(cell, masked, means, values)
+            if count < 1 or count < _MIN_FRACTION * means.size:
                 continue
-            level, low, high, scale = _clipped_mode(buffer[:count], sigma)
-            values = np.empty((y1 - y0) * (x1 - x0), np.float32)
-            noises = np.empty(values.size, np.float32)
+            level, low, high, scale = _clipped_mode(values[:count], sigma)
+            pixels, noises = np.empty(cell.size), np.empty(cell.size)
             used, noisy = 0, 0
-            for by in range(bins_y):
-                for bx in range(bins_x):
-                    if not (low <= means[by, bx] <= high):
+            for y in range(y1 - y0):
+                bin_y = ((y + 1) * means.shape[0] - 1) // (y1 - y0)
+                for x in range(x1 - x0):
+                    mean = means[bin_y, ((x + 1) * means.shape[1] - 1) // (x1 - x0)]
+                    if masked[y, x] or not np.isfinite(cell[y, x]) or not (low <= mean <= high):
                         continue
-                    for y in range(y0 + by * (y1 - y0) // bins_y, y0 + (by + 1) * (y1 - y0) // bins_y):
-                        for x in range(x0 + bx * (x1 - x0) // bins_x, x0 + (bx + 1) * (x1 - x0) // bins_x):
-                            if unusable[y, x] or not np.isfinite(data[y, x]):
-                                continue
-                            values[used] = data[y, x]
-                            used += 1
-                            if has_variance and np.isfinite(variance[y, x]):
-                                noises[noisy] = variance[y, x]
-                                noisy += 1
+                    pixels[used] = cell[y, x]
+                    used += 1
+                    if has_variance and np.isfinite(variance[y0 + y, x0 + x]):
+                        noises[noisy] = variance[y0 + y, x0 + x]
+                        noisy += 1
             cells[0, row, column] = level
-            cells[1, row, column] = _clipped_rms(values[:used], level, scale * size)
+            cells[1, row, column] = _clipped_rms(pixels[:used], level, scale * size)
             if noisy > 0:
-                cells[2, row, column] = np.median(noises[:noisy])
-            cells[3, row, column] = used / values.size
+                cells[2, row, column] = _median(noises[:noisy])
+            cells[3, row, column] = used / cell.size
 
 
 @kernel
-def _clipped_mode(values, sigma):  # type: ignore[no-untyped-def]
-    """Pearson's mode after clipping about the median; sorts ``values``. Also the limits and the robust scale."""
-    values.sort()
-    first, last = 0, values.size
-    median, scale = values[0], 0.0
+def _bin_means(cell: Any, masked: Any, means: Any, values: Any) -> int:
+    """Mean of the usable pixels of each bin where they are at least half; the same as a list, and its length."""
+    height, width = cell.shape
+    count = 0
+    for by in range(means.shape[0]):
+        for bx in range(means.shape[1]):
+            total, good, area = 0.0, 0, 0
+            for y in range(by * height // means.shape[0], (by + 1) * height // means.shape[0]):
+                for x in range(bx * width // means.shape[1], (bx + 1) * width // means.shape[1]):
+                    area += 1
+                    if not masked[y, x] and np.isfinite(cell[y, x]):
+                        total += cell[y, x]
+                        good += 1
+            if good > 0 and 2 * good >= area:
+                means[by, bx] = total / good
+                values[count] = means[by, bx]
+                count += 1
+    return count
+
+
+@kernel
+def _median(values: Any) -> float:
+    """Median; the order of ``values`` is lost (quickselect: Hoare 1961, CACM 4, 321)."""
+    count = values.size
+    middle = count // 2
+    left, right = 0, count - 1
+    while left < right:
+        pivot = values[middle]
+        i, j = left, right
+        while i <= j:
+            while values[i] < pivot:
+                i += 1
+            while values[j] > pivot:
+                j -= 1
+            if i <= j:
+                values[i], values[j] = values[j], values[i]
+                i += 1
+                j -= 1
+        if j < middle:
+            left = i
+        if middle < i:
+            right = j
+    if count % 2:
+        return float(values[middle])
+    below = values[0]
+    for n in range(1, middle):
+        below = max(below, values[n])
+    return float(0.5 * (below + values[middle]))
+
+
+@kernel
+def _clipped_mode(values: Any, sigma: float) -> tuple[float, float, float, float]:
+    """Pearson's mode after clipping about the median, the limits of the clip and the robust scale."""
+    count = values.size
+    deviations = np.empty(count)
+    median, scale, total = 0.0, 0.0, 0.0
     for _ in range(50):
-        kept = values[first:last]
-        middle = kept.size // 2
-        median = kept[middle] if kept.size % 2 else 0.5 * (kept[middle - 1] + kept[middle])
-        scale = 1.482602 * np.median(np.abs(kept - median))
-        start, stop = first, last
-        while values[start] < median - sigma * scale:
-            start += 1
-        while values[stop - 1] > median + sigma * scale:
-            stop -= 1
-        if start == first and stop == last:
+        median = _median(values[:count])
+        for n in range(count):
+            deviations[n] = abs(values[n] - median)
+        scale = 1.482602 * _median(deviations[:count])
+        kept, total = 0, 0.0
+        for n in range(count):
+            if abs(values[n] - median) <= sigma * scale:
+                values[kept] = values[n]
+                total += values[n]
+                kept += 1
+        if kept == count:
             break
-        first, last = start, stop
-    skew = np.mean(values[first:last]) - median
-    skew = min(max(skew, -_MAX_SKEW * scale), _MAX_SKEW * scale)
-    return median - 1.5 * skew, values[first], values[last - 1], scale
+        count = kept
+    skew = min(max(total / count - median, -_MAX_SKEW * scale), _MAX_SKEW * scale)
+    return median - 1.5 * skew, median - sigma * scale, median + sigma * scale, scale
 
 
 @kernel
-def _clipped_rms(values, level, scale):  # type: ignore[no-untyped-def]
+def _clipped_rms(values: Any, level: float, scale: float) -> float:
     """Scatter about the level within 3 sigma, with the loss of a cut Gaussian (variance × 0.97334) made up."""
     limit = 3.0 * scale if scale > 0.0 else np.inf
     rms = scale
@@ -337,8 +376,8 @@ def _clipped_rms(values, level, scale):  # type: ignore[no-untyped-def]
                 total += step * step
                 count += 1
         if count == 0:
-            return rms
-        previous, rms = rms, np.sqrt(total / count / (0.97334 if np.isfinite(limit) else 1.0))
+            break
+        previous, rms = rms, math.sqrt(total / count / (0.97334 if limit < np.inf else 1.0))
         if abs(rms - previous) <= 1e-4 * rms:
             break
         limit = 3.0 * rms

@@ -119,8 +119,9 @@ def combine(
       least one is always kept, and since cosmic rays only add it is the safer one. With ``clip="noise"`` a value is
       rejected when it is more than ``sigma`` standard deviations of the noise model away. The model's variance is the
       median over the frames, scaled to each frame and multiplied by the inflation: never the value's own, which an
-      outlier raises. With ``clip="mad"`` the standard deviation is 1.4826 MAD of the values, corrected for their
-      number, and at least the median of that over the row (the MAD of few values can be zero by chance).
+      outlier raises. With ``clip="mad"`` the standard deviation is 1.4826 MAD of the values, and at least what is
+      typical of the row (the median over the row, corrected for the number of values): the MAD of few values can be
+      zero by chance. It says little for less than five values; use the noise model there.
     - One value is taken as it is. Of two values that differ by more than ``sigma √2`` standard deviations the lower is
       kept (``clip="noise"``); the MAD says nothing about two values and rejects none.
 
@@ -177,7 +178,7 @@ def combine(
     if options.code == MAD:
         spread = np.empty((rows, nx), np.float64)
         over_rows(rows, lambda start, stop: spread_rows(start, stop, inputs, plan, spread), band=4)
-        plan = plan._replace(spread=read_only(_at_least_typical(spread), np.float64))
+        plan = plan._replace(spread=read_only(spread, np.float64), typical=_typical(spread))
     over_rows(rows, lambda start, stop: combine_rows(start, stop, inputs, plan, out), band=4)
     if variance is None:
         _fill_single(out, plan.factor if options.code == MEDIAN else np.ones(frames + 1))
@@ -251,15 +252,15 @@ def _plan(frames: int, nx: int, options: CombineOptions, inflation: float | Infl
         signal=read_only(signal, np.float64),
         ratio=read_only(ratio, np.float64),
         spread=read_only(np.empty((0, 0)), np.float64),
+        typical=read_only(np.empty(0), np.float64),
     )
 
 
-def _at_least_typical(spread: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Raise every spread to the median of its row; the NaN of too few values stays."""
+def _typical(spread: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Median spread of each row; 0 where no pixel has one."""
     known = ~np.isnan(spread)
-    typical = [np.median(row[use]) if use.any() else 0.0 for row, use in zip(spread, known, strict=True)]
-    raised: NDArray[np.float64] = np.maximum(spread, np.array(typical)[:, None])
-    return raised
+    medians = [np.median(row[use]) if use.any() else 0.0 for row, use in zip(spread, known, strict=True)]
+    return read_only(medians, np.float64)
 
 
 @functools.lru_cache(maxsize=16)

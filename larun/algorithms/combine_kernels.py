@@ -66,6 +66,7 @@ class Plan(NamedTuple):
     signal: NDArray[np.float64]  # the inflation of the variance, a table in signal
     ratio: NDArray[np.float64]
     spread: NDArray[np.float64]  # (rows, nx) what clip="mad" measures by; empty otherwise
+    typical: NDArray[np.float64]  # (rows,) its median in each row
 
 
 class Lanes(NamedTuple):
@@ -264,7 +265,8 @@ def _clip_mad(y: int, x0: int, width: int, plan: Plan, lanes: Lanes) -> None:
     for j in range(width):
         if lanes.number[j] > 2:
             reference = np.float64(lanes.low[j])
-            limit = max(plan.sigma * plan.spread[y, x0 + j], _ROUNDING * abs(reference))
+            own = plan.spread[y, x0 + j] / plan.factor[lanes.number[j]]  # as found: too small rather than too large
+            limit = max(plan.sigma * max(own, plan.typical[y]), _ROUNDING * abs(reference))
             for k in range(lanes.values.shape[0]):
                 if abs(lanes.values[k, j] - reference) > limit:
                     lanes.values[k, j] = np.nan

@@ -16,6 +16,9 @@ The Laplacian of the twice subsampled image, the smooth noise, and the fine-stru
 
 A neighbour that is missing (over the edge, masked, or found before) is stood in for by the opposite one in the
 Laplacian, and its direction does not count for the bound. So the outermost rows are searched like all others.
+
+The dark rings of a diffraction-limited image are not washed out by any Gaussian: there, give ``contrast=2`` beside the
+FWHM.
 """
 
 from __future__ import annotations

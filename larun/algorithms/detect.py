@@ -16,6 +16,7 @@ from larun import flags as flagtable
 from larun.algorithms.peaks import (
     FWHM_OF_SIGMA,
     PIXEL_VARIANCE,
+    Planes,
     gaussian_profile,
     local_maxima,
     noise_factor,
@@ -29,8 +30,6 @@ __all__ = ["DetectOptions", "Detections", "checked_planes", "detect_matched", "d
 
 #: Saturated pixels hide their value, not the star: they take part in finding, and the source is flagged.
 FINDING_MASK = int(flagtable.UNUSABLE & ~flagtable.SATURATED)
-
-Planes = tuple[NDArray[np.float32], NDArray[np.float32], NDArray[np.float32], NDArray[np.uint32]]
 
 
 @attrs.frozen(kw_only=True)
@@ -59,7 +58,7 @@ class DetectOptions:
 
     fwhm: float = attrs.field()
     threshold: float = attrs.field(default=5.0)
-    prominence: float = attrs.field(default=1.0)
+    prominence: float = attrs.field(default=2.0)
     contrast: float = attrs.field(default=0.02)
     gain: float = attrs.field(default=1.0)
 
@@ -196,7 +195,7 @@ def detect_peaks(
     (array([20.]), array([10.]), array([20.]))
     """
     planes = checked_planes(data, background_level, noise_variance, flags)
-    image = signal_to_noise(*planes, FINDING_MASK, gaussian_profile(0), 1.0)
+    image = signal_to_noise(planes, FINDING_MASK, gaussian_profile(0), 1.0)
     peaks = local_maxima(image, options.threshold)
     value = image.ravel()[peaks].astype(np.float64)
     highest = prominent(image, peaks, np.full(peaks.size, np.inf), max(1, round(options.fwhm)))
@@ -235,7 +234,7 @@ def candidates(planes: Planes, options: DetectOptions, factor: float) -> tuple[N
     ``factor`` is that of :func:`larun.algorithms.peaks.noise_factor` for the filter.
     """
     profile = gaussian_profile(options.fwhm)
-    snr = signal_to_noise(*planes, FINDING_MASK, profile, factor)
+    snr = signal_to_noise(planes, FINDING_MASK, profile, factor)
     peaks = local_maxima(snr, options.threshold)
     value, noise = snr.ravel()[peaks].astype(np.float64), planes[2].ravel()[peaks]
     # photon noise of a star of this S/N in the filtered image, in units of the filtered sky noise
@@ -255,7 +254,11 @@ def _ordered(
 
 
 def _one_each(
-    peaks: NDArray[np.int64], value: NDArray[np.float64], kept: NDArray[np.bool_], flags: NDArray[np.uint32], fwhm: float
+    peaks: NDArray[np.int64],
+    value: NDArray[np.float64],
+    kept: NDArray[np.bool_],
+    flags: NDArray[np.uint32],
+    fwhm: float,
 ) -> NDArray[np.bool_]:
     """Of the maxima near a group of saturated pixels, keep the highest, whatever its prominence."""
     saturated = (flags & flagtable.SATURATED != 0) & (flags & flagtable.BAD == 0)
@@ -292,7 +295,7 @@ def _described(
     found = measure(planes, peaks, mask=FINDING_MASK, fwhm=options.fwhm, gain=options.gain)
 
     sigma = math.sqrt((options.fwhm / FWHM_OF_SIGMA) ** 2 + PIXEL_VARIANCE)
-    offsets = np.arange(-math.ceil(3.5 * sigma), math.ceil(3.5 * sigma) + 1)
+    offsets = np.arange(-math.ceil(3.5 * sigma), math.ceil(3.5 * sigma) + 1, dtype=np.float64)
     window = np.exp(-0.5 * (offsets / sigma) ** 2)
     factors = noise_factor(offsets * window, window, acf), noise_factor(window, offsets * window, acf)
     # without a usable centroid: the bound for a Gaussian star in the noise of the sky, sqrt(2) sigma / SNR

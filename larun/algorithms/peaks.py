@@ -7,6 +7,7 @@ the same time. Pixels that are not usable, and those beyond the edge, drop out o
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,9 +15,21 @@ from numpy.typing import NDArray
 from larun.algorithms.jit import kernel, over_rows
 from larun.errors import OptionError
 
-__all__ = ["gaussian_profile", "local_maxima", "noise_factor", "prominent", "signal_to_noise"]
+__all__ = [
+    "FWHM_OF_SIGMA",
+    "PIXEL_VARIANCE",
+    "Planes",
+    "gaussian_profile",
+    "local_maxima",
+    "noise_factor",
+    "prominent",
+    "signal_to_noise",
+]
 
-#: Variance (over 2 pi: one axis) of a square pixel: the pixel blurs a profile by this much.
+#: Data, background level, smooth noise variance and flags.
+Planes = tuple[NDArray[np.float32], NDArray[np.float32], NDArray[np.float32], NDArray[np.uint32]]
+
+#: Variance of a square pixel along one axis, px^2: it blurs a profile by this much.
 PIXEL_VARIANCE = 1.0 / 12.0
 #: FWHM of a Gaussian of unit standard deviation.
 FWHM_OF_SIGMA = math.sqrt(8.0 * math.log(2.0))
@@ -83,30 +96,22 @@ def noise_factor(row: NDArray[np.float64], column: NDArray[np.float64], acf: NDA
 
 def _autocorrelation(weights: NDArray[np.float64], reach: int) -> NDArray[np.float64]:
     padded = np.pad(weights, reach)
-    return np.array([(padded[reach + lag : reach + lag + weights.size] * weights).sum() for lag in range(-reach, reach + 1)])
+    return np.array(
+        [(padded[reach + lag : reach + lag + weights.size] * weights).sum() for lag in range(-reach, reach + 1)]
+    )
 
 
-def signal_to_noise(
-    data: NDArray[np.float32],
-    level: NDArray[np.float32],
-    noise: NDArray[np.float32],
-    flags: NDArray[np.uint32],
-    mask: int,
-    profile: NDArray[np.float64],
-    factor: float,
-) -> NDArray[np.float32]:
+def signal_to_noise(planes: Planes, mask: int, profile: NDArray[np.float64], factor: float) -> NDArray[np.float32]:
     """The image of ``sum k (d - b) w / sqrt(sum k^2 v w)``: on noise alone every pixel is a unit Gaussian.
 
     Parameters
     ----------
-    data, level, noise : (ny, nx) float32
-        Image, background and smooth noise variance.
-    flags : (ny, nx) uint32
-        Pixels with a bit of ``mask`` have no weight; nor have those whose data or noise is not a usable number.
+    planes : tuple of (ny, nx) arrays
+        Data d, background level b, smooth noise variance v (float32) and flags (uint32).
     mask : int
-        Bits that make a pixel unusable.
+        Flag bits that make a pixel unusable (w = 0); so does a value that is not finite, or no positive variance.
     profile : (n,) float64
-        The filter along one axis (n odd).
+        The filter k along one axis (n odd).
     factor : float
         Of :func:`noise_factor`.
 
@@ -115,13 +120,13 @@ def signal_to_noise(
     (ny, nx) float32
         S/N; 0 where less than 30 per cent of the filter's squared weight falls on usable pixels.
     """
-    snr = np.empty(data.shape, np.float32)
+    snr = np.empty(planes[0].shape, np.float32)
     bits = np.uint32(mask)
 
     def work(start: int, stop: int) -> None:
-        _filter_rows(data, level, noise, flags, bits, profile, float(factor), snr, start, stop)
+        _filter_rows(planes, bits, profile, float(factor), snr, start, stop)
 
-    over_rows(data.shape[0], work, band=_BAND)
+    over_rows(snr.shape[0], work, band=_BAND)
     return snr
 
 
@@ -160,7 +165,8 @@ def prominent(
 
 
 @kernel
-def _filter_rows(data, level, noise, flags, bits, profile, factor, snr, start, stop):  # type: ignore[no-untyped-def]
+def _filter_rows(planes: Any, bits: Any, profile: Any, factor: float, snr: Any, start: int, stop: int) -> None:
+    data, level, noise, flags = planes
     ny, nx = data.shape
     taps = profile.size
     radius = taps // 2
@@ -206,7 +212,7 @@ def _filter_rows(data, level, noise, flags, bits, profile, factor, snr, start, s
 
 
 @kernel
-def _maxima_rows(snr, threshold, marks, start, stop):  # type: ignore[no-untyped-def]
+def _maxima_rows(snr: Any, threshold: float, marks: Any, start: int, stop: int) -> None:
     ny, nx = snr.shape
     for y in range(start, stop):
         for x in range(nx):
@@ -223,7 +229,7 @@ def _maxima_rows(snr, threshold, marks, start, stop):  # type: ignore[no-untyped
 
 
 @kernel
-def _prominent_range(snr, peaks, required, reach, kept, start, stop):  # type: ignore[no-untyped-def]
+def _prominent_range(snr: Any, peaks: Any, required: Any, reach: int, kept: Any, start: int, stop: int) -> None:
     ny, nx = snr.shape
     side = 2 * reach + 1
     seen = np.empty((side, side), np.bool_)

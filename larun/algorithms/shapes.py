@@ -13,13 +13,13 @@ the least-squares fit that ignores it.
 from __future__ import annotations
 
 import math
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from larun.algorithms.jit import kernel, over_rows
-from larun.algorithms.peaks import FWHM_OF_SIGMA, PIXEL_VARIANCE
+from larun.algorithms.peaks import FWHM_OF_SIGMA, PIXEL_VARIANCE, Planes
 
 __all__ = ["Measured", "measure", "position_angle"]
 
@@ -70,7 +70,7 @@ class Measured(NamedTuple):
 
 
 def measure(
-    planes: tuple[NDArray[np.float32], NDArray[np.float32], NDArray[np.float32], NDArray[np.uint32]],
+    planes: Planes,
     peaks: NDArray[np.int64],
     *,
     mask: int,
@@ -104,11 +104,14 @@ def measure(
     found = np.zeros(peaks.size, np.uint32)
     inside = np.zeros(peaks.size, np.bool_)
 
+    rules = (np.uint32(mask), float(fwhm), float(gain), float(growth))
+
     def work(start: int, stop: int) -> None:
-        _measure_range(*planes, peaks, np.uint32(mask), float(fwhm), float(gain), float(growth), out, found, inside, start, stop)
+        _measure_range(planes, peaks, rules, out, found, inside, start, stop)
 
     over_rows(peaks.size, work, band=256)
-    return Measured(*np.ascontiguousarray(out.T), found, inside)
+    x, y, x_error, y_error, flux, flux_error, xx, xy, yy, profile = np.ascontiguousarray(out.T)
+    return Measured(x, y, x_error, y_error, flux, flux_error, xx, xy, yy, profile, found, inside)
 
 
 def position_angle(
@@ -134,13 +137,18 @@ def position_angle(
 
 
 @kernel
-def _measure_range(data, level, noise, flags, peaks, bits, fwhm, gain, growth, out, found, inside, start, stop):  # type: ignore[no-untyped-def]
+def _measure_range(
+    planes: Any, peaks: Any, rules: Any, out: Any, found: Any, inside: Any, start: int, stop: int
+) -> None:
+    data, level, noise, flags = planes
+    bits, fwhm, gain, growth = rules
     ny, nx = data.shape
-    sigma = np.sqrt((fwhm / FWHM_OF_SIGMA) ** 2 + PIXEL_VARIANCE)
+    sigma = math.sqrt((fwhm / FWHM_OF_SIGMA) ** 2 + PIXEL_VARIANCE)
     reach = int(np.ceil(3.5 * sigma * growth)) + 1
     side = 2 * reach + 1
-    signal, variance = np.empty((side, side)), np.empty((side, side))
+    signal, variance, weights = np.empty((side, side)), np.empty((side, side)), np.empty((side, side))
     good = np.empty((side, side), np.bool_)
+    footprint = int(np.ceil(fwhm + 0.5))
     for n in range(start, stop):
         py, px = peaks[n] // nx, peaks[n] % nx
         for j in range(side):
@@ -151,15 +159,15 @@ def _measure_range(data, level, noise, flags, peaks, bits, fwhm, gain, growth, o
                     value, spread = data[y, x] - level[y, x], noise[y, x]
                     if flags[y, x] & bits == 0 and np.isfinite(value) and spread > 0 and np.isfinite(spread):
                         good[j, i], signal[j, i], variance[j, i] = True, value, spread
-        cx, cy = _centroid(signal, good, sigma, max(1.5, fwhm / 2))
+        stamp = signal, variance, good
+        cx, cy = _centroid(signal, good, weights, sigma, max(1.5, fwhm / 2))
         out[n, 0], out[n, 1] = px + cx, py + cy
-        out[n, 2], out[n, 3] = _centroid_errors(signal, variance, good, cx, cy, sigma, gain)
-        out[n, 4], out[n, 5] = _fitted_flux(signal, variance, good, cx, cy, fwhm / FWHM_OF_SIGMA, gain)
-        out[n, 6], out[n, 7], out[n, 8], out[n, 9] = _moments(signal, good, cx, cy, sigma, growth)
+        out[n, 2], out[n, 3] = _centroid_errors(stamp, cx, cy, sigma, gain)
+        out[n, 4], out[n, 5] = _fitted_flux(stamp, cx, cy, fwhm / FWHM_OF_SIGMA, gain)
+        out[n, 6], out[n, 7], out[n, 8], out[n, 9] = _moments(signal, good, weights, cx, cy, sigma, growth)
         inside[n] = True
-        footprint = int(np.ceil(fwhm + 0.5))
-        for j in range(int(round(cy)) - footprint, int(round(cy)) + footprint + 1):
-            for i in range(int(round(cx)) - footprint, int(round(cx)) + footprint + 1):
+        for j in range(round(cy) - footprint, round(cy) + footprint + 1):
+            for i in range(round(cx) - footprint, round(cx) + footprint + 1):
                 if (j - cy) ** 2 + (i - cx) ** 2 <= fwhm * fwhm:
                     if 0 <= py + j < ny and 0 <= px + i < nx:
                         found[n] |= flags[py + j, px + i]
@@ -168,45 +176,44 @@ def _measure_range(data, level, noise, flags, peaks, bits, fwhm, gain, growth, o
 
 
 @kernel
-def _filled_signal(signal, good, weights, low_y, high_y, low_x, high_x):  # type: ignore[no-untyped-def]
-    """Amplitude of the weight as a model of the usable pixels; fills the others with it, returns their number."""
-    top, bottom, missing = 0.0, 0.0, 0
-    for j in range(low_y, high_y):
-        for i in range(low_x, high_x):
-            if good[j, i]:
-                top += weights[j, i] * signal[j, i]
-                bottom += weights[j, i] ** 2
-            else:
-                missing += 1
-    if missing > 0 and bottom > 0:
-        for j in range(low_y, high_y):
-            for i in range(low_x, high_x):
-                if not good[j, i]:
-                    signal[j, i] = max(top / bottom, 0.0) * weights[j, i]
-    return missing
+def _place_window(signal: Any, good: Any, weights: Any, centre: Any, inverse: Any, box: Any) -> None:
+    """Put the weight exp(-(a dx^2 + 2 b dx dy + c dy^2) / 2) at ``centre``, from the middle of the stamp.
 
-
-@kernel
-def _window(weights, reach, cx, cy, a, b, c, low_y, high_y, low_x, high_x):  # type: ignore[no-untyped-def]
-    """The weight exp(-(a dx^2 + 2 b dx dy + c dy^2) / 2) about (cx, cy) from the centre of the stamp."""
+    Pixels that are not usable get the value of the weight as a model, with the amplitude that fits the others best.
+    """
+    (cx, cy), (a, b, c) = centre, inverse
+    low_y, high_y, low_x, high_x = box
+    reach = signal.shape[0] // 2
+    top, bottom, missing = 0.0, 0.0, False
     for j in range(low_y, high_y):
         dy = j - reach - cy
         for i in range(low_x, high_x):
             dx = i - reach - cx
-            weights[j, i] = np.exp(-0.5 * (a * dx * dx + 2 * b * dx * dy + c * dy * dy))
+            weight = math.exp(-0.5 * (a * dx * dx + 2 * b * dx * dy + c * dy * dy))
+            weights[j, i] = weight
+            if good[j, i]:
+                top += weight * signal[j, i]
+                bottom += weight * weight
+            else:
+                missing = True
+    if missing and bottom > 0:
+        amplitude = max(top / bottom, 0.0)
+        for j in range(low_y, high_y):
+            for i in range(low_x, high_x):
+                if not good[j, i]:
+                    signal[j, i] = amplitude * weights[j, i]
 
 
 @kernel
-def _centroid(signal, good, sigma, limit):  # type: ignore[no-untyped-def]
-    side = signal.shape[0]
-    reach = side // 2
+def _centroid(signal: Any, good: Any, weights: Any, sigma: float, limit: float) -> tuple[float, float]:
+    """Windowed centroid from the middle of the stamp; (0, 0) where it goes beyond ``limit``."""
+    reach = signal.shape[0] // 2
     near = min(reach, int(np.ceil(3.5 * sigma + limit)))
     low, high = reach - near, reach + near + 1
-    weights = np.empty((side, side))
     cx, cy = 0.0, 0.0
     for _ in range(_ITERATIONS):
-        _window(weights, reach, cx, cy, 1 / sigma**2, 0.0, 1 / sigma**2, low, high, low, high)
-        _filled_signal(signal, good, weights, low, high, low, high)
+        inverse = (1 / sigma**2, 0.0, 1 / sigma**2)
+        _place_window(signal, good, weights, (cx, cy), inverse, (low, high, low, high))
         total, first_x, first_y = 0.0, 0.0, 0.0
         for j in range(low, high):
             for i in range(low, high):
@@ -219,16 +226,17 @@ def _centroid(signal, good, sigma, limit):  # type: ignore[no-untyped-def]
         # 2 is Newton's step for a Gaussian star in a matched window
         step_x, step_y = 2 * first_x / total, 2 * first_y / total
         cx, cy = cx + step_x, cy + step_y
-        if not (np.hypot(cx, cy) <= limit):
+        if not (math.hypot(cx, cy) <= limit):
             return 0.0, 0.0
-        if np.hypot(step_x, step_y) < 1e-4:
+        if math.hypot(step_x, step_y) < 1e-4:
             break
     return cx, cy
 
 
 @kernel
-def _centroid_errors(signal, variance, good, cx, cy, sigma, gain):  # type: ignore[no-untyped-def]
+def _centroid_errors(stamp: Any, cx: float, cy: float, sigma: float, gain: float) -> tuple[float, float]:
     """Errors of the root of S = sum w I d: sqrt(var S) / |dS / dc|, for each axis."""
+    signal, variance, good = stamp
     reach = signal.shape[0] // 2
     near = min(reach, int(np.ceil(3.5 * sigma + 1.5)))
     total, curve_x, curve_y = 0.0, 0.0, 0.0
@@ -238,7 +246,7 @@ def _centroid_errors(signal, variance, good, cx, cy, sigma, gain):  # type: igno
         dy2 = (j - reach - cy) ** 2
         for i in range(reach - near, reach + near + 1):
             dx2 = (i - reach - cx) ** 2
-            weight = np.exp(-0.5 * (dx2 + dy2) / sigma**2)
+            weight = math.exp(-0.5 * (dx2 + dy2) / sigma**2)
             value, square = weight * signal[j, i], weight * weight
             total += value
             curve_x += value * (1 - dx2 / sigma**2)
@@ -257,53 +265,59 @@ def _centroid_errors(signal, variance, good, cx, cy, sigma, gain):  # type: igno
     # both axes share the curvature of the profile: half the noise. The matched value is total / 2.
     curve = min(max(0.5 * (curve_x + curve_y), 0.25 * total), 0.75 * total)
     return (
-        np.sqrt(sky_x + max(photon_x, 0.0)) / (curve * good_x / all_x),
-        np.sqrt(sky_y + max(photon_y, 0.0)) / (curve * good_y / all_y),
+        math.sqrt(sky_x + max(photon_x, 0.0)) / (curve * good_x / all_x),
+        math.sqrt(sky_y + max(photon_y, 0.0)) / (curve * good_y / all_y),
     )
 
 
 @kernel
-def _fitted_flux(signal, variance, good, cx, cy, sigma, gain):  # type: ignore[no-untyped-def]
+def _fitted_flux(stamp: Any, cx: float, cy: float, sigma: float, gain: float) -> tuple[float, float]:
     """Flux of the pixel-integrated Gaussian at (cx, cy), equal weights, usable pixels only, and its error."""
+    signal, variance, good = stamp
     reach = signal.shape[0] // 2
     near = min(reach, int(np.ceil(4 * sigma)) + 1)
     top, bottom, sky, photon = 0.0, 0.0, 0.0, 0.0
-    for j in range(reach - near, reach + near + 1):
-        along_y = _pixel_share(j - reach - cy, sigma)
-        for i in range(reach - near, reach + near + 1):
-            if good[j, i]:
-                weight = along_y * _pixel_share(i - reach - cx, sigma)
-                top += weight * signal[j, i]
+    along_x = np.empty(2 * near + 1)
+    for i in range(2 * near + 1):
+        along_x[i] = _pixel_share(i - near - cx, sigma)
+    for j in range(2 * near + 1):
+        along_y = _pixel_share(j - near - cy, sigma)
+        for i in range(2 * near + 1):
+            y, x = reach - near + j, reach - near + i
+            if good[y, x]:
+                weight = along_y * along_x[i]
+                top += weight * signal[y, x]
                 bottom += weight * weight
-                sky += weight * weight * variance[j, i]
-                photon += weight * weight * signal[j, i] / gain
+                sky += weight * weight * variance[y, x]
+                photon += weight * weight * signal[y, x] / gain
     if not bottom > 0:
         return np.nan, np.nan
-    return top / bottom, np.sqrt(sky + max(photon, 0.0)) / bottom
+    return top / bottom, math.sqrt(sky + max(photon, 0.0)) / bottom
 
 
 @kernel
-def _pixel_share(distance, sigma):  # type: ignore[no-untyped-def]
+def _pixel_share(distance: float, sigma: float) -> float:
     scale = 1.0 / (sigma * math.sqrt(2.0))
     return 0.5 * (math.erf((distance + 0.5) * scale) - math.erf((distance - 0.5) * scale))
 
 
 @kernel
-def _moments(signal, good, cx, cy, sigma, growth):  # type: ignore[no-untyped-def]
+def _moments(
+    signal: Any, good: Any, weights: Any, cx: float, cy: float, sigma: float, growth: float
+) -> tuple[float, float, float, float]:
     """Moments less the pixel, and the factor from the Gaussian's FWHM to the profile's."""
     failed = (np.nan, np.nan, np.nan, np.nan)
-    weights = np.empty(signal.shape)
     xx, xy, yy, cx, cy, matched = _adapted(signal, good, weights, cx, cy, sigma, growth)
     if not matched:
         # a neighbour drew the weight away: the weight of a star, where it is
-        xx, xy, yy, _, _, valid = _deconvolved(signal, good, weights, cx, cy, sigma**2, 0.0, sigma**2)
+        xx, xy, yy, _, _, valid = _deconvolved(signal, good, weights, cx, cy, (sigma**2, 0.0, sigma**2))
         xx, yy = xx - PIXEL_VARIANCE, yy - PIXEL_VARIANCE
         if valid and xx > 0 and yy > 0 and xx * yy > xy * xy:
             return xx, xy, yy, np.nan
         return failed
     share = _NARROW_SHARE
-    wxx, wyy = max(share * xx, _NARROWEST), max(share * yy, _NARROWEST)
-    nxx, nxy, nyy, _, _, valid = _deconvolved(signal, good, weights, cx, cy, wxx, share * xy, wyy)
+    narrow = (max(share * xx, _NARROWEST), share * xy, max(share * yy, _NARROWEST))
+    nxx, nxy, nyy, _, _, valid = _deconvolved(signal, good, weights, cx, cy, narrow)
     xx, yy, nxx, nyy = xx - PIXEL_VARIANCE, yy - PIXEL_VARIANCE, nxx - PIXEL_VARIANCE, nyy - PIXEL_VARIANCE
     if not (xx > 0 and yy > 0 and xx * yy > xy * xy):
         return failed
@@ -314,38 +328,43 @@ def _moments(signal, good, cx, cy, sigma, growth):  # type: ignore[no-untyped-de
 
 
 @kernel
-def _adapted(signal, good, weights, cx, cy, sigma, growth):  # type: ignore[no-untyped-def]
+def _adapted(
+    signal: Any, good: Any, weights: Any, cx: float, cy: float, sigma: float, growth: float
+) -> tuple[float, float, float, float, float, bool]:
     """Moments and centre under the weight that matches them; the starting centre and False where there is none."""
     largest = (growth * sigma) ** 2
     xx, xy, yy = sigma**2, 0.0, sigma**2
     x, y = cx, cy
     for _ in range(_ITERATIONS):
-        wxx, wyy = max(xx, _NARROWEST), max(yy, _NARROWEST)
-        mxx, mxy, myy, dx, dy, valid = _deconvolved(signal, good, weights, x, y, wxx, xy, wyy)
+        weight = (max(xx, _NARROWEST), xy, max(yy, _NARROWEST))
+        mxx, mxy, myy, dx, dy, valid = _deconvolved(signal, good, weights, x, y, weight)
         x, y = x + dx, y + dy
-        if not valid or not (max(mxx, myy) <= largest) or not (np.hypot(x - cx, y - cy) <= sigma):
+        if not valid or not (max(mxx, myy) <= largest) or not (math.hypot(x - cx, y - cy) <= sigma):
             break
         change = max(abs(mxx - xx), abs(myy - yy), abs(mxy - xy)) / (mxx + myy)
         xx, xy, yy = mxx, mxy, myy
-        if change < 1e-4 and np.hypot(dx, dy) < 1e-3:
+        if change < 1e-4 and math.hypot(dx, dy) < 1e-3:
             return xx, xy, yy, x, y, True
     return xx, xy, yy, cx, cy, False
 
 
 @kernel
-def _deconvolved(signal, good, weights, cx, cy, wxx, wxy, wyy):  # type: ignore[no-untyped-def]
+def _deconvolved(
+    signal: Any, good: Any, weights: Any, cx: float, cy: float, weight: Any
+) -> tuple[float, float, float, float, float, bool]:
     """Moments under one Gaussian weight, with the weight taken off; the step of the centre; whether it worked."""
+    failed = (0.0, 0.0, 0.0, 0.0, 0.0, False)
+    wxx, wxy, wyy = weight
     reach = signal.shape[0] // 2
     det = wxx * wyy - wxy * wxy
     if not det > 0.01 * wxx * wyy:
-        return 0.0, 0.0, 0.0, 0.0, 0.0, False
+        return failed
     a, b, c = wyy / det, -wxy / det, wxx / det
-    half_y, half_x = int(np.ceil(3.5 * np.sqrt(wyy))), int(np.ceil(3.5 * np.sqrt(wxx)))
-    middle_y, middle_x = reach + int(round(cy)), reach + int(round(cx))
+    half_y, half_x = int(np.ceil(3.5 * math.sqrt(wyy))), int(np.ceil(3.5 * math.sqrt(wxx)))
+    middle_y, middle_x = reach + round(cy), reach + round(cx)
     low_y, high_y = max(0, middle_y - half_y), min(2 * reach + 1, middle_y + half_y + 1)
     low_x, high_x = max(0, middle_x - half_x), min(2 * reach + 1, middle_x + half_x + 1)
-    _window(weights, reach, cx, cy, a, b, c, low_y, high_y, low_x, high_x)
-    _filled_signal(signal, good, weights, low_y, high_y, low_x, high_x)
+    _place_window(signal, good, weights, (cx, cy), (a, b, c), (low_y, high_y, low_x, high_x))
     total, sx, sy, sxx, sxy, syy = 0.0, 0.0, 0.0, 0.0, 0.0, 0.0
     for j in range(low_y, high_y):
         dy = j - reach - cy
@@ -359,12 +378,12 @@ def _deconvolved(signal, good, weights, cx, cy, wxx, wxy, wyy):  # type: ignore[
             sxy += value * dx * dy
             syy += value * dy * dy
     if not total > 0:
-        return 0.0, 0.0, 0.0, 0.0, 0.0, False
+        return failed
     sx, sy = sx / total, sy / total
     sxx, sxy, syy = sxx / total - sx * sx, sxy / total - sx * sy, syy / total - sy * sy
     seen = sxx * syy - sxy * sxy
     if not (sxx > 0 and syy > 0 and seen > 0):
-        return 0.0, 0.0, 0.0, 0.0, 0.0, False
+        return failed
     ia, ib, ic = syy / seen - a, -sxy / seen - b, sxx / seen - c
     inverse = ia * ic - ib * ib
     if ia > 0 and ic > 0 and inverse > 0 and ic < 4 * inverse * wxx and ia < 4 * inverse * wyy:

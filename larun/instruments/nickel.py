@@ -37,8 +37,8 @@ class Nickel(Frame):
     #: Measured on flat and bias pairs of 2024-05-13 (photon transfer); electrons per ADU, and electrons.
     gain: ClassVar[float] = 1.79
     read_noise: ClassVar[float] = 10.4
-    #: Dead columns of the 2 × 2 binned array.
-    dead_columns: ClassVar[tuple[int, ...]] = (256,)
+    #: Columns of the 2 × 2 binned array that are dead (256) or move charge into their neighbour (783, 784).
+    bad_columns: ClassVar[tuple[int, ...]] = (256, 783, 784)
 
     @classmethod
     def matches(cls, header: Header) -> bool:
@@ -62,8 +62,8 @@ class Nickel(Frame):
 
     @classmethod
     def flag_raw(cls, data: NDArray[np.float32], header: Header, first_row: int) -> NDArray[np.uint32]:
-        """Dead columns, where the array is the 2 × 2 binned full frame."""
+        """Bad columns, where the array is the 2 × 2 binned full frame."""
         flags = np.zeros(data.shape, np.uint32)
         if header.get("CDELT1U") == -2:
-            flags[:, list(cls.dead_columns)] = fl.BAD
+            flags[:, list(cls.bad_columns)] = fl.BAD
         return flags

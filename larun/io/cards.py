@@ -8,6 +8,7 @@ accepts in the primary HDU of a product.
 from __future__ import annotations
 
 import contextlib
+import math
 import re
 import warnings
 from collections.abc import Iterable, Iterator
@@ -31,7 +32,8 @@ COMMENTARY = ("COMMENT", "HISTORY", "")
 _LEGAL = re.compile(r"[A-Z0-9_-]{1,8}")
 _NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([ED][+-]?\d+)?")
 _STRICT = re.compile(
-    r"(?!END )(?=[A-Z0-9_-]+ *= )[A-Z0-9_ -]{8}= +('(?:[ -&(-~]|'')*'|[TF]|[+-]?(\d+\.?\d*|\.\d+)([ED][+-]?\d+)?)\s*(/[ -~]*)?"
+    r"(?!END )(?=[A-Z0-9_-]+ *= )[A-Z0-9_ -]{8}= +"
+    r"('(?:[ -&(-~]|'')*'|[TF]|[+-]?(\d+\.?\d*|\.\d+)([ED][+-]?\d+)?)\s*(/[ -~]*)?"
 )
 _EMPTY = re.compile(r"[A-Z0-9_ -]{8}= *(/[ -~]*)?|(COMMENT |HISTORY | {8})[ -~]*")
 _DATE = re.compile(r"\d{4}-(0[1-9]|1[0-2])-(0[1-9]|[12]\d|3[01])(T([01]\d|2[0-3]):[0-5]\d:[0-5]\d(\.\d*)?)?")
@@ -61,14 +63,14 @@ def quiet() -> Iterator[None]:
 
 
 def exact_card(keyword: str, value: float, comment: str = "") -> fits.Card:
-    """A card that holds a float to its last bit (astropy cuts numbers at 20 characters).
+    """A card that holds a finite float to its last bit (astropy cuts numbers at 20 characters).
 
     Examples
     --------
     >>> exact_card("CD1_1", -0.00010272399958921235).value
     -0.00010272399958921235
     """
-    number = repr(float(value)).replace("e", "E").replace("inf", "0.0").replace("nan", "0.0")
+    number = repr(float(value)).replace("e", "E")
     number = number if "." in number or "E" not in number else number.replace("E", ".0E")
     text = f"{keyword:<8}= {number:>20}" + (f" / {comment}" if comment else "")
     return fits.Card.fromstring(text[:80].ljust(80))
@@ -168,7 +170,8 @@ def _strict(keyword: str, card: fits.Card) -> str:
         return new_card(keyword, str(value), card.comment)
     if keyword in _NUMBER_KEYWORDS and (isinstance(value, bool) or not isinstance(value, int | float)):
         found = _NUMBER.match(value.strip().upper()) if isinstance(value, str) else None
-        return new_card(keyword, float(found[0].replace("D", "E")), card.comment) if found else ""
+        number = float(found[0].replace("D", "E")) if found else math.inf
+        return new_card(keyword, number, card.comment) if math.isfinite(number) else ""
     text = card_text(card)
     if isinstance(value, float) and re.search(r"=[^/]*\d[ed][+-]?\d", text):  # lower-case exponents are illegal
         text = str(exact_card(keyword, value, card.comment)) if _LEGAL.fullmatch(keyword) else ""

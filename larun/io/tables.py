@@ -22,7 +22,7 @@ from larun.errors import CorruptProduct, FileError, OptionError
 from larun.io import container
 from larun.io.atomic import atomic_path, check_target
 from larun.io.cards import quiet
-from larun.io.container import Hdu
+from larun.io.container import Hdu, Problem
 from larun.io.product import open_entries, primary_hdu, read_record, record_hdu
 from larun.io.streams import open_plain, opener_of
 from larun.provenance.canonical import text_of
@@ -30,7 +30,7 @@ from larun.provenance.canonical import text_of
 if TYPE_CHECKING:
     from astropy.table import QTable
 
-__all__ = ["read_regions", "read_table", "write_regions", "write_table"]
+__all__ = ["read_regions", "read_table", "verify_table", "write_regions", "write_table"]
 
 _UNSEALED = "0" * 64
 _SEAL = re.compile(rb"larun_sha256: '([0-9a-f]{64})'")  # quoted, so that no YAML reader takes it for a number
@@ -46,7 +46,7 @@ def write_table(path: str | Path, table: QTable, record: dict[str, Any], *, over
     path : path
         Where to; appears whole or not at all.
     table : QTable
-        Any columns that astropy can write in that format.
+        Any columns that astropy can write in that format; for ``.fits`` its ``meta`` must be JSON-able.
     record : dict
         JSON-able; no NaN.
     overwrite : bool
@@ -73,7 +73,8 @@ def write_table(path: str | Path, table: QTable, record: dict[str, Any], *, over
     suffix = _suffix(path)
     check_target(path, overwrite=overwrite)
     if suffix == ".fits":
-        hdus = [primary_hdu("SourceCatalog"), _table_hdu(table), record_hdu(record)]
+        notes = {"record": record, "meta": dict(table.meta)}  # FITS keywords would turn meta into upper case
+        hdus = [primary_hdu("SourceCatalog"), _table_hdu(table), record_hdu(notes)]
         with atomic_path(path, overwrite=overwrite) as temporary:
             container.write_hdus(temporary, hdus)
         return
@@ -92,15 +93,20 @@ def _suffix(path: Path) -> str:
 def _table_hdu(table: QTable) -> Hdu:
     """The binary table as astropy writes it, taken apart into cards and bytes."""
     buffer = io.BytesIO()
-    with quiet():  # a unit FITS has no word for is kept in astropy's own metadata
-        table.write(buffer, format="fits")
-    buffer.seek(0)
-    with quiet(), fits.open(buffer) as hdus:
+    plain = table.copy(copy_data=False)
+    plain.meta.clear()
+    try:
+        with quiet():  # a unit FITS has no word for is kept in astropy's own metadata
+            plain.write(buffer, format="fits")
+    except UnicodeEncodeError as error:
+        raise OptionError(f"FITS tables hold ASCII text only, here is {error.object!r}: write an .ecsv") from error
+    content = buffer.getvalue()
+    with quiet(), fits.open(io.BytesIO(content)) as hdus:
         place, header = hdus[1].fileinfo(), hdus[1].header
         header["EXTNAME"] = "TABLE"
         size = hdus[1].size
     cards = header.tostring(endcard=False, padding=False)
-    data = np.frombuffer(buffer.getvalue(), np.uint8, size, place["datLoc"])
+    data = np.frombuffer(content, np.uint8, size, place["datLoc"])
     return Hdu("TABLE", cards, data if size else None)
 
 
@@ -144,32 +150,53 @@ def read_table(path: str | Path, *, verify: bool = True) -> tuple[QTable, dict[s
         entries = open_entries(path, file, verify=verify)
         if "TABLE" not in entries:
             raise FileError(f"{path} holds no catalogue but {', '.join(entries)}: read it as an image, with Frame.read")
-        record = read_record(file, entries)
+        notes = read_record(file, entries)
         file.seek(0)
         with quiet():
-            table = QTable.read(file, format="fits", hdu=1, character_as_bytes=False)
-    for keyword in ("EXTNAME", "DATASUM", "CHECKSUM"):
-        table.meta.pop(keyword, None)
-    return table, record
+            table = QTable.read(file, format="fits", hdu=1, character_as_bytes=False, astropy_native=True)
+    table.meta = notes["meta"]
+    return table, notes["record"]
+
+
+def verify_table(path: str | Path) -> list[Problem]:
+    """Compare every byte of a catalogue with its digests: empty when all is as it was written.
+
+    Raises
+    ------
+    FileError
+        If the file is missing, or no catalogue.
+    """
+    path = Path(path)
+    if _suffix(path) == ".fits":
+        return list(container.verify(path))
+    text = _ecsv_bytes(path)
+    found = _SEAL.search(text)
+    if found is None:
+        return [Problem("ECSV", "digests", "carries no digest of larun: it was not written by larun, or was changed")]
+    blank = text[: found.start(1)] + _UNSEALED.encode() + text[found.end(1) :]
+    if hashlib.sha256(blank).hexdigest().encode() != found[1]:
+        return [Problem("ECSV", "data", "the text was changed after it was written")]
+    return []
+
+
+def _ecsv_bytes(path: Path) -> bytes:
+    """The text with plain line ends: what a version control system does to them is no damage."""
+    if opener_of(path) is not None:
+        raise FileError(f"{path} is compressed: unpack it first")
+    return path.read_bytes().replace(b"\r\n", b"\n")
 
 
 def _read_ecsv(path: Path, *, verify: bool) -> tuple[QTable, dict[str, Any]]:
     from astropy.table import QTable
 
-    if opener_of(path) is not None:
-        raise FileError(f"{path} is compressed: unpack it first")
-    text = path.read_bytes().replace(b"\r\n", b"\n")
-    if verify:
-        found = _SEAL.search(text)
-        if found is None:
-            kind = CorruptProduct if b"larun" in text else FileError
-            raise kind(f"{path} carries no digest of larun: it was not written by larun, or was changed")
-        blank = text[: found.start(1)] + _UNSEALED.encode() + text[found.end(1) :]
-        if hashlib.sha256(blank).hexdigest().encode() != found[1]:
-            raise CorruptProduct(
-                f"{path} was changed since it was written: take it from a copy, or make it again; "
-                "verify=False reads it as it is"
-            )
+    text = _ecsv_bytes(path)
+    if b"larun" not in text:
+        raise FileError(f"{path} was not written by larun: read it with astropy.table")
+    if verify and (problems := verify_table(path)):
+        raise CorruptProduct(
+            f"{path} does not agree with its own digest ({problems[0].detail}): take it from a copy, or make it again; "
+            "verify=False reads it as it is"
+        )
     try:
         table = QTable.read(text.decode("utf-8"), format="ascii.ecsv")
         record = json.loads(table.meta.pop("larun")["record"])

@@ -268,3 +268,9 @@ def test_headers_survive_a_file(tmp_path):
     assert header_digest(again) == header_digest(header)
     buffer = io.BytesIO()
     fits.PrimaryHDU(header=again).writeto(buffer)  # astropy accepts every card
+
+
+def test_floats_set_in_memory_keep_their_digits():
+    header = fits.Header([("CRPIX1", 1234.5678901234567), ("CD1_1", -1.0272399958921234e-4), ("HALF", 0.5)])
+    again = header_from_text(header_text(header))
+    assert [again[key] for key in again] == [header[key] for key in header]
