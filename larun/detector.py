@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping
+from types import MappingProxyType
 from typing import Any, NamedTuple, Self
 
 import attrs
@@ -63,8 +64,8 @@ def _amplifiers(value: Iterable[Amplifier]) -> tuple[Amplifier, ...]:
     return tuple(value)
 
 
-def _texts(value: Mapping[str, str]) -> dict[str, str]:
-    return dict(value)
+def _texts(value: Mapping[str, str]) -> Mapping[str, str]:
+    return MappingProxyType(dict(value))
 
 
 @attrs.frozen(kw_only=True)
@@ -228,6 +229,9 @@ class Detector:
             for a in self.amplifiers
         )
         return attrs.evolve(self, amplifiers=amplifiers, raw=self.raw or self)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return type(self).from_dict, (self.to_dict(),)  # a read-only view of a mapping cannot be pickled
 
     def to_dict(self) -> dict[str, Any]:
         """Plain containers for JSON; infinities become None."""

@@ -105,8 +105,7 @@ class Planes(NamedTuple):
 class SharedVariance(NamedTuple):
     """What each master adds to the variance of a calibrated block, electrons²; None where there was no variance.
 
-    The noise of a master is the same in every frame it calibrates: it stays in a stack where the frames' own averages
-    out.
+    The noise of a master is the same in every frame it calibrates: a stack does not average it out.
     """
 
     bias: NDArray[np.float32] | None
@@ -227,8 +226,7 @@ def shared_variance(
     - flat: ``(data/F)² var(F)``.
 
     Where the flat is invalid it is taken as 1 without variance, as in :func:`calibrate_block`; where a variance or the
-    data are not finite nothing is added. (A linearity correction would multiply the bias term by the square of its
-    slope, which is within a few per cent of 1.)
+    data are not finite nothing is added. (The slope of a linearity correction is taken as 1 in the bias term.)
 
     Parameters
     ----------
@@ -239,7 +237,7 @@ def shared_variance(
     gain : float
         Electrons per ADU.
     exposure : float
-        Seconds the dark current was collected for.
+        Seconds of dark current.
     bias_variance : ndarray, optional
         Of the bias, ADU².
     bias_in_dark : ndarray, optional
@@ -326,6 +324,14 @@ def _rows_of(plane: NDArray[np.float32] | None, rows: slice) -> NDArray[Any]:
 
 
 @kernel
+def _copy_row(plane: NDArray[np.float32], y: int, row: NDArray[np.float32]) -> None:
+    """Copy a row if there is one (a loop: numba compiles the error message of an array assignment for seconds)."""
+    if plane.size:
+        for x in range(len(row)):
+            row[x] = plane[y, x]
+
+
+@kernel
 def _calibrate_rows(inputs: _Inputs, values: _Numbers, out: Planes) -> None:
     gain, linearity = values.gain, values.linearity
     rows, nx = inputs.raw.shape
@@ -334,12 +340,9 @@ def _calibrate_rows(inputs: _Inputs, values: _Numbers, out: Planes) -> None:
     bias, dark, flat = np.zeros(nx, np.float32), np.zeros(nx, np.float32), np.ones(nx, np.float32)
     for y in range(rows):
         # masters that are absent stay 0, 0 and 1
-        if inputs.bias.size:
-            bias[:] = inputs.bias[y]
-        if inputs.dark.size:
-            dark[:] = inputs.dark[y]
-        if inputs.flat.size:
-            flat[:] = inputs.flat[y]
+        _copy_row(inputs.bias, y, bias)
+        _copy_row(inputs.dark, y, dark)
+        _copy_row(inputs.flat, y, flat)
         raw, flags = inputs.raw[y], inputs.flags[y]
         for x in range(nx):
             known = abs(bias[x]) < infinity
@@ -386,10 +389,8 @@ def _shared_rows(
     infinity = np.float32(np.inf)
     divisor, back = np.ones(nx, np.float32), np.zeros(nx, np.float32)
     for y in range(rows):
-        if flat.size:
-            divisor[:] = flat[y]
-        if opposite.size:
-            back[:] = opposite[y]
+        _copy_row(flat, y, divisor)
+        _copy_row(opposite, y, back)
         for x in range(nx):
             valid = _LEAST_FLAT <= divisor[x] < infinity
             amplitude = np.float64(data[y, x]) if by_data else scale

@@ -23,7 +23,7 @@ from larun.algorithms.peaks import (
     prominent,
     signal_to_noise,
 )
-from larun.algorithms.shapes import measure, position_angle
+from larun.algorithms.shapes import full_width, measure, position_angle
 from larun.errors import OptionError
 
 __all__ = ["DetectOptions", "Detections", "checked_planes", "detect_matched", "detect_peaks"]
@@ -317,7 +317,7 @@ def _described(
         flux=found.flux,
         flux_error=found.flux_error * flux_factor,
         snr=snr,
-        fwhm=FWHM_OF_SIGMA * size * _common_profile(found.profile, snr),
+        fwhm=full_width(size, _common_profile(found.profile, snr)),
         ellipticity=ellipticity,
         theta=theta,
         flags=found.flags | np.where(found.inside, np.uint32(0), flagtable.EDGE),

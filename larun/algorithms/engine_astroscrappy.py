@@ -12,9 +12,11 @@ from larun.algorithms.cosmic_common import (
     replace_pixels,
     usable_planes,
 )
+from larun.errors import OptionError
 
 __all__ = ["detect"]
 
+_SMALLEST = 7
 _CONTRAST = 5.0  # astroscrappy's own default of objlim
 
 
@@ -48,7 +50,8 @@ def detect(
     Raises
     ------
     OptionError
-        If the planes differ in shape or are not images.
+        If the planes differ in shape, are not images, or are smaller than 7 × 7: the engine's largest median would
+        reach beyond them (astroscrappy 1.3 then writes outside its arrays).
 
     References
     ----------
@@ -58,6 +61,11 @@ def detect(
 
     options = options or CosmicOptions()
     image, noise = usable_planes(data, variance, unusable, saturated)
+    if min(image.shape) < _SMALLEST:
+        raise OptionError(
+            f"astroscrappy needs at least {_SMALLEST} × {_SMALLEST} pixels, not {image.shape}: "
+            "use larun's own engine for smaller frames"
+        )
     missing = np.isnan(image)
     left_alone = missing | protected_stars(data, unusable, saturated)
     if missing.all():

@@ -9,8 +9,7 @@ from numpy.typing import NDArray
 
 from larun import flags as flagtable
 from larun.algorithms.detect import DetectOptions, candidates, checked_planes
-from larun.algorithms.peaks import FWHM_OF_SIGMA
-from larun.algorithms.shapes import measure, position_angle
+from larun.algorithms.shapes import full_width, measure, position_angle
 
 __all__ = ["DEFAULT_FWHM", "FwhmEstimate", "estimate_fwhm"]
 
@@ -81,7 +80,7 @@ def estimate_fwhm(
     found = measure(planes, peaks, mask=int(flagtable.UNUSABLE), fwhm=_SEARCH_FWHM, gain=1.0, growth=6.0)
     with np.errstate(invalid="ignore"):
         size, ellipticity, _ = position_angle(found.xx, found.xy, found.yy)
-        width = FWHM_OF_SIGMA * size * found.profile
+        width = full_width(size, found.profile)
         star = (width > _SHARPEST) & (ellipticity < _MAX_ELLIPTICITY)
     star &= (found.flags & flagtable.UNUSABLE == 0) & found.inside
     if star.sum() < _FEWEST:

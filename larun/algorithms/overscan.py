@@ -133,44 +133,36 @@ def overscan_level(pixels: ArrayLike, unusable: ArrayLike, *, options: OverscanO
     if not given.any():
         raise OptionError("no overscan pixel is usable: use method 'none', or another section")
     values = np.where(given, values, 0.0)
-    kept = _without_outliers(values, given)
-    rejected = int(given.sum() - kept.sum())
+    level = np.zeros(len(values))
+    kept = _without_outliers(values, given, level if options.method == "median" else _drift(values, given))
+    if options.method in ("polynomial", "spline"):
+        for _ in range(3):  # the drift is the fit itself, once there is one
+            level = _fit(values, kept, options)
+            kept = _without_outliers(values, given, level)
+        level = _fit(values, kept, options)
+    elif options.method == "median":
+        level += values[kept].mean()
     noise = _noise(values, kept)
-    if options.method == "none":
-        return Overscan(np.zeros(len(values)), noise, 0.0, rejected)
-    spread = noise if np.isfinite(noise) else 0.0
-    if options.method == "median":
-        level = np.full(len(values), values[kept].mean())
-        return Overscan(level, noise, float(spread / np.sqrt(kept.sum())), rejected)
-
-    weight = kept.sum(axis=1).astype(np.float64)
-    free = options.degree + 1 if options.method == "polynomial" else options.pieces + 3
-    if np.count_nonzero(weight) < 2 * free:
-        raise OptionError(
-            f"overscan: {np.count_nonzero(weight)} usable rows are too few for the {free} coefficients of a "
-            f"{options.method}: use method 'median'"
-        )
-    means = np.where(kept, values, 0.0).sum(axis=1) / np.maximum(weight, 1.0)
-    level = _fit(means, weight, options)
-    for _ in range(5):  # rows that stand out as a whole leave the fit
-        distance = np.abs(means - level) * np.sqrt(weight)
-        far = distance > _CLIP * max(spread, float(np.median(distance[weight > 0])) / 0.6745)
-        if not far.any() or np.count_nonzero(weight) - far.sum() < 2 * free:
-            break
-        weight[far] = 0.0
-        level = _fit(means, weight, options)
-    return Overscan(level, noise, float(spread * np.sqrt(free / weight.sum())), rejected)
+    free = {"none": 0, "median": 1, "polynomial": options.degree + 1, "spline": options.pieces + 3}[options.method]
+    error = noise * np.sqrt(free / kept.sum()) if np.isfinite(noise) else 0.0
+    return Overscan(level, noise, float(error), int(given.sum() - kept.sum()))
 
 
-def _without_outliers(values: NDArray[np.float64], given: NDArray[np.bool_]) -> NDArray[np.bool_]:
-    """The given pixels without those that stand out from the rows around them, or whose column stands out."""
+def _drift(values: NDArray[np.float64], given: NDArray[np.bool_]) -> NDArray[np.float64]:
+    """Running median of the rows' medians: follows the level, and not a cosmic ray that runs along a few rows."""
     from scipy import ndimage
 
     medians = np.full(len(values), np.median(values[given]))
     used = given.any(axis=1)
     medians[used] = np.nanmedian(np.where(given, values, np.nan)[used], axis=1)
-    # the median over rows follows a drift of the level, and not a cosmic ray that runs along one row
-    residual = values - ndimage.median_filter(medians, size=31, mode="nearest")[:, None]
+    return np.asarray(ndimage.median_filter(medians, size=31, mode="nearest"))
+
+
+def _without_outliers(
+    values: NDArray[np.float64], given: NDArray[np.bool_], drift: NDArray[np.float64]
+) -> NDArray[np.bool_]:
+    """The given pixels without those that stand out from the level of their row, or whose column stands out."""
+    residual = values - drift[:, None]
     residual -= np.median(residual[given])
     scale = max(float(np.median(np.abs(residual[given]))) / 0.6745, _ROUNDING)
     allowed = given & _ordinary_columns(residual, given, scale)
@@ -212,14 +204,22 @@ def _noise(values: NDArray[np.float64], kept: NDArray[np.bool_]) -> float:
     return float(np.sqrt(np.sum(inside**2) / free))
 
 
-def _fit(means: NDArray[np.float64], weight: NDArray[np.float64], options: OverscanOptions) -> NDArray[np.float64]:
-    """The smooth level at every row."""
+def _fit(values: NDArray[np.float64], kept: NDArray[np.bool_], options: OverscanOptions) -> NDArray[np.float64]:
+    """The smooth level at every row, through the means of the kept pixels."""
+    weight = kept.sum(axis=1).astype(np.float64)
+    free = options.degree + 1 if options.method == "polynomial" else options.pieces + 3
+    used = weight > 0
+    if used.sum() < 2 * free:
+        raise OptionError(
+            f"overscan: {used.sum()} usable rows are too few for the {free} coefficients of a {options.method}: "
+            "use method 'median'"
+        )
+    means = np.where(kept, values, 0.0).sum(axis=1) / np.maximum(weight, 1.0)
     if options.method == "polynomial":
         return _polynomial(means, weight, options.degree)
     from scipy.interpolate import LSQUnivariateSpline
 
     rows = np.arange(len(means), dtype=np.float64)
-    used = weight > 0
     knots = np.quantile(rows[used], np.arange(1, options.pieces) / options.pieces)
     spline = LSQUnivariateSpline(rows[used], means[used], knots, w=np.sqrt(weight[used]), k=3, ext=3)
     return np.asarray(spline(rows), np.float64)

@@ -38,7 +38,7 @@ _STRICT = re.compile(
 _EMPTY = re.compile(r"[A-Z0-9_ -]{8}= *(/[ -~]*)?|(COMMENT |HISTORY | {8})[ -~]*")
 _DATE = re.compile(r"\d{4}-(0[1-9]|1[0-2])-(0[1-9]|[12]\d|3[01])(T([01]\d|2[0-3]):[0-5]\d:[0-5]\d(\.\d*)?)?")
 _TEXT_KEYWORDS = {"ORIGIN", "AUTHOR", "CREATOR", "REFERENC", "TELESCOP", "INSTRUME", "OBSERVER", "OBJECT"}
-_NUMBER_KEYWORDS = {"EQUINOX", "MJD-OBS", "MJD-AVG"}
+_NUMBER_KEYWORDS = {"EQUINOX", "MJD-OBS", "MJD-AVG", "OBSGEO-X", "OBSGEO-Y", "OBSGEO-Z"}
 
 # Cards that say how an array or a table is laid out. They describe the HDU they came from, not the exposure.
 _LAYOUT = re.compile(
@@ -49,7 +49,8 @@ _LAYOUT = re.compile(
 )
 # World coordinates belong to the array they map; a product carries the current ones beside its data.
 _WORLD = re.compile(
-    r"WCSAXES[A-Z]?|WCSNAME[A-Z]?|(CTYPE|CRVAL|CRPIX|CDELT|CUNIT|CNAME|CRDER|CSYER|CROTA)\d[A-Z]?|(CD|PC|PV|PS)\d_\d+[A-Z]?"
+    r"(WCSAXES|WCSNAME|RADESYS|RADECSYS|RESTFRQ|RESTFREQ|RESTWAV|VELOSYS|ZSOURCE|VELANGL|SPECSYS|SSYSOBS|SSYSSRC)[A-Z]?"
+    r"|(CTYPE|CRVAL|CRPIX|CDELT|CUNIT|CNAME|CRDER|CSYER|CROTA)\d[A-Z]?|(CD|PC|PV|PS)\d_\d+[A-Z]?"
     r"|LONPOLE[A-Z]?|LATPOLE[A-Z]?|(A|B|AP|BP)_(ORDER|DMAX|\d_\d)|(D2IM|DP|DQ|CPDIS|CQDIS|D2IMDIS|D2IMERR)\d.*|D2IMEXT"
 )
 

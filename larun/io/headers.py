@@ -245,6 +245,7 @@ _WORLD = re.compile(
     r"WCSAXES|WCSNAME|(CTYPE|CRVAL|CRPIX|CDELT|CUNIT|CNAME|CRDER|CSYER|CROTA)\d|(CD|PC)\d_\d|PV\d_\d+|PS\d_\d+"
     r"|LONPOLE|LATPOLE|RADESYS|RADECSYS|EQUINOX|EPOCH|(A|B|AP|BP)_(ORDER|DMAX|\d_\d)"
 )
+_FRAMES = {"ICRS", "FK5", "FK4", "FK4-NO-E", "GAPPT"}
 
 
 def wcs_from_header(header: fits.Header) -> WCS | None:
@@ -252,7 +253,12 @@ def wcs_from_header(header: fits.Header) -> WCS | None:
 
     Nothing is printed and nothing raised, however wrong the cards are.
     """
-    cards = [card for card in readable(header.cards).cards if _WORLD.fullmatch(card.keyword)]
+    cards = [
+        card
+        for card in readable(header.cards).cards
+        if _WORLD.fullmatch(card.keyword)
+        and (card.keyword not in ("RADESYS", "RADECSYS") or str(card.value).strip() in _FRAMES)
+    ]
     if not any(card.keyword.startswith("CTYPE") for card in cards):
         return None
     from astropy import log

@@ -164,14 +164,20 @@ def _flag_cards() -> str:
 def is_product(path: str | Path) -> bool:
     """Whether a file is a product of larun: it says so at its beginning or at its end.
 
-    Two marks, so that one damaged byte cannot make a product look like a raw file.
+    Two marks, so that one damaged byte cannot make a product look like a raw file. A file that cannot be read at all,
+    empty or with a damaged compressed stream, is none.
 
     Raises
     ------
     FileError
-        If the file is missing, empty or cannot be read.
+        If the file is missing.
     """
-    start = read_start(path, container.BLOCK)
+    try:
+        start = read_start(path, container.BLOCK)
+    except FileError:
+        if Path(path).exists():
+            return False
+        raise
     if b"LARUNFMT=" in start:
         return True
     if opener_of(path) is not None:  # a compressed file carries its own check sum

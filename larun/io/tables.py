@@ -48,7 +48,7 @@ def write_table(path: str | Path, table: QTable, record: dict[str, Any], *, over
     table : QTable
         Any columns that astropy can write in that format; for ``.fits`` its ``meta`` must be JSON-able.
     record : dict
-        JSON-able; no NaN.
+        JSON-able; no NaN. Its ``class`` is shown in ``LARUNCLS``.
     overwrite : bool
         Replace a file of larun; any other file is never replaced.
 
@@ -74,7 +74,7 @@ def write_table(path: str | Path, table: QTable, record: dict[str, Any], *, over
     check_target(path, overwrite=overwrite)
     if suffix == ".fits":
         notes = {"record": record, "meta": dict(table.meta)}  # FITS keywords would turn meta into upper case
-        hdus = [primary_hdu("SourceCatalog"), _table_hdu(table), record_hdu(notes)]
+        hdus = [primary_hdu(str(record.get("class", "SourceCatalog"))), _table_hdu(table), record_hdu(notes)]
         with atomic_path(path, overwrite=overwrite) as temporary:
             container.write_hdus(temporary, hdus)
         return

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import functools
 from collections.abc import Callable
 from pathlib import Path
@@ -73,7 +74,7 @@ class SourceCatalog:
     @property
     def meta(self) -> dict[str, Any]:
         """What holds for the whole catalogue: schema version, FWHM, radii, aperture correction."""
-        return dict(self._table.meta)
+        return copy.deepcopy(dict(self._table.meta))
 
     def __getitem__(self, name: str) -> Any:
         """One column, as a copy: a quantity where it has a unit, else an array.
@@ -237,4 +238,15 @@ class SourceCatalog:
         from larun.io.tables import read_table
 
         table, record = read_table(Path(path), verify=verify)
-        return cls(table=table, provenance=Provenance.from_dict(record["provenance"], str(path)))
+        return cls(table=_native(table), provenance=Provenance.from_dict(record["provenance"], str(path)))
+
+
+def _native(table: QTable) -> QTable:
+    """The table with every number in the byte order of this machine (FITS has the other one)."""
+    for name in table.colnames:
+        column = table[name]
+        if not column.dtype.isnative:
+            turned = column.astype(column.dtype.newbyteorder("="))
+            turned.info.description = column.info.description
+            table.replace_column(name, turned)
+    return table

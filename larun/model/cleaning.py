@@ -50,7 +50,7 @@ class Cleaned(NamedTuple):
     pixels: int
 
 
-def options(*, sigma: float, contrast: float, iterations: int) -> CosmicOptions:
+def options(*, sigma: float, contrast: float | None, iterations: int) -> CosmicOptions:
     """Validated options of the engines; the FWHM is added once it is known."""
     return CosmicOptions(sigma=sigma, contrast=contrast, iterations=iterations)
 
@@ -65,6 +65,10 @@ def clean(image: SkyImage, engine: str, chosen: CosmicOptions, fwhm: float | Non
     """
     if engine not in ENGINES:
         raise OptionError(f"engine={engine!r}: must be one of {', '.join(map(repr, ENGINES))}")
+    if engine == "astroscrappy":
+        if fwhm is not None:
+            raise OptionError("fwhm: astroscrappy knows no star size; leave it out, or use engine='larun'")
+        chosen = chosen if chosen.contrast is not None else attrs.evolve(chosen, contrast=5.0)
     size = image.stellar_fwhm() if fwhm is None else fwhm
     saturated = (image.flags & fl.SATURATED) != 0
     unusable = (image.flags & (fl.BAD | fl.FLAT_INVALID | fl.NO_DATA)) != 0

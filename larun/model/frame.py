@@ -199,7 +199,7 @@ class Frame(SkyImage):
         *,
         engine: str = "larun",
         sigma: float = 4.5,
-        contrast: float = 5.0,
+        contrast: float | None = None,
         fwhm: float | None = None,
         iterations: int = 4,
         replace: bool = True,
@@ -213,10 +213,11 @@ class Frame(SkyImage):
             astroscrappy; a plain clip against the local median.
         sigma : float
             Detection limit in units of the noise.
-        contrast : float
-            Limit of the Laplacian against the fine structure; higher spares more stars.
+        contrast : float, optional
+            Limit of the Laplacian against the fine structure. Without it the star size alone tells stars from rays;
+            2 as well spares diffraction-limited stars, at the cost of a few per cent of the rays.
         fwhm : float, optional
-            Of the stars, in pixels; measured when not given.
+            Of the stars, in pixels; measured when not given. astroscrappy knows no star size.
         iterations : int
             Most passes.
         replace : bool

@@ -239,7 +239,7 @@ class Image:
 
     def __reduce__(self) -> tuple[Any, ...]:
         # Through the constructor, so that unpickled and copied arrays are frozen again.
-        state = {field.alias: getattr(self, field.name) for field in attrs.fields(type(self))}
+        state = {field.alias: store.plain_field(self, field.name) for field in attrs.fields(type(self))}
         return functools.partial(type(self), **state), ()
 
     def pipe(self, function: Callable[Concatenate[Self, _P], _R], /, *args: _P.args, **kwargs: _P.kwargs) -> _R:
@@ -380,6 +380,9 @@ class Image:
 def piped(image: Any, function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
     """Call a user's function as one recorded step; ``image`` may be a catalogue."""
     return function(image, *args, **kwargs)
+
+
+registry.register(Image)
 
 
 def _fields(planes: arithmetic.Planes) -> dict[str, Any]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, Self
 
 import attrs
@@ -32,6 +33,10 @@ _SIZE, _BINNING, _GAIN = Equal("size"), Equal("binning"), Equal("gain")
 _INSTRUMENT = Equal("instrument")
 
 
+def _read_only(value: Mapping[str, Any]) -> Mapping[str, Any]:
+    return MappingProxyType(dict(value))
+
+
 @attrs.frozen(kw_only=True, eq=False, repr=False)
 class Master(Image):
     """What bias, dark and flat masters share: the criteria on which they match frames.
@@ -48,7 +53,7 @@ class Master(Image):
     #: What must agree between the master and the frame it serves.
     matches_on: ClassVar[tuple[Criterion, ...]] = ()
 
-    criteria: Mapping[str, Any]
+    criteria: Mapping[str, Any] = attrs.field(converter=_read_only)
     count: int
 
     def differences(self, wanted: Mapping[str, Any]) -> tuple[str, ...]:

@@ -27,13 +27,15 @@ def freeze(value: NDArray[Any] | None) -> Any:
 
     An owner is frozen in place, without a copy; a writable view of something else is copied first.
     """
-    if value is None:
-        return None
-    if value.base is None or value.flags.writeable or not value.flags.c_contiguous:
-        owner = value if value.base is None and value.flags.c_contiguous else value.copy(order="C")
-        owner.setflags(write=False)
-        value = owner[...]
-    return value
+    if value is None or (not value.flags.writeable and value.flags.c_contiguous and _is_frozen(value.base)):
+        return value
+    owner = value if value.base is None and value.flags.c_contiguous else value.copy(order="C")
+    owner.setflags(write=False)
+    return owner[...]
+
+
+def _is_frozen(owner: Any) -> bool:
+    return isinstance(owner, np.ndarray) and not owner.flags.writeable and owner.base is None
 
 
 @attrs.frozen
@@ -50,6 +52,10 @@ class Shared:
 
     master: str
     variance: NDArray[np.float32] = attrs.field(converter=freeze, eq=False)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        # Through the constructor, so that an unpickled plane is frozen again.
+        return type(self), (self.master, self.variance)
 
 
 def same_plane(one: NDArray[Any] | None, two: NDArray[Any] | None) -> bool:

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
     from larun.model.image import Image
 
-__all__ = ["Interpreted", "from_arrays", "interpret", "read", "record_fields", "wcs_of", "without_sections", "write"]
+__all__ = ["Interpreted", "from_arrays", "interpret", "plain_field", "read", "record_fields", "wcs_of", "without_sections", "write"]
 
 _I = TypeVar("_I", bound="Image")
 
@@ -246,7 +246,7 @@ def write(image: Image, path: str | Path, *, overwrite: bool) -> Path:
         "detector": image.detector.to_dict(),
         "provenance": image.provenance.to_dict(),
         "environment": dict(environment()),
-        "fields": {name: getattr(image, name) for name in record_fields(type(image))},
+        "fields": {name: plain_field(image, name) for name in record_fields(type(image))},
     }
     parts = ProductParts(
         class_name=registry.name_of(type(image)),
@@ -262,6 +262,12 @@ def write(image: Image, path: str | Path, *, overwrite: bool) -> Path:
     )
     write_product(Path(path), parts, overwrite=overwrite)
     return Path(path)
+
+
+def plain_field(image: Image, name: str) -> Any:
+    """The value of a field as it can be pickled or written: a read-only mapping becomes a dict."""
+    value = getattr(image, name)
+    return dict(value) if isinstance(value, Mapping) and not hasattr(value, "cards") else value
 
 
 def record_fields(cls: type[Any]) -> tuple[str, ...]:

@@ -70,6 +70,7 @@ def test_position_errors_are_those_of_the_scatter_and_near_the_bound(rng, fwhm, 
     assert robust == pytest.approx(1, abs=0.1)
     assert abs(shift.mean()) < 0.02
     scatter = 0.5 * np.diff(np.percentile(shift, [15.87, 84.13]))[0]
+    # equal weights are not the best where photon noise rules; at FWHM 2 the pixels add a little
     assert scatter < (1.15 if snr < 100 else 1.35) * cramer_rao(fwhm, beta, flux, sky)
 
 
@@ -107,9 +108,10 @@ def test_acceptance_33_ellipticity_of_stars_that_galsim_drew(rng, fwhm):
     star = galsim.Moffat(beta=3.5, fwhm=fwhm, flux=1.0).shear(
         q=ratio, beta=0.5 * np.arctan2(e2, e1) * galsim.radians
     )
-    image = galsim.ImageD(size, size, xmin=0, ymin=0)
+    image = galsim.ImageD(size, size, xmin=0, ymin=0, scale=1.0)
     for cx, cy in zip(x, y, strict=True):
-        star.drawImage(image, center=galsim.PositionD(cx, cy), add_to_image=True, method="auto")
+        box = galsim.BoundsI(round(cx) - 20, round(cx) + 19, round(cy) - 20, round(cy) + 19) & image.bounds
+        star.drawImage(image[box], center=galsim.PositionD(cx, cy), add_to_image=True, method="auto")
     sky = 100.0
     unit = draw((41, 41), [20.0], [20.0], [1.0], fwhm, 3.5)
     flux = 50 * np.sqrt(sky / (unit**2).sum())  # S/N 50

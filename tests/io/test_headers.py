@@ -231,6 +231,7 @@ def test_wcs_of_real_headers():
         {"CTYPE1": 5},
         {"A_ORDER": 2},
         {"CRVAL2": 95.0},
+        {"RADECSYS": "of the day"},
     ],
 )
 def test_wrong_wcs_cards_never_raise_nor_print(changes, capfd):

@@ -297,6 +297,10 @@ def test_raw_files_are_no_products(tmp_path):
         with pytest.raises(FileError, match="not a product"):
             read_product(tmp_path / name)
     assert [problem.kind for problem in verify_product(tmp_path / "raw.fits")] == ["digests"]
+    (tmp_path / "empty.fits").touch()
+    (tmp_path / "cut.fits.gz").write_bytes((tmp_path / "raw.fits.gz").read_bytes()[:30])
+    for name in ("empty.fits", "cut.fits.gz", ""):  # a listing of a folder goes on
+        assert not is_product(tmp_path / name)
     with pytest.raises(FileError, match="does not exist"):
         is_product(tmp_path / "no.fits")
 

@@ -14,6 +14,7 @@ from larun.io.tables import read_regions, read_table, verify_table, write_region
 from tests.io.test_product import CLEAN, fitsverify
 
 RECORD = {
+    "class": "larun.model.catalog:SourceCatalog",
     "provenance": {"id": "ab" * 32, "steps": ["detect"]},
     "note": "μ: 'quoted' \"twice\" # hash",
     "x": [1, 0.1, None],
@@ -98,6 +99,7 @@ def test_positions_and_arrays_in_columns(tmp_path):
 def test_other_programs_read_the_catalogue(tmp_path):
     write_table(tmp_path / "a.fits", catalogue(), RECORD)
     assert fitsverify(tmp_path / "a.fits") == CLEAN
+    assert fits.getval(tmp_path / "a.fits", "LARUNCLS") == "larun.model.catalog:SourceCatalog"
     with fits.open(tmp_path / "a.fits", checksum=True) as hdus:
         assert [hdu.name for hdu in hdus] == ["PRIMARY", "TABLE", "PROVENANCE", "DIGESTS"]
         assert hdus["TABLE"].data["flags"].dtype == np.uint32
@@ -133,7 +135,7 @@ def test_text_beyond_ascii_needs_ecsv(tmp_path):
     table = QTable({"name": ["α Ori", "plain"]})
     write_table(tmp_path / "a.ecsv", table, {})
     assert read_table(tmp_path / "a.ecsv")[0]["name"].tolist() == ["α Ori", "plain"]
-    with pytest.raises(OptionError, match="α Ori.*ecsv"):
+    with pytest.raises(OptionError, match=r"α Ori.*ecsv"):
         write_table(tmp_path / "a.fits", table, {})
 
 

@@ -1,0 +1,220 @@
+"""The commands and their options. A command's parameters are its options, so these functions may have many; each
+turns them at once into frozen options and hands over to a function that does the work, imported only then.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from larun.cli.options import Engine, Overscan, RadiusUnit
+from larun.cli.running import command
+
+__all__ = ["app"]
+
+_CODES = """Exit codes: 0 all is well; 1 some frames or masters failed, the rest is done; 2 wrong usage or option;
+3 an input cannot be read or an output not written; 4 another error; 130 interrupted. LARUN_DEBUG=1 shows tracebacks,
+LARUN_THREADS=N limits threads."""
+
+_HELP = """Astronomical CCD/CMOS images from raw files to catalogues.
+
+\b
+  larun demo                        simulate a night, reduce it, compare with the truth
+  larun ls raw/                     what is in a folder
+  larun reduce raw/ out/            masters, calibrated frames, catalogues; goes on where it stopped
+  larun provenance out/frames/a.fits
+"""
+
+app = typer.Typer(
+    name="larun",
+    help=_HELP,
+    epilog=_CODES,
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode="rich",
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+Folder = Annotated[Path, typer.Argument(metavar="DIR", help="Folder of raw files; subfolders count.")]
+Json = Annotated[bool, typer.Option("--json", help="Print JSON and nothing else on standard output.")]
+Keyword = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--keyword",
+        "-k",
+        metavar="KEY=VALUE",
+        help="What headers do not say or get wrong, for every file: GAIN=1.8, RDNOISE=5, EXPTIME=60, filter=V … "
+        "Repeat it for more.",
+    ),
+]
+Without = Annotated[
+    list[str] | None,
+    typer.Option("--without", metavar="KINDS", help="Do without these masters: bias, dark, flat, with commas."),
+]
+Memory = Annotated[
+    str | None,
+    typer.Option("--max-memory", metavar="SIZE", help="Memory for combining frames: 500MB, 2GB … (default 1GB)."),
+]
+OverscanOption = Annotated[Overscan, typer.Option("--overscan", help="How the overscan level is found.")]
+BadPixels = Annotated[
+    Path | None,
+    typer.Option("--bad-pixels", metavar="FILE", help="FITS mask of the trimmed image: not zero is bad."),
+]
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        from larun import __version__
+
+        typer.echo(f"larun {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _root(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")
+    ] = False,
+) -> None:
+    pass
+
+
+@app.command("ls")
+@command
+def ls(folder: Folder, keyword: Keyword = None, as_json: Json = False) -> int:
+    """Say what every raw file of a folder is, and why."""
+    from larun.cli import night, options
+
+    return night.list_files(folder, options.check_given(options.parse_keywords(keyword or ())), as_json)
+
+
+@app.command("info")
+@command
+def info(
+    file: Annotated[Path, typer.Argument(metavar="FILE", help="Raw file, product or catalogue.")],
+    ext: Annotated[
+        str | None, typer.Option("--ext", help="HDU of a raw file with several images: its number or name.")
+    ] = None,
+    as_json: Json = False,
+) -> int:
+    """Say what a file holds: class, size, unit, detector, flags, columns, HDUs."""
+    from larun.cli import info
+
+    return info.show(file, ext, as_json)
+
+
+@app.command("masters")
+@command
+def masters(
+    folder: Folder,
+    out: Annotated[Path, typer.Argument(metavar="OUT", help="Folder for the masters.")],
+    keyword: Keyword = None,
+    without: Without = None,
+    overscan: OverscanOption = Overscan.median,
+    bad_pixels: BadPixels = None,
+    max_memory: Memory = None,
+    as_json: Json = False,
+) -> int:
+    """Combine bias, dark and flat frames into masters."""
+    from larun.cli import night, options
+
+    wishes = options.Wishes(
+        given=options.check_given(options.parse_keywords(keyword or ())),
+        without=options.parse_kinds(without or ()),
+        overscan=overscan,
+        bad_pixels=bad_pixels,
+        max_memory=None if max_memory is None else options.parse_size(max_memory),
+    )
+    return night.make_masters(folder, out, wishes, as_json)
+
+
+@app.command("reduce")
+@command
+def reduce(
+    folder: Folder,
+    out: Annotated[Path, typer.Argument(metavar="OUT", help="Folder for masters, frames, catalogues, summary.")],
+    jobs: Annotated[int, typer.Option("--jobs", "-j", help="Frames reduced at the same time.")] = 1,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what would be made.")] = False,
+    keyword: Keyword = None,
+    without: Without = None,
+    more_masters: Annotated[
+        list[Path] | None, typer.Option("--masters", metavar="DIR", help="Masters of other nights; repeat for more.")
+    ] = None,
+    overscan: OverscanOption = Overscan.median,
+    bad_pixels: BadPixels = None,
+    max_memory: Memory = None,
+    clean: Annotated[bool, typer.Option("--clean/--no-clean", help="Look for cosmic rays.")] = True,
+    clean_engine: Annotated[Engine | None, typer.Option(help="What finds them (default larun).")] = None,
+    flag_only: Annotated[bool, typer.Option("--flag-only", help="Flag them, keep their values: for time series.")]
+    = False,
+    threshold: Annotated[float | None, typer.Option(help="Least S/N of a source (default 5).")] = None,
+    radii: Annotated[str | None, typer.Option(metavar="R,R,…", help="Aperture radii (default 1,1.5,2.5,4).")] = None,
+    radius_unit: Annotated[RadiusUnit | None, typer.Option(help="Their unit (default fwhm).")] = None,
+    as_json: Json = False,
+) -> int:
+    """Reduce a night: masters, then calibrate, clean, detect and photometer every science frame.
+
+    What is there already and still right is left alone, so an interrupted reduction goes on where it stopped.
+    """
+    from larun.cli import night, options
+
+    wishes = options.Wishes(
+        given=options.check_given(options.parse_keywords(keyword or ())),
+        without=options.parse_kinds(without or ()),
+        overscan=overscan,
+        bad_pixels=bad_pixels,
+        max_memory=None if max_memory is None else options.parse_size(max_memory),
+        clean=clean,
+        engine=clean_engine,
+        flag_only=flag_only,
+        threshold=threshold,
+        radii=options.parse_radii(radii),
+        radius_unit=radius_unit,
+    )
+    if dry_run:
+        return night.plan(folder, out, wishes, as_json)
+    return night.reduce(folder, out, wishes, more_masters or (), jobs, as_json)
+
+
+@app.command("provenance")
+@command
+def provenance(
+    file: Annotated[Path, typer.Argument(metavar="FILE", help="Product, catalogue or raw file.")],
+    as_json: Json = False,
+) -> int:
+    """Say how a file was made: the tree of steps, parameters and inputs back to the raw files."""
+    from larun.cli import info
+
+    return info.show_provenance(file, as_json)
+
+
+@app.command("warmup")
+@command
+def warmup(as_json: Json = False) -> int:
+    """Compile all kernels now and keep them, so that the next command starts at full speed."""
+    from larun.cli import warmup
+
+    return warmup.show(as_json)
+
+
+@app.command("demo")
+@command
+def demo(
+    folder: Annotated[Path, typer.Argument(metavar="[DIR]", help="New folder, or one of an earlier demo.")] = Path(
+        "larun-demo"
+    ),
+    seed: Annotated[int, typer.Option(help="Seed of the simulated night.")] = 1,
+    jobs: Annotated[int, typer.Option("--jobs", "-j", help="Frames reduced at the same time.")] = 1,
+    keep: Annotated[bool, typer.Option("--keep/--no-keep", help="Keep the files, or delete them at the end.")] = True,
+    as_json: Json = False,
+) -> int:
+    """Simulate a raw night, reduce it, and print what was recovered against what is true. Works offline.
+
+    Ends with code 1 if a value lies outside its limit.
+    """
+    from larun.cli import demo
+
+    return demo.run(demo.DemoOptions(folder=folder, seed=seed, jobs=jobs, keep=keep), as_json)

@@ -1,0 +1,152 @@
+"""``larun info`` and ``larun provenance``."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+
+from larun.cli.running import OK
+from larun.report.inspect import describe, open_file
+from larun.report.terminal import Column, console, decimals, heading, pairs, table, write_json
+
+__all__ = ["show", "show_provenance"]
+
+#: Raw files whose names are listed; of more only the number is.
+_FEW = 6
+
+
+def show(path: Path, ext: str | None, as_json: bool) -> int:
+    """Print what a file holds."""
+    about = describe(path, int(ext) if ext is not None and ext.isdigit() else ext)
+    if as_json:
+        write_json(about)
+        return OK
+    screen = console()
+    screen.print(pairs(_head(about)))
+    if "columns" in about:
+        _columns(screen, about)
+    else:
+        _detector(screen, about["detector"])
+    if about["hdus"]:
+        screen.print()
+        screen.print(table(_HDU_COLUMNS, (_hdu(row) for row in about["hdus"])))
+    return OK
+
+
+def show_provenance(path: Path, as_json: bool) -> int:
+    """Print the record of a file."""
+    record = open_file(path).provenance
+    if as_json:
+        write_json(record.to_dict())
+    else:
+        sys.stdout.write(f"{record}\n")
+    return OK
+
+
+def _head(about: dict[str, Any]) -> list[tuple[str, Any]]:
+    module, _, name = about["class"].partition(":")
+    record = about["provenance"]
+    rows: list[tuple[str, Any]] = [("file", about["path"]), ("class", f"{name} ({module})")]
+    if "size" in about:
+        rows += _image_rows(about)
+    else:
+        rows += [("sources", about["sources"])]
+        rows += [(key.replace("_", " "), _short(value)) for key, value in about["meta"].items()]
+    raws = record["raw_files"]
+    rows += [
+        ("provenance", record["id"]),
+        ("steps", " → ".join(record["steps"])),
+        ("raw files", ", ".join(raws) if len(raws) <= _FEW else f"{len(raws)} (larun provenance lists them)"),
+    ]
+    return rows
+
+
+def _image_rows(about: dict[str, Any]) -> list[tuple[str, Any]]:
+    nx, ny = about["size"]
+    exposure, pixels = about.get("exposure"), about["pixels"]
+    kind = about.get("kind")
+    if kind and "evidence" in about:
+        kind = f"{kind} ({about['evidence']})"
+    flags = ", ".join(f"{name} {count}" for name, count in about["flags"].items())
+    return [
+        ("size", f"{nx} × {ny} {about['unit']}"),
+        ("kind", kind),
+        ("frames", about.get("frames")),
+        ("object", about.get("object")),
+        ("filter", about.get("filter") or about.get("criteria", {}).get("filter")),
+        ("exposure", None if exposure is None else f"{exposure:g} s"),
+        ("date", about.get("date")),
+        ("instrument", about.get("instrument") or about.get("criteria", {}).get("instrument")),
+        ("celestial WCS", "yes" if about["wcs"] else "no"),
+        ("median", decimals(pixels["median"], 4)),
+        ("scatter", decimals(pixels["scatter"], 4)),
+        ("median 1 σ error", decimals(pixels["uncertainty"], 4)),
+        ("flagged pixels", flags or "none"),
+    ]
+
+
+def _short(value: Any) -> str:
+    if isinstance(value, float):
+        return f"{value:.4g}"
+    if isinstance(value, list | tuple):
+        return ", ".join(_short(item) for item in value)
+    return str(value)
+
+
+def _detector(screen: Console, detector: dict[str, Any]) -> None:
+    columns = (
+        Column("amplifier", whole=True),
+        Column("gain", right=True),
+        Column("read noise e⁻", right=True),
+        Column("saturation", right=True),
+        Column("data x, y"),
+        Column("overscan x, y"),
+    )
+    rows = (
+        (row["name"], _number(row["gain"]), _number(row["read_noise"]), _number(row["saturation"]))
+        + (_section(row["data"]), _section(row["overscan"]))
+        for row in detector["amplifiers"]
+    )
+    screen.print()
+    screen.print(table(columns, rows))
+    if detector["sources"]:
+        screen.print()
+        screen.print(pairs((f"{name.replace('_', ' ')} from", text) for name, text in detector["sources"].items()))
+
+
+def _number(value: float | None) -> str | None:
+    return None if value is None else f"{value:g}"
+
+
+def _section(value: Any) -> str | None:
+    """0-based and half open, as the library counts."""
+    if value is None:
+        return None
+    y0, y1, x0, x1 = value
+    return f"{x0}:{x1}, {y0}:{y1}"
+
+
+def _columns(screen: Console, about: dict[str, Any]) -> None:
+    names = (Column("column", whole=True), Column("unit", whole=True), Column("type", whole=True), Column("meaning"))
+    screen.print()
+    screen.print(heading(f"{len(about['columns'])} columns"))
+    rows = ((row["name"], row["unit"], row["dtype"], row["description"]) for row in about["columns"])
+    screen.print(table(names, rows))
+
+
+_HDU_COLUMNS = (
+    Column("HDU", right=True),
+    Column("name", whole=True),
+    Column("type", whole=True),
+    Column("shape", whole=True),
+    Column("bits", right=True),
+    Column("unit"),
+)
+
+
+def _hdu(row: dict[str, Any]) -> tuple[Any, ...]:
+    shape = " × ".join(str(length) for length in row["shape"][::-1])
+    return row["index"], row["name"], row["type"], shape, row["bitpix"], row["unit"]

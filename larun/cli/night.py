@@ -1,0 +1,119 @@
+"""``larun ls``, ``larun masters`` and ``larun reduce``."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import attrs
+
+from larun.cli.options import Wishes
+from larun.cli.progress import progress_bar
+from larun.cli.running import FAILED, OK, say
+from larun.errors import LarunWarning, OptionError
+from larun.model.exposures import Exposure
+from larun.model.jobs import Row
+from larun.model.night import Night
+from larun.report import night as tables
+from larun.report.terminal import cell, console, heading, write_json
+
+__all__ = ["list_files", "make_masters", "plan", "reduce"]
+
+
+@attrs.frozen
+class _Without(Night):
+    """A night some kinds of calibration frames of which are left alone."""
+
+    kinds: tuple[str, ...] = attrs.field(default=(), kw_only=True)
+
+    def of(self, kind: str) -> tuple[Exposure, ...]:
+        """The files of one kind; none of a kind the user does without."""
+        return () if kind in self.kinds else tuple(item for item in self.files if item.kind == kind)
+
+
+def list_files(folder: Path, given: dict[str, Any], as_json: bool) -> int:
+    """What every file of a folder is."""
+    files = Night(folder, given=given).files
+    if as_json:
+        write_json([item.to_dict() for item in files])
+    else:
+        screen = console()
+        screen.print(tables.exposure_table(files, folder))
+        screen.print()
+        screen.print(heading(tables.counts(files)))
+    return FAILED if any(item.kind == "unreadable" for item in files) else OK
+
+
+def make_masters(folder: Path, out: Path, wishes: Wishes, as_json: bool) -> int:
+    """Build the masters of a night."""
+    build = wishes.build()
+    night = _Without(folder, given=wishes.given, kinds=wishes.without)
+    rows = [
+        Row(name=item.path.name, kind=item.kind, status="failed", message=item.evidence)
+        for item in night.of("unreadable")
+    ]
+    if not any(night.of(kind) for kind in ("bias", "dark", "flat")):
+        raise OptionError(f"{folder}: holds no calibration frames to use ({tables.counts(night.files)}; see larun ls)")
+    with progress_bar() as progress:
+        night.masters(out, options=build, progress=progress, report=rows.append)
+    return _report(rows, out, as_json)
+
+
+def plan(folder: Path, out: Path, wishes: Wishes, as_json: bool) -> int:
+    """What :func:`reduce` would make, from the headers alone."""
+    rows = _Without(folder, given=wishes.given, kinds=wishes.without).plan(out)
+    if as_json:
+        write_json(rows)
+    else:
+        screen = console()
+        screen.print(tables.plan_table(rows))
+        screen.print()
+        screen.print(heading(f"{len(rows)} products; nothing was written"))
+    return OK
+
+
+def reduce(folder: Path, out: Path, wishes: Wishes, masters: Iterable[Path], jobs: int, as_json: bool) -> int:
+    """The whole chain for every science frame of a night."""
+    chain = wishes.chain()
+    night = _Without(folder, given=wishes.given, kinds=wishes.without)
+    with progress_bar() as progress:
+        summary = night.reduce(out, options=chain, masters=list(masters), processes=jobs, progress=progress)
+    return _report(summary.rows, out, as_json)
+
+
+def _report(rows: Iterable[Row], out: Path, as_json: bool) -> int:
+    rows = tuple(rows)
+    _tell_warnings(rows)
+    if as_json:
+        write_json([attrs.asdict(row) for row in rows])
+    else:
+        _print(rows, out)
+    failed = [row for row in rows if row.status == "failed"]
+    for row in failed:
+        say("error", row.message if row.name in row.message else f"{row.name}: {row.message}")
+    return FAILED if failed else OK
+
+
+def _print(rows: tuple[Row, ...], out: Path) -> None:
+    screen = console()
+    masters = [row for row in rows if row.kind in ("bias", "dark", "flat")]
+    science = [row for row in rows if row.kind == "science"]
+    for found, made in ((masters, tables.master_table), (science, tables.science_table)):
+        if found:
+            screen.print(made(found))
+            screen.print()
+    screen.print(tables.outcome(rows))
+    screen.print(cell(f"in {out}"), soft_wrap=True)
+
+
+def _tell_warnings(rows: tuple[Row, ...]) -> None:
+    """Every warning once, with the frames it concerns."""
+    names: dict[str, list[str]] = {}
+    for row in rows:
+        for message in row.warnings:
+            names.setdefault(message, []).append(row.name)
+    for message, concerned in names.items():
+        others = f" and {len(concerned) - 1} more" if len(concerned) > 1 else ""
+        warnings.warn(f"{concerned[0]}{others}: {message}", LarunWarning, stacklevel=2)

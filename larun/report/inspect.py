@@ -1,0 +1,165 @@
+"""What one file holds, as plain values: the same for the terminal and for JSON."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from larun import flags as fl
+from larun.errors import FileError
+from larun.model.catalog import SourceCatalog
+from larun.model.frame import Frame
+from larun.model.image import Image
+from larun.model.masters import Master
+from larun.model.registry import name_of
+
+if TYPE_CHECKING:
+    from larun.detector import Detector
+    from larun.provenance import Provenance
+
+__all__ = ["describe", "describe_catalog", "describe_image", "is_catalog", "open_file"]
+
+_MAD = 1.4826
+
+
+def is_catalog(path: Path) -> bool:
+    """Whether a file is a catalogue: an ECSV table, or a product of larun without an image."""
+    from larun.io.product import is_product
+    from larun.io.raw import list_images
+
+    if path.suffix.lower() == ".ecsv":
+        return True
+    return is_product(path) and not any(image.name == "SCI" for image in list_images(path))
+
+
+def open_file(path: Path, ext: int | str | None = None) -> Image | SourceCatalog:
+    """A raw frame, a product or a catalogue, as the class it is.
+
+    Raises
+    ------
+    FileError
+        If it is none of these.
+    """
+    if path.is_dir():
+        raise FileError(f"{path} is a folder: give a file, or see larun ls {path}")
+    if is_catalog(path):
+        return SourceCatalog.read(path)
+    return Frame.read(path, ext=ext) if not _is_product(path) else Image.read(path)
+
+
+def _is_product(path: Path) -> bool:
+    from larun.io.product import is_product
+
+    return is_product(path)
+
+
+def describe(path: Path, ext: int | str | None = None) -> dict[str, Any]:
+    """All that is worth knowing about a file.
+
+    Returns
+    -------
+    dict
+        ``path``, ``class``, ``hdus``, ``provenance``, and what :func:`describe_image` or :func:`describe_catalog` add.
+    """
+    found = open_file(path, ext)
+    about = describe_catalog(found) if isinstance(found, SourceCatalog) else describe_image(found)
+    return {
+        "path": str(path),
+        "class": name_of(type(found)),
+        **about,
+        "provenance": _record(found.provenance),
+        "hdus": _hdus(path),
+    }
+
+
+def describe_image(image: Image) -> dict[str, Any]:
+    """Size, unit, noise, flags and detector of an image; of a frame also what its header says."""
+    made: dict[str, Any] = {"size": [image.shape[1], image.shape[0]], "unit": image.unit or "dimensionless"}
+    if isinstance(image, Frame):
+        header = image.header
+        kind, evidence = type(image).classify(header)
+        made |= {"kind": kind, "evidence": evidence}
+        names = ("object", "filter", "exposure", "instrument", "date", "temperature")
+        made |= {name: image.quantity_of(header, name) for name in names}
+    if isinstance(image, Master):
+        made |= {"kind": image.kind, "frames": image.count, "criteria": dict(image.criteria)}
+    made["wcs"] = image.wcs is not None
+    made["pixels"] = _pixels(image)
+    made["flags"] = flag_counts(image)
+    made["detector"] = _detector(image.detector)
+    return made
+
+
+def _pixels(image: Image) -> dict[str, float | None]:
+    """Median, robust scatter and median error of the usable pixels."""
+    good = ~image.unusable & np.isfinite(image.data)
+    if not good.any():
+        return {"median": None, "scatter": None, "uncertainty": None}
+    values = image.data[good].astype(np.float64)
+    middle = float(np.median(values))
+    noise = image.uncertainty
+    return {
+        "median": middle,
+        "scatter": _MAD * float(np.median(np.abs(values - middle))),
+        "uncertainty": None if noise is None else float(np.median(noise[good])),
+    }
+
+
+def flag_counts(image: Image) -> dict[str, int]:
+    """How many pixels carry each flag, by name, in order of the bits."""
+    found = int(np.bitwise_or.reduce(image.flags, axis=None))
+    bits = [1 << bit for bit in range(32) if found >> bit & 1]
+    names = [fl.names_of(bit, image.instrument_flags)[0] for bit in bits]
+    return {name: int(np.count_nonzero(image.flags & np.uint32(bit))) for name, bit in zip(names, bits, strict=True)}
+
+
+def _detector(detector: Detector) -> dict[str, Any]:
+    """Each amplifier, and where its values came from; levels are in the unit of the image."""
+    amplifiers = detector.to_dict()["amplifiers"]
+    return {"amplifiers": amplifiers, "sources": dict(detector.sources)}
+
+
+def describe_catalog(catalog: SourceCatalog) -> dict[str, Any]:
+    """Number of sources, columns with units and descriptions, and what holds for all of them."""
+    table = catalog.table
+    columns = [
+        {
+            "name": name,
+            "unit": str(getattr(table[name], "unit", None) or ""),
+            "dtype": str(np.asarray(table[name]).dtype),
+            "description": table[name].info.description or "",
+        }
+        for name in table.colnames
+    ]
+    return {"sources": len(catalog), "columns": columns, "meta": catalog.meta}
+
+
+def _record(provenance: Provenance) -> dict[str, Any]:
+    steps = [node.step.operation for node in provenance.line() if node.step is not None]
+    raws = sorted(root.name or "arrays in memory" for root in provenance.roots())
+    return {"id": provenance.id, "steps": steps[::-1], "raw_files": raws}
+
+
+def _hdus(path: Path) -> list[dict[str, Any]]:
+    """The HDUs of a FITS file; none of a text table."""
+    if path.suffix.lower() == ".ecsv":
+        return []
+    from astropy.io import fits
+
+    from larun.io.cards import quiet
+    from larun.io.streams import open_plain
+
+    with open_plain(path) as file, quiet(), fits.open(file, memmap=False) as hdus:
+        return [
+            {
+                "index": index,
+                "name": hdu.name,
+                "type": type(hdu).__name__,
+                "shape": list(getattr(hdu, "shape", ()) or ()) if hdu.is_image else [len(hdu.data)],
+                "bitpix": hdu.header.get("BITPIX") if hdu.is_image else None,
+                "unit": str(hdu.header.get("BUNIT", "")),
+            }
+            for index, hdu in enumerate(hdus)
+        ]

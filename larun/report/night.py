@@ -1,0 +1,130 @@
+"""A night and its reduction as tables."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from rich.table import Table
+from rich.text import Text
+
+from larun.report.terminal import Column, cell, decimals, table
+
+if TYPE_CHECKING:
+    from larun.model.exposures import Exposure
+    from larun.model.jobs import Row
+
+__all__ = ["counts", "exposure_table", "master_table", "outcome", "plan_table", "science_table"]
+
+_ORDER = ("bias", "dark", "flat", "science", "unreadable")
+
+
+def exposure_table(files: Iterable[Exposure], folder: Path) -> Table:
+    """One row per raw file."""
+    columns = (
+        Column("file", whole=True),
+        Column("kind", whole=True),
+        Column("filter"),
+        Column("exp. s", right=True),
+        Column("instrument"),
+        Column("object"),
+        Column("evidence"),
+    )
+    rows = (
+        (
+            item.path.relative_to(folder),
+            item.kind if item.kind != "unreadable" else Text(item.kind, style="bold red"),
+            item.filter,
+            None if item.exposure is None else f"{item.exposure:g}",
+            item.instrument,
+            item.object,
+            item.evidence,
+        )
+        for item in files
+    )
+    return table(columns, rows)
+
+
+def counts(files: Iterable[Exposure]) -> str:
+    """How many there are of each kind, flats by filter and darks by exposure time.
+
+    Examples
+    --------
+    >>> from larun.model.exposures import Exposure
+    >>> flat = Exposure(path=Path("f.fits"), kind="flat", evidence="", filter="V")
+    >>> bias = Exposure(path=Path("b.fits"), kind="bias", evidence="")
+    >>> counts([flat, bias, flat])
+    '1 bias, 2 flat (V)'
+    """
+
+    def key(item: Exposure) -> tuple[int, float, str]:
+        time = (item.exposure or 0.0) if item.kind == "dark" else 0.0
+        return _ORDER.index(item.kind), time, (item.filter or "no filter") if item.kind == "flat" else ""
+
+    found = Counter(key(item) for item in files)
+    parts = []
+    for (order, time, band), count in sorted(found.items()):
+        about = f" ({band})" if band else f" ({time:g} s)" if _ORDER[order] == "dark" else ""
+        parts.append(f"{count} {_ORDER[order]}{about}")
+    return ", ".join(parts)
+
+
+def plan_table(rows: Iterable[dict[str, str]]) -> Table:
+    """What a reduction would make."""
+    return table((Column("product"), Column("made from")), ((row["product"], row["from"]) for row in rows))
+
+
+def master_table(rows: Iterable[Row]) -> Table:
+    """One row per master."""
+    columns = (Column("master"), Column("kind"), Column("frames", right=True), Column("status", whole=True))
+    return table(columns, ((row.name, row.kind, row.frames, row.status) for row in rows))
+
+
+def science_table(rows: Iterable[Row]) -> Table:
+    """One row per science frame, with what was measured on it."""
+    columns = (
+        Column("frame"),
+        Column("object"),
+        Column("filter"),
+        Column("exp. s", right=True),
+        Column("FWHM px", right=True),
+        Column("sky e⁻", right=True),
+        Column("sources", right=True),
+        Column("satur.", right=True),
+        Column("cosmic px", right=True),
+        Column("status", whole=True),
+    )
+    made = (
+        (
+            row.name,
+            row.object,
+            row.filter,
+            None if row.exposure is None else f"{row.exposure:g}",
+            decimals(row.fwhm, 2),
+            decimals(row.sky, 1),
+            row.sources,
+            row.saturated,
+            row.cosmic_pixels,
+            row.status,
+        )
+        for row in rows
+    )
+    return table(columns, made)
+
+
+def outcome(rows: Iterable[Row]) -> Text:
+    """The last line of a reduction: what was done, skipped and failed, in products."""
+    products: Counter[str] = Counter()
+    for row in rows:
+        products[row.status] += 2 if row.kind == "science" else 1  # a frame and its catalogue
+    done, skipped, failed = (products[status] for status in ("done", "skipped", "failed"))
+    if not done and not failed:
+        return Text(f"nothing to do: {skipped} products are up to date", style="green")
+    parts = [f"{done} products written"]
+    if skipped:
+        parts.append(f"{skipped} up to date")
+    text = cell(", ".join(parts))
+    bad = sum(row.status == "failed" for row in rows)
+    return text if not bad else Text.assemble(text, ", ", (f"{bad} failed", "bold red"))
