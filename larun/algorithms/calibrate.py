@@ -63,7 +63,7 @@ class AmplifierValues:
     Raises
     ------
     OptionError
-        If the gain is not positive, the read noise is negative, a level is NaN or a coefficient is not finite.
+        If a value makes no sense.
     """
 
     gain: float = attrs.field(converter=float, validator=_positive)
@@ -158,7 +158,6 @@ def calibrate_block(
     Returns
     -------
     Planes
-        Electrons, electrons² and flags.
 
     Raises
     ------

@@ -325,6 +325,10 @@ def _described(
 
 
 def _common_profile(profile: NDArray[np.float64], snr: NDArray[np.float64]) -> float:
-    """The stars of an image share their profile: its FWHM over the Gaussian's, from the 200 brightest above S/N 20."""
-    usable = profile[np.isfinite(profile) & (snr > 20)][:200]
-    return float(np.median(usable)) if usable.size else 1.0
+    """The stars of an image share their profile: the median above S/N 50, or 20 if those are few; 1 without any."""
+    # not the n brightest: of equal stars those centred on a pixel are, and theirs look sharper
+    for least, fewest in ((50, 20), (20, 1)):
+        usable = profile[np.isfinite(profile) & (snr > least)]
+        if usable.size >= fewest:
+            return float(np.median(usable))
+    return 1.0

@@ -85,8 +85,9 @@ def noise_factor(row: NDArray[np.float64], column: NDArray[np.float64], acf: NDA
     if acf.ndim != 2 or acf.shape[0] != acf.shape[1] or acf.shape[0] % 2 == 0 or not np.isfinite(acf).all():
         raise OptionError(f"acf of shape {acf.shape}: must be a finite square kernel with odd sides")
     reach = acf.shape[0] // 2
-    if abs(acf[reach, reach] - 1.0) > 1e-3:
-        raise OptionError(f"acf has {acf[reach, reach]:g} in its centre: must be normalised to 1")
+    centre = float(acf[reach, reach])
+    if abs(centre - 1.0) > 1e-3:
+        raise OptionError(f"acf has {centre:g} in its centre: must be normalised to 1")
     along_x, along_y = _autocorrelation(row, reach), _autocorrelation(column, reach)
     squared = float((acf * along_y[:, None] * along_x[None, :]).sum())
     if squared <= 0:
@@ -120,13 +121,14 @@ def signal_to_noise(planes: Planes, mask: int, profile: NDArray[np.float64], fac
     (ny, nx) float32
         S/N; 0 where less than 30 per cent of the filter's squared weight falls on usable pixels.
     """
-    snr = np.empty(planes[0].shape, np.float32)
+    data = planes[0]
+    snr = np.empty(data.shape, np.float32)
     bits = np.uint32(mask)
 
     def work(start: int, stop: int) -> None:
         _filter_rows(planes, bits, profile, float(factor), snr, start, stop)
 
-    over_rows(snr.shape[0], work, band=_BAND)
+    over_rows(len(data), work, band=_BAND)
     return snr
 
 

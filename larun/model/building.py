@@ -160,13 +160,12 @@ class Job:
         made = []
         for y0 in range(0, ny, band):
             planes = self.rows(process, y0, min(y0 + band, ny))
-            factor = 1.0 if inflation is None else inflation.factor
             made.append(
                 combine(
                     *planes,
                     options=options,
                     weights=None if options.method == "median" else weights,
-                    inflation=factor,
+                    inflation=1.0 if inflation is None else inflation,
                 )
             )
         if len(made) == 1:

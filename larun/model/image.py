@@ -377,9 +377,9 @@ class Image:
 
 
 @operation("pipe", reach="global")
-def piped(image: Any, function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-    """Call a user's function as one recorded step; ``image`` may be a catalogue."""
-    return function(image, *args, **kwargs)
+def piped(self: Any, function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    """Call a user's function as one recorded step of ``self``, an image or a catalogue."""
+    return function(self, *args, **kwargs)
 
 
 registry.register(Image)

@@ -162,7 +162,9 @@ class MasterDark(Master):
         made = job.combine(
             building.dark_rows(Selection(bias, None, None)), CombineOptions(method=method, clip=clip, sigma=sigma)
         )
-        bad = bad_from_dark(made.data, made.variance) | building.mask_from(options, job.shape)
+        # A dark that holds its bias is judged above its own pedestal.
+        pedestal = np.float32(0 if bias is not None else np.nanmedian(made.data))
+        bad = bad_from_dark(made.data - pedestal, made.variance) | building.mask_from(options, job.shape)
         shared: tuple[Shared, ...] = ()
         if bias is not None:
             recording().parent("bias", bias.provenance)

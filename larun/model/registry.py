@@ -24,8 +24,12 @@ _CLASSES: dict[str, type[Any]] = {}
 
 
 def name_of(cls: type[Any]) -> str:
-    """The name under which a class is registered and written to files."""
-    return f"{cls.__module__}:{cls.__qualname__}"
+    """The name under which a class is registered and written to files.
+
+    A worker process knows the script that started it as ``__mp_main__``: a class of the script keeps one name in both.
+    """
+    module = "__main__" if cls.__module__ == "__mp_main__" else cls.__module__
+    return f"{module}:{cls.__qualname__}"
 
 
 def register(cls: type[Any]) -> None:

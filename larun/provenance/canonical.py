@@ -53,7 +53,7 @@ def canonical(value: Any) -> Any:
     if isinstance(value, np.ndarray):
         return _array(value)
     if hasattr(value, "provenance"):
-        return {"provenance": value.provenance.to_dict()}
+        return {"provenance": value.provenance.id}
     if isinstance(value, Mapping):
         return {str(key): canonical(value[key]) for key in sorted(value, key=str)}
     if attrs.has(type(value)):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import inspect
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from contextvars import ContextVar
 from typing import Any, ParamSpec, TypeVar
 
@@ -181,5 +181,8 @@ def _take(mine: Recording, role: str, value: Any) -> None:
     elif isinstance(value, list | tuple) and any(isinstance(getattr(v, "provenance", None), Provenance) for v in value):
         for item in value:
             _take(mine, role, item)
+    elif isinstance(value, Mapping) and any(isinstance(getattr(v, "provenance", None), Provenance) for v in value.values()):
+        for key in sorted(value):
+            _take(mine, key, value[key])
     else:
         mine.parameters[role] = canonical(value)

@@ -185,8 +185,16 @@ class Provenance:
             node = next((parent.provenance for parent in node.parents if parent.role == "self"), None)
 
     def has(self, operation: str) -> bool:
-        """Whether the object itself (not a master it used) has been through an operation, also as a substep."""
-        return any(node.step is not None and _contains(node.step, operation) for node in self.line())
+        """Whether the object itself (not a master it used) has been through an operation, also as a substep.
+
+        A sum or product has been through what any of its operands has.
+        """
+        if self.step is None:
+            return False
+        if _contains(self.step, operation):
+            return True
+        own = (parent.provenance for parent in self.parents if parent.role in ("self", "operand"))
+        return any(node.has(operation) for node in own)
 
     def parent(self, role: str) -> Provenance | None:
         """The parent in a role, searched along the object's own history; None when there is none."""
