@@ -154,7 +154,7 @@ class Job:
             stacked = Planes(*(np.concatenate(planes, axis=1) for planes in zip(*sample, strict=True)))
             inflation = fit_inflation(stacked.data, stacked.variance, stacked.flags)
             check_inflation(inflation)
-            recording().fit(inflation=inflation.factor)
+            recording().fit(inflation=inflation.factor, noise_model=inflation._asdict())
         per_row = len(self.sources) * nx * 4 * 8
         band = int(np.clip(self.max_memory / 2 / per_row, 1, ny))
         made = []

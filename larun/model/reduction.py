@@ -172,9 +172,16 @@ class Leveled:
             yield Block(amplifier, place, data[:, columns], flags[:, columns], levels[first:last])
 
     def fitted(self) -> dict[str, Any]:
-        """What the record keeps of the overscan: mean level and noise per amplifier."""
+        """What the record keeps of the overscan, per amplifier: the level (each row's, where they differ) and the noise.
+
+        It is all that a window of the exposure needs of the rest of it.
+        """
         rows = zip(self.levels, self.noise, strict=True)
-        return {"overscan": [{"level": float(level.mean()), "noise": noise} for level, noise in rows]}
+        return {"overscan": [{"level": _constant_or_all(level), "noise": noise} for level, noise in rows]}
+
+
+def _constant_or_all(level: NDArray[np.float64]) -> Any:
+    return float(level[0]) if level.size and (level == level[0]).all() else level
 
 
 def measure(source: RawSource, overscan: OverscanOptions) -> Leveled:

@@ -146,7 +146,7 @@ def _paint_flags(ax: Axes, image: Image) -> None:
     from matplotlib.patches import Patch
 
     paint = np.zeros((*image.shape, 4), dtype=np.float32)
-    entries = []
+    entries: list[Patch] = []
     for index, flag in reversed(list(enumerate((*fl.TABLE, *image.instrument_flags)))):  # the first wins: painted last
         hit = (image.flags & flag.value) != 0
         if hit.any():

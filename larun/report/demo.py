@@ -10,7 +10,7 @@ from rich.table import Table
 from rich.text import Text
 
 from larun.report.recovery import FrameScore
-from larun.report.terminal import Column, decimals, table
+from larun.report.terminal import NONE, Column, decimals, table
 from larun.report.verdict import Check
 
 __all__ = ["check_table", "frame_dict", "frame_table"]
@@ -37,18 +37,18 @@ def frame_dict(score: FrameScore) -> dict[str, Any]:
 
 
 def frame_table(scores: Iterable[FrameScore]) -> Table:
-    """One row per frame."""
+    """One row per frame: stars above 5 σ, sizes in pixels, pixels hit by cosmic rays."""
     columns = (
         Column("frame", whole=True),
-        Column("stars > 5 σ", right=True),
+        Column("stars", right=True),
         Column("found", right=True),
         Column("false", right=True),
-        Column("seeing px", right=True),
+        Column("seeing", right=True),
         Column("FWHM", right=True),
-        Column("cosmic px", right=True),
+        Column("cosmic", right=True),
         Column("recall", right=True),
         Column("precision", right=True),
-        Column("new source"),
+        Column("new source", whole=True),
     )
     rows = (
         (
@@ -90,8 +90,8 @@ def check_table(checks: Iterable[Check]) -> Table:
             check.name,
             check.where or "all",
             Text(_digits(check.found), style="" if check.passed else "bold red"),
-            _digits(check.expected),
-            f"{_digits(check.low)} … {_digits(check.high)}",
+            f"{check.expected:.3g}",
+            f"{check.low:.3g} … {check.high:.3g}" if check.low < check.high else f"{check.low:.3g}",
             check.count,
             "ok" if check.passed else "MISSED",
         )
@@ -101,7 +101,7 @@ def check_table(checks: Iterable[Check]) -> Table:
 
 
 def _digits(value: float) -> str:
-    """Four digits that matter, at most four decimals."""
+    """Three decimals; one more for small numbers."""
     if not math.isfinite(value):
-        return "–"
+        return NONE
     return f"{value:.3f}" if abs(value) >= 0.1 or value == 0 else f"{value:.4f}"

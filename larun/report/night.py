@@ -24,15 +24,15 @@ _ORDER = ("bias", "dark", "flat", "science", "unreadable")
 def exposure_table(files: Iterable[Exposure], folder: Path) -> Table:
     """One row per raw file."""
     columns = (
-        Column("file", whole=True),
+        Column("file"),
         Column("kind", whole=True),
         Column("filter"),
-        Column("exp. s", right=True),
+        Column("exp s", right=True),
         Column("instrument"),
         Column("object"),
         Column("evidence"),
     )
-    rows = (
+    rows = [
         (
             item.path.relative_to(folder),
             item.kind if item.kind != "unreadable" else Text(item.kind, style="bold red"),
@@ -43,7 +43,7 @@ def exposure_table(files: Iterable[Exposure], folder: Path) -> Table:
             item.evidence,
         )
         for item in files
-    )
+    ]
     return table(columns, rows)
 
 
@@ -83,17 +83,17 @@ def master_table(rows: Iterable[Row]) -> Table:
 
 
 def science_table(rows: Iterable[Row]) -> Table:
-    """One row per science frame, with what was measured on it."""
+    """One row per science frame: FWHM in pixels, sky in electrons, number of sources, cosmic pixels."""
     columns = (
         Column("frame"),
         Column("object"),
         Column("filter"),
-        Column("exp. s", right=True),
-        Column("FWHM px", right=True),
+        Column("exp s", right=True),
+        Column("FWHM", right=True),
         Column("sky e⁻", right=True),
         Column("sources", right=True),
-        Column("satur.", right=True),
-        Column("cosmic px", right=True),
+        Column("sat.", right=True),
+        Column("cosmic", right=True),
         Column("status", whole=True),
     )
     made = (

@@ -74,7 +74,7 @@ def heading(text: str) -> Text:
 
 def table(columns: Sequence[Column], rows: Iterable[Sequence[Any]]) -> Table:
     """A table without vertical lines."""
-    made = Table(box=rich.box.SIMPLE_HEAD, pad_edge=False, header_style="bold", show_edge=False, padding=(0, 1))
+    made = Table(box=rich.box.SIMPLE_HEAD, pad_edge=False, header_style="bold", show_edge=False, padding=(0, 1, 0, 0))
     for column in columns:
         made.add_column(
             column.name,
