@@ -45,7 +45,7 @@ def gaussian_profile(fwhm: float) -> NDArray[np.float64]:
     --------
     >>> profile = gaussian_profile(2.5)
     >>> profile.size, round(float(profile.sum()), 12)
-    (11, 1.0)
+    (9, 1.0)
     """
     if fwhm == 0:
         return np.ones(1)

@@ -19,19 +19,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from larun.algorithms.jit import kernel, over_rows
+from larun.algorithms.moments import moments, place_window
 from larun.algorithms.peaks import FWHM_OF_SIGMA, PIXEL_VARIANCE, Planes
 
 __all__ = ["Measured", "full_width", "measure", "position_angle"]
 
 _ITERATIONS = 60
-#: Variance of the narrowest weight, px^2: products of a narrower one with a sharp star are not sampled by the pixels.
-_NARROWEST = 1.0
-#: The same for positions, where less is allowed.
+#: Variance of the narrowest window, px^2: a narrower one times a sharp star is not sampled by the pixels.
 _NARROWEST_WINDOW = 1.3
-#: A Gaussian weight of variance k times the deconvolved one makes a Moffat profile exp(c g(k)) too wide, where c tells
-#: its wings and ln g is this polynomial of ln k without a constant (by integration of the profile; within 3 % of g for
-#: beta 2.5 to infinity and k from 0.5 to 4). Two weights tell c.
-_WINGS = (0.865, -0.298, 0.0603)
 #: How much more than its moments the pixel widens a peaked profile, and the scale of ``1 - profile`` to be peaked.
 _PEAKED = (0.45, 0.03)
 
@@ -184,7 +179,7 @@ def _measure_range(
         out[n, 0], out[n, 1] = px + cx, py + cy
         out[n, 2], out[n, 3] = _centroid_errors(stamp, cx, cy, sigma, gain)
         out[n, 4], out[n, 5] = _fitted_flux(stamp, cx, cy, fwhm / FWHM_OF_SIGMA, gain)
-        out[n, 6], out[n, 7], out[n, 8], out[n, 9] = _moments(signal, good, weights, cx, cy, sigma, growth)
+        out[n, 6], out[n, 7], out[n, 8], out[n, 9] = moments(signal, good, weights, cx, cy, sigma, growth)
         inside[n] = True
         for j in range(round(cy) - footprint, round(cy) + footprint + 1):
             for i in range(round(cx) - footprint, round(cx) + footprint + 1):
@@ -196,35 +191,6 @@ def _measure_range(
 
 
 @kernel
-def _place_window(signal: Any, good: Any, weights: Any, centre: Any, inverse: Any, box: Any) -> None:
-    """Put the weight exp(-(a dx^2 + 2 b dx dy + c dy^2) / 2) at ``centre``, from the middle of the stamp.
-
-    Pixels that are not usable get the value of the weight as a model, with the amplitude that fits the others best.
-    """
-    (cx, cy), (a, b, c) = centre, inverse
-    low_y, high_y, low_x, high_x = box
-    reach = signal.shape[0] // 2
-    top, bottom, missing = 0.0, 0.0, False
-    for j in range(low_y, high_y):
-        dy = j - reach - cy
-        for i in range(low_x, high_x):
-            dx = i - reach - cx
-            weight = math.exp(-0.5 * (a * dx * dx + 2 * b * dx * dy + c * dy * dy))
-            weights[j, i] = weight
-            if good[j, i]:
-                top += weight * signal[j, i]
-                bottom += weight * weight
-            else:
-                missing = True
-    if missing and bottom > 0:
-        amplitude = max(top / bottom, 0.0)
-        for j in range(low_y, high_y):
-            for i in range(low_x, high_x):
-                if not good[j, i]:
-                    signal[j, i] = amplitude * weights[j, i]
-
-
-@kernel
 def _centroid(signal: Any, good: Any, weights: Any, sigma: float, limit: float) -> tuple[float, float]:
     """Windowed centroid from the middle of the stamp; (0, 0) where it goes beyond ``limit``."""
     reach = signal.shape[0] // 2
@@ -233,7 +199,7 @@ def _centroid(signal: Any, good: Any, weights: Any, sigma: float, limit: float) 
     cx, cy = 0.0, 0.0
     for _ in range(_ITERATIONS):
         inverse = (1 / sigma**2, 0.0, 1 / sigma**2)
-        _place_window(signal, good, weights, (cx, cy), inverse, (low, high, low, high))
+        place_window(signal, good, weights, (cx, cy), inverse, (low, high, low, high))
         total, first_x, first_y = 0.0, 0.0, 0.0
         for j in range(low, high):
             for i in range(low, high):
@@ -319,104 +285,3 @@ def _fitted_flux(stamp: Any, cx: float, cy: float, sigma: float, gain: float) ->
 def _pixel_share(distance: float, sigma: float) -> float:
     scale = 1.0 / (sigma * math.sqrt(2.0))
     return 0.5 * (math.erf((distance + 0.5) * scale) - math.erf((distance - 0.5) * scale))
-
-
-@kernel
-def _moments(
-    signal: Any, good: Any, weights: Any, cx: float, cy: float, sigma: float, growth: float
-) -> tuple[float, float, float, float]:
-    """Moments less the pixel, and the factor from the Gaussian's FWHM to the profile's."""
-    failed = (np.nan, np.nan, np.nan, np.nan)
-    xx, xy, yy, cx, cy, matched = _adapted(signal, good, weights, cx, cy, sigma, growth)
-    if not matched:
-        # a neighbour drew the weight away: the weight of a star, where it is
-        xx, xy, yy, _, _, valid = _deconvolved(signal, good, weights, cx, cy, (sigma**2, 0.0, sigma**2))
-        xx, yy = xx - PIXEL_VARIANCE, yy - PIXEL_VARIANCE
-        if valid and xx > 0 and yy > 0 and xx * yy > xy * xy:
-            return xx, xy, yy, np.nan
-        return failed
-    # a second weight, half as wide where the pixels sample that, tells the wings from the core
-    first = max(math.sqrt(xx * yy - xy * xy), _NARROWEST)
-    share = 0.5 if 0.5 * first >= _NARROWEST else 2.0
-    second = (share * max(xx, _NARROWEST), share * xy, share * max(yy, _NARROWEST))
-    oxx, oxy, oyy, _, _, valid = _deconvolved(signal, good, weights, cx, cy, second)
-    size, other = math.sqrt(xx * yy - xy * xy), math.sqrt(max(oxx * oyy - oxy * oxy, 0.0))
-    xx, yy, oxx, oyy = xx - PIXEL_VARIANCE, yy - PIXEL_VARIANCE, oxx - PIXEL_VARIANCE, oyy - PIXEL_VARIANCE
-    if not (xx > 0 and yy > 0 and xx * yy > xy * xy):
-        return failed
-    if not (valid and oxx > 0 and oyy > 0 and oxx * oyy > oxy * oxy):
-        return xx, xy, yy, np.nan
-    ratio = math.sqrt((xx * yy - xy * xy) / (oxx * oyy - oxy * oxy))
-    here, there = _wings(first / size), _wings(share * first / other)
-    return xx, xy, yy, math.sqrt(ratio) ** (-here / (here - there))
-
-
-@kernel
-def _wings(share: float) -> float:
-    step = math.log(share)
-    return math.exp(step * (_WINGS[0] + step * (_WINGS[1] + step * _WINGS[2])))
-
-
-@kernel
-def _adapted(
-    signal: Any, good: Any, weights: Any, cx: float, cy: float, sigma: float, growth: float
-) -> tuple[float, float, float, float, float, bool]:
-    """Moments and centre under the weight that matches them; the starting centre and False where there is none."""
-    largest = (growth * sigma) ** 2
-    xx, xy, yy = sigma**2, 0.0, sigma**2
-    x, y = cx, cy
-    for _ in range(_ITERATIONS):
-        weight = (max(xx, _NARROWEST), xy, max(yy, _NARROWEST))
-        mxx, mxy, myy, dx, dy, valid = _deconvolved(signal, good, weights, x, y, weight)
-        x, y = x + dx, y + dy
-        if not valid or not (max(mxx, myy) <= largest) or not (math.hypot(x - cx, y - cy) <= sigma):
-            break
-        change = max(abs(mxx - xx), abs(myy - yy), abs(mxy - xy)) / (mxx + myy)
-        xx, xy, yy = mxx, mxy, myy
-        if change < 1e-4 and math.hypot(dx, dy) < 1e-3:
-            return xx, xy, yy, x, y, True
-    return xx, xy, yy, cx, cy, False
-
-
-@kernel
-def _deconvolved(
-    signal: Any, good: Any, weights: Any, cx: float, cy: float, weight: Any
-) -> tuple[float, float, float, float, float, bool]:
-    """Moments under one Gaussian weight, with the weight taken off; the step of the centre; whether it worked."""
-    failed = (0.0, 0.0, 0.0, 0.0, 0.0, False)
-    wxx, wxy, wyy = weight
-    reach = signal.shape[0] // 2
-    det = wxx * wyy - wxy * wxy
-    if not det > 0.01 * wxx * wyy:
-        return failed
-    a, b, c = wyy / det, -wxy / det, wxx / det
-    half_y, half_x = int(np.ceil(3.5 * math.sqrt(wyy))), int(np.ceil(3.5 * math.sqrt(wxx)))
-    middle_y, middle_x = reach + round(cy), reach + round(cx)
-    low_y, high_y = max(0, middle_y - half_y), min(2 * reach + 1, middle_y + half_y + 1)
-    low_x, high_x = max(0, middle_x - half_x), min(2 * reach + 1, middle_x + half_x + 1)
-    _place_window(signal, good, weights, (cx, cy), (a, b, c), (low_y, high_y, low_x, high_x))
-    total, sx, sy, sxx, sxy, syy = 0.0, 0.0, 0.0, 0.0, 0.0, 0.0
-    for j in range(low_y, high_y):
-        dy = j - reach - cy
-        for i in range(low_x, high_x):
-            dx = i - reach - cx
-            value = weights[j, i] * signal[j, i]
-            total += value
-            sx += value * dx
-            sy += value * dy
-            sxx += value * dx * dx
-            sxy += value * dx * dy
-            syy += value * dy * dy
-    if not total > 0:
-        return failed
-    sx, sy = sx / total, sy / total
-    sxx, sxy, syy = sxx / total - sx * sx, sxy / total - sx * sy, syy / total - sy * sy
-    seen = sxx * syy - sxy * sxy
-    if not (sxx > 0 and syy > 0 and seen > 0):
-        return failed
-    ia, ib, ic = syy / seen - a, -sxy / seen - b, sxx / seen - c
-    inverse = ia * ic - ib * ib
-    if ia > 0 and ic > 0 and inverse > 0 and ic < 4 * inverse * wxx and ia < 4 * inverse * wyy:
-        return ic / inverse, -ib / inverse, ia / inverse, 2 * sx, 2 * sy, True
-    # much larger than the weight, or noise: the slower step that is always positive
-    return 2 * sxx, 2 * sxy, 2 * syy, 2 * sx, 2 * sy, True

@@ -1,5 +1,7 @@
-"""The commands and their options. A command's parameters are its options, so these functions may have many; each
-turns them at once into frozen options and hands over to a function that does the work, imported only then.
+"""The commands and their options.
+
+A command's parameters are its options, so these functions may have many; each turns them at once into frozen options
+and hands over to a function that does the work, imported only then: ``larun --help`` loads nothing else.
 """
 
 from __future__ import annotations
@@ -14,18 +16,21 @@ from larun.cli.running import command
 
 __all__ = ["app"]
 
-_CODES = """Exit codes: 0 all is well; 1 some frames or masters failed, the rest is done; 2 wrong usage or option;
-3 an input cannot be read or an output not written; 4 another error; 130 interrupted. LARUN_DEBUG=1 shows tracebacks,
-LARUN_THREADS=N limits threads."""
-
 _HELP = """Astronomical CCD/CMOS images from raw files to catalogues.
 
 \b
-  larun demo                        simulate a night, reduce it, compare with the truth
-  larun ls raw/                     what is in a folder
-  larun reduce raw/ out/            masters, calibrated frames, catalogues; goes on where it stopped
-  larun provenance out/frames/a.fits
+[bold]Examples[/bold]
+  larun demo
+  larun ls raw/
+  larun reduce raw/ out/ --jobs 2 --keyword GAIN=1.8
+  larun provenance out/catalogs/d1059.ecsv
 """
+
+_CODES = (
+    "[bold]Exit codes[/bold]  0 all is well; 1 some frames or masters failed, the rest is done; 2 wrong usage or "
+    "option; 3 an input cannot be read or an output not written; 4 another error; 130 interrupted."
+    "\n\n[bold]Environment[/bold]  LARUN_THREADS=N limits threads; LARUN_DEBUG=1 shows tracebacks."
+)
 
 app = typer.Typer(
     name="larun",
@@ -85,7 +90,7 @@ def _root(
 @app.command("ls")
 @command
 def ls(folder: Folder, keyword: Keyword = None, as_json: Json = False) -> int:
-    """Say what every raw file of a folder is, and why."""
+    """What every raw file of a folder is, and why."""
     from larun.cli import night, options
 
     return night.list_files(folder, options.check_given(options.parse_keywords(keyword or ())), as_json)
@@ -100,7 +105,7 @@ def info(
     ] = None,
     as_json: Json = False,
 ) -> int:
-    """Say what a file holds: class, size, unit, detector, flags, columns, HDUs."""
+    """What a file holds: raw frame, product or catalogue."""
     from larun.cli import info
 
     return info.show(file, ext, as_json)
@@ -148,14 +153,15 @@ def reduce(
     max_memory: Memory = None,
     clean: Annotated[bool, typer.Option("--clean/--no-clean", help="Look for cosmic rays.")] = True,
     clean_engine: Annotated[Engine | None, typer.Option(help="What finds them (default larun).")] = None,
-    flag_only: Annotated[bool, typer.Option("--flag-only", help="Flag them, keep their values: for time series.")]
-    = False,
+    flag_only: Annotated[
+        bool, typer.Option("--flag-only", help="Flag them, keep their values: for time series.")
+    ] = False,
     threshold: Annotated[float | None, typer.Option(help="Least S/N of a source (default 5).")] = None,
     radii: Annotated[str | None, typer.Option(metavar="R,R,…", help="Aperture radii (default 1,1.5,2.5,4).")] = None,
     radius_unit: Annotated[RadiusUnit | None, typer.Option(help="Their unit (default fwhm).")] = None,
     as_json: Json = False,
 ) -> int:
-    """Reduce a night: masters, then calibrate, clean, detect and photometer every science frame.
+    """Reduce a night: masters, calibrated frames, catalogues.
 
     What is there already and still right is left alone, so an interrupted reduction goes on where it stopped.
     """
@@ -185,7 +191,7 @@ def provenance(
     file: Annotated[Path, typer.Argument(metavar="FILE", help="Product, catalogue or raw file.")],
     as_json: Json = False,
 ) -> int:
-    """Say how a file was made: the tree of steps, parameters and inputs back to the raw files."""
+    """How a file was made: every step back to the raw files."""
     from larun.cli import info
 
     return info.show_provenance(file, as_json)
@@ -194,7 +200,7 @@ def provenance(
 @app.command("warmup")
 @command
 def warmup(as_json: Json = False) -> int:
-    """Compile all kernels now and keep them, so that the next command starts at full speed."""
+    """Compile all kernels now and keep them."""
     from larun.cli import warmup
 
     return warmup.show(as_json)
@@ -211,7 +217,7 @@ def demo(
     keep: Annotated[bool, typer.Option("--keep/--no-keep", help="Keep the files, or delete them at the end.")] = True,
     as_json: Json = False,
 ) -> int:
-    """Simulate a raw night, reduce it, and print what was recovered against what is true. Works offline.
+    """Simulate a night, reduce it, compare with the truth. Offline.
 
     Ends with code 1 if a value lies outside its limit.
     """

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import operator
 import sys
 from pathlib import Path
 from typing import Any
@@ -54,7 +55,7 @@ def _head(about: dict[str, Any]) -> list[tuple[str, Any]]:
         rows += _image_rows(about)
     else:
         rows += [("sources", about["sources"])]
-        rows += [(key.replace("_", " "), _short(value)) for key, value in about["meta"].items()]
+        rows += [(key.replace("_", " "), _short(value)) for key, value in about["meta"].items() if value is not None]
     raws = record["raw_files"]
     rows += [
         ("provenance", record["id"]),
@@ -105,9 +106,9 @@ def _detector(screen: Console, detector: dict[str, Any]) -> None:
         Column("data x, y"),
         Column("overscan x, y"),
     )
+    levels = operator.itemgetter("gain", "read_noise", "saturation")
     rows = (
-        (row["name"], _number(row["gain"]), _number(row["read_noise"]), _number(row["saturation"]))
-        + (_section(row["data"]), _section(row["overscan"]))
+        (row["name"], *map(_number, levels(row)), _section(row["data"]), _section(row["overscan"]))
         for row in detector["amplifiers"]
     )
     screen.print()

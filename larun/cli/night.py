@@ -42,7 +42,8 @@ def list_files(folder: Path, given: dict[str, Any], as_json: bool) -> int:
         screen = console()
         screen.print(tables.exposure_table(files, folder))
         screen.print()
-        screen.print(heading(tables.counts(files)))
+        named = tables.instruments(files)
+        screen.print(heading(f"{named[0]}: " * (len(named) == 1) + tables.counts(files)))
     return FAILED if any(item.kind == "unreadable" for item in files) else OK
 
 

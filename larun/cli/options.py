@@ -200,7 +200,7 @@ class Wishes:
         from larun.algorithms.overscan import OverscanOptions
         from larun.model.building import BuildOptions
 
-        memory = {} if self.max_memory is None else {"max_memory": self.max_memory}
+        memory: dict[str, Any] = {} if self.max_memory is None else {"max_memory": self.max_memory}
         overscan = OverscanOptions(method=str(self.overscan))
         return BuildOptions(overscan=overscan, bad_pixels=self.bad_pixels, **memory)
 

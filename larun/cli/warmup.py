@@ -18,17 +18,7 @@ from larun.simulate import Camera, NightOptions, simulate_night
 
 __all__ = ["Warmth", "compile_kernels", "show"]
 
-_TINY = NightOptions(
-    camera=Camera(shape=(96, 96), filters=("V",)),
-    zero_points=(23.5,),
-    sky=(4.0,),
-    biases=3,
-    darks=2,
-    dark_exposures=(60.0,),
-    flats=3,
-    frames=1,
-    star_density=3000.0,
-)
+_TINY = NightOptions(camera=Camera(shape=(96, 96)), biases=3, darks=2, flats=3, frames=1, star_density=3000.0)
 
 
 class Warmth(NamedTuple):

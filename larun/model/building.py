@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
@@ -16,7 +17,7 @@ from larun.algorithms.combine import Combined, CombineOptions, combine
 from larun.algorithms.inflation import Inflation, check_inflation, fit_inflation
 from larun.algorithms.overscan import OverscanOptions
 from larun.detector import Detector, Section
-from larun.errors import FileError, OptionError
+from larun.errors import FileError, LarunWarning, OptionError
 from larun.model import registry
 from larun.model.calibration import in_roles, master_flags, master_planes
 from larun.model.reduction import (
@@ -106,6 +107,7 @@ class Job:
         sources = sorted(
             (measure(item, options.overscan) for item in opened), key=lambda leveled: _provenance(leveled).id
         )
+        sources = _each_once(sources)
         for source in sources:
             recording().parents.append(Parent("frame", _provenance(source)))
         recording().fit(frames=[{"name": Path(s.source.name).name, **s.fitted()} for s in sources])
@@ -171,6 +173,18 @@ class Job:
         if len(made) == 1:
             return made[0]
         return Combined(*(np.concatenate(planes) for planes in zip(*made, strict=True)))
+
+
+def _each_once(sources: list[Leveled]) -> list[Leveled]:
+    """The exposures without copies of one another, whose noise would count as if it were new each time."""
+    kept: dict[str, Leveled] = {}
+    for source in sources:
+        first = kept.setdefault(_provenance(source).id, source)
+        if first is not source:
+            warnings.warn(
+                f"{source.source.name} is a copy of {first.source.name}: it counts once", LarunWarning, stacklevel=5
+            )
+    return list(kept.values())
 
 
 def _provenance(leveled: Leveled) -> Any:
@@ -349,6 +363,7 @@ def mask_from(options: BuildOptions, shape: tuple[int, int]) -> NDArray[np.bool_
     if options.bad_pixels is None:
         return np.zeros(shape, bool)
     mask = options.bad_pixels
+    recording().parent("bad_pixels", mask.provenance)
     if mask.shape != shape:
         raise OptionError(f"bad_pixels: {mask!r} has shape {mask.shape}, the trimmed frames {shape}")
     return np.asarray((mask.data != 0) | mask.unusable)

@@ -176,7 +176,9 @@ class Frame(SkyImage):
             raise AlreadyApplied(f"{self!r} is calibrated already")
         if self.unit != units.ADU:
             raise UnitMismatch(f"{self!r} is in {self.unit}: only raw frames in adu can be calibrated")
-        selection = _as_masters(masters).select(self, without=without)
+        left_out = sorted({without} if isinstance(without, str) else set(without))
+        recording().resolve(without=left_out)  # equal work has an equal id, however it was asked for
+        selection = _as_masters(masters).select(self, without=left_out)
         for role, master in zip(selection._fields, selection, strict=True):
             if master is not None:
                 recording().parent(role, master.provenance)

@@ -148,18 +148,20 @@ def still_right(cls: type[_M], path: Path, raws: list[Path], arguments: Mapping[
     build: BuildOptions = arguments["options"]
     try:
         kept = cls.read(path)
-        roots = []
+        roots: dict[str, Provenance] = {}  # a copy of a file counts once
         for raw in raws:
             source = measure(
                 open_raw(raw, build.camera or Frame, given=build.given, in_memory=False), OverscanOptions(method="none")
             ).source
             assert source.provenance is not None
-            roots.append(source.provenance)
+            roots[source.provenance.id] = source.provenance
     except LarunError:
         return None
     name = f"master_{cls.kind}"
     extra = [arguments[role].provenance for role in ("bias", "dark") if arguments.get(role) is not None]
-    parents = tuple(Parent("operand", p) for p in sorted((*roots, *extra), key=lambda p: p.id))
+    if build.bad_pixels is not None:
+        extra.append(build.bad_pixels.provenance)
+    parents = tuple(Parent("operand", p) for p in sorted((*roots.values(), *extra), key=lambda p: p.id))
     expected = Provenance(step=predict(name, cls, raws, **arguments), parents=parents)
     return kept if kept.provenance.id == expected.id else None
 

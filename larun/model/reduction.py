@@ -172,7 +172,7 @@ class Leveled:
             yield Block(amplifier, place, data[:, columns], flags[:, columns], levels[first:last])
 
     def fitted(self) -> dict[str, Any]:
-        """What the record keeps of the overscan, per amplifier: the level (each row's, where they differ) and the noise.
+        """What the record keeps of the overscan, per amplifier: the noise, and the level (each row's, if they differ).
 
         It is all that a window of the exposure needs of the rest of it.
         """

@@ -26,7 +26,17 @@ if TYPE_CHECKING:
 
     from larun.model.image import Image
 
-__all__ = ["Interpreted", "from_arrays", "interpret", "plain_field", "read", "record_fields", "wcs_of", "without_sections", "write"]
+__all__ = [
+    "Interpreted",
+    "from_arrays",
+    "interpret",
+    "plain_field",
+    "read",
+    "record_fields",
+    "wcs_of",
+    "without_sections",
+    "write",
+]
 
 _I = TypeVar("_I", bound="Image")
 

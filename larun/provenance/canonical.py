@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import base64
 import enum
+import functools
 import hashlib
 import inspect
 import json
@@ -91,12 +92,26 @@ def array_from_canonical(value: Mapping[str, Any]) -> NDArray[Any]:
 
 
 def _callable(value: Callable[..., Any]) -> dict[str, Any]:
+    if isinstance(value, functools.partial):
+        return {**_callable(value.func), "args": canonical(value.args), "keywords": canonical(value.keywords)}
     try:
         source = inspect.getsource(value)
     except (OSError, TypeError):
         source = ""  # a builtin or something typed at a prompt: its name is all there is
     name = f"{getattr(value, '__module__', '')}:{getattr(value, '__qualname__', type(value).__qualname__)}"
-    return {"function": name, "source": hashlib.sha256(source.encode()).hexdigest() if source else None}
+    made = {"function": name, "source": hashlib.sha256(source.encode()).hexdigest() if source else None}
+    cells = getattr(value, "__closure__", None)
+    if cells:  # values that the function took from around its definition decide as much as its text
+        names = value.__code__.co_freevars
+        made["closure"] = {key: _enclosed(cell) for key, cell in zip(names, cells, strict=True)}
+    return made
+
+
+def _enclosed(cell: Any) -> Any:
+    try:
+        return canonical(cell.cell_contents)
+    except (OptionError, ValueError, RecursionError):  # nothing to record, still empty, or itself
+        return None
 
 
 def text_of(value: Any) -> str:

@@ -44,6 +44,7 @@ class Recording:
         self.parents: list[Parent] = []
         self.fitted: dict[str, Any] = {}
         self.substeps: list[Step] = []
+        self._results: list[Provenance] = []
 
     def parent(self, role: str, provenance: Provenance) -> None:
         """Add an input that is not among the arguments (a master that was selected, a file that was streamed)."""
@@ -56,6 +57,17 @@ class Recording:
     def resolve(self, **parameters: Any) -> None:
         """Replace parameters by the values they were resolved to (a FWHM that was measured, say)."""
         self.parameters.update({key: canonical(value) for key, value in parameters.items()})
+
+    def nest(self, step: Step, inner: Recording, made: Provenance) -> None:
+        """Take in an operation that ran inside this one: its step, and the inputs that came from elsewhere."""
+        self.substeps.append(step)
+        known = [parent.provenance for parent in self.parents] + self._results + inner._results
+        for parent in inner.parents:
+            if not any(parent.provenance is one for one in known):
+                # what it worked on is not this object's own history
+                self.parent("input" if parent.role == "self" else parent.role, parent.provenance)
+                known.append(parent.provenance)
+        self._results += [*inner._results, made]
 
 
 _current: ContextVar[Recording | None] = ContextVar("larun_recording", default=None)
@@ -132,14 +144,13 @@ def operation(
                 substeps=tuple(mine.substeps),
                 fitted=mine.fitted,
             )
-            outer = _current.get()
-            if outer is not None:
-                outer.substeps.append(step)
-                return result
             parents = mine.parents
             if symmetric:
                 parents = sorted((Parent("operand", p.provenance) for p in parents), key=lambda p: p.provenance.id)
             made = Provenance(step=step, parents=tuple(parents))
+            outer = _current.get()
+            if outer is not None:
+                outer.nest(step, mine, made)
             return result._replace(provenance=made) if hasattr(result, "provenance") else result  # type: ignore[attr-defined]
 
         OPERATIONS[name] = Operation(name, version, reach, wrapper, hidden)
@@ -181,7 +192,7 @@ def _take(mine: Recording, role: str, value: Any) -> None:
     elif isinstance(value, list | tuple) and any(isinstance(getattr(v, "provenance", None), Provenance) for v in value):
         for item in value:
             _take(mine, role, item)
-    elif isinstance(value, Mapping) and any(isinstance(getattr(v, "provenance", None), Provenance) for v in value.values()):
+    elif isinstance(value, Mapping) and any(hasattr(item, "provenance") for item in value.values()):
         for key in sorted(value):
             _take(mine, key, value[key])
     else:

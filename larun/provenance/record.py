@@ -149,10 +149,31 @@ class Provenance:
     step: Step | None = None
     parents: tuple[Parent, ...] = ()
     environment: Mapping[str, str] = attrs.field(factory=environment)
+    _id: str | None = attrs.field(default=None, init=False, repr=False)
 
-    @functools.cached_property
+    @property
     def id(self) -> str:
         """SHA-256 over everything that decides the pixels: steps, parameters, versions, digests of the raws."""
+        if self._id is None:
+            for node in self._unnamed():
+                object.__setattr__(node, "_id", node._digest())
+        assert self._id is not None
+        return self._id
+
+    def _unnamed(self) -> Iterator[Provenance]:
+        """The nodes whose id is not known, parents first; not by recursion, since a line may be thousands of steps."""
+        waiting = [(self, False)]
+        while waiting:
+            node, parents_done = waiting.pop()
+            if node._id is not None:
+                continue
+            if parents_done:
+                yield node
+            else:
+                waiting.append((node, True))
+                waiting.extend((parent.provenance, False) for parent in node.parents)
+
+    def _digest(self) -> str:
         if self.root is not None:
             root = self.root.to_dict()
             decides = {key: root[key] for key in ("kind", "pixels", "header", "given", "instrument")}
@@ -189,12 +210,16 @@ class Provenance:
 
         A sum or product has been through what any of its operands has.
         """
-        if self.step is None:
-            return False
-        if _contains(self.step, operation):
-            return True
-        own = (parent.provenance for parent in self.parents if parent.role in ("self", "operand"))
-        return any(node.has(operation) for node in own)
+        waiting, seen = [self], set()
+        while waiting:
+            node = waiting.pop()
+            if id(node) in seen:
+                continue
+            seen.add(id(node))
+            if node.step is not None and _contains(node.step, operation):
+                return True
+            waiting += [parent.provenance for parent in node.parents if parent.role in ("self", "operand")]
+        return False
 
     def parent(self, role: str) -> Provenance | None:
         """The parent in a role, searched along the object's own history; None when there is none."""
@@ -223,26 +248,36 @@ class Provenance:
         CorruptProduct
             If a node is missing, refers to itself, or its id does not follow from its content.
         """
-        rows = {row["id"]: row for row in values["nodes"]}
+        rows: dict[str, Any] = {}
         made: dict[str, Provenance] = {}
 
-        def build(identity: str, above: frozenset[str]) -> Provenance:
-            if identity in made:
-                return made[identity]
-            if identity not in rows or identity in above:
-                raise CorruptProduct(f"{where}: provenance step {identity[:12]} is missing or its own ancestor")
+        def build(identity: str) -> Provenance:
             row = rows[identity]
-            parents = tuple(Parent(role, build(parent, above | {identity})) for role, parent in row["parents"])
+            parents = tuple(Parent(role, made[parent]) for role, parent in row["parents"])
             root = Root(**row["root"]) if row.get("root") else None
             step = Step.from_dict(row["step"]) if row.get("step") else None
             node = cls(root=root, step=step, parents=parents, environment=row["environment"])
             if node.id != identity:
                 raise CorruptProduct(f"{where}: provenance step {identity[:12]} does not follow from its own content")
-            made[identity] = node
             return node
 
+        begun: set[str] = set()
         try:
-            return build(values["head"], frozenset())
+            rows = {row["id"]: row for row in values["nodes"]}
+            waiting = [(values["head"], False)]
+            while waiting:
+                identity, parents_done = waiting.pop()
+                if identity in made:
+                    continue
+                if parents_done:
+                    made[identity] = build(identity)
+                    continue
+                if identity not in rows or identity in begun:
+                    raise CorruptProduct(f"{where}: provenance step {identity[:12]} is missing or its own ancestor")
+                begun.add(identity)
+                waiting.append((identity, True))
+                waiting.extend((parent, False) for _, parent in rows[identity]["parents"])
+            return made[values["head"]]
         except (KeyError, TypeError, AssertionError) as error:
             raise CorruptProduct(f"{where}: the provenance record cannot be understood ({error!r})") from error
 

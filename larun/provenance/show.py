@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -14,8 +15,7 @@ _LONGEST = 60
 
 def describe(step: Step) -> str:
     """One step in one line: name, version, parameters."""
-    shown = ", ".join(f"{key}={_short(value)}" for key, value in step.parameters.items())
-    return f"{step.operation} v{step.version}({shown})"
+    return f"{printable(step.operation)} v{step.version}({_listed(step.parameters)})"
 
 
 def tree(provenance: Provenance) -> str:
@@ -29,41 +29,48 @@ def tree(provenance: Provenance) -> str:
     """
     lines: list[str] = []
     shown: set[str] = set()
-
-    def add(node: Provenance, lead: str, hang: str, role: str) -> None:
-        label = f"{role}: " if role not in ("", "self") else ""
+    waiting = [(provenance, "", "", "")]
+    while waiting:
+        node, lead, hang, role = waiting.pop()
+        label = f"{printable(role)}: " if role not in ("", "self") else ""
         again = node.id in shown and node.parents
         lines.append(f"{lead}{label}{_title(node)}  [{node.id[:8]}]{' (shown above)' if again else ''}")
         if again:
-            return
+            continue
         shown.add(node.id)
         if node.step is not None:
             inner = hang + ("│    " if node.parents else "     ")
             lines.extend(f"{inner}· {describe(step)}" for step in node.step.substeps)
-            lines.extend(f"{inner}= {key}: {_short(value)}" for key, value in node.step.fitted.items())
+            lines.extend(f"{inner}= {printable(key)}: {_short(value)}" for key, value in node.step.fitted.items())
+        branches = []
         for index, parent in enumerate(node.parents):
             last = index == len(node.parents) - 1
-            add(parent.provenance, hang + ("└─ " if last else "├─ "), hang + ("   " if last else "│  "), parent.role)
-
-    add(provenance, "", "", "")
+            mark, under = ("└─ ", "   ") if last else ("├─ ", "│  ")
+            branches.append((parent.provenance, hang + mark, hang + under, parent.role))
+        waiting += reversed(branches)
     return "\n".join(lines)
 
 
 def _title(node: Provenance) -> str:
     if node.root is not None:
         name = "arrays in memory" if node.root.kind == "memory" else f"file {printable(node.root.name)}"
-        given = ", ".join(f"{key}={_short(value)}" for key, value in node.root.given.items())
-        return name + (f" (given: {given})" if given else "")
+        return name + (f" (given: {_listed(node.root.given)})" if node.root.given else "")
     return describe(node.step) if node.step is not None else ""
+
+
+def _listed(values: Mapping[str, Any]) -> str:
+    return ", ".join(f"{printable(key)}={_short(value)}" for key, value in values.items())
 
 
 def _short(value: Any) -> str:
     if isinstance(value, dict) and "base64" in value:
         return f"<array {'×'.join(str(n) for n in value['shape'])}>"
     if isinstance(value, dict) and set(value) == {"value", "unit"}:
-        return f"{value['value']} {value['unit']}"
+        return printable(f"{value['value']} {value['unit']}")
     if isinstance(value, dict):
-        text = "{" + ", ".join(f"{key}: {_short(item)}" for key, item in value.items() if key != "type") + "}"
+        text = (
+            "{" + ", ".join(f"{printable(key)}: {_short(item)}" for key, item in value.items() if key != "type") + "}"
+        )
     elif isinstance(value, list):
         text = "[" + ", ".join(_short(item) for item in value) + "]"
     elif isinstance(value, float):

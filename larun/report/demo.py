@@ -92,7 +92,7 @@ def check_table(checks: Iterable[Check]) -> Table:
             Text(_digits(check.found), style="" if check.passed else "bold red"),
             f"{check.expected:.3g}",
             f"{check.low:.3g} … {check.high:.3g}" if check.low < check.high else f"{check.low:.3g}",
-            check.count,
+            check.samples,
             "ok" if check.passed else "MISSED",
         )
         for check in checks

@@ -152,10 +152,11 @@ def _hdus(path: Path) -> list[dict[str, Any]]:
     from larun.io.streams import open_plain
 
     with open_plain(path) as file, quiet(), fits.open(file, memmap=False) as hdus:
+        names = [hdu.name for hdu in hdus]
         return [
             {
                 "index": index,
-                "name": hdu.name,
+                "name": f"{hdu.name},{hdu.ver}" if names.count(hdu.name) > 1 else hdu.name,
                 "type": type(hdu).__name__,
                 "shape": list(getattr(hdu, "shape", ()) or ()) if hdu.is_image else [len(hdu.data)],
                 "bitpix": hdu.header.get("BITPIX") if hdu.is_image else None,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -16,35 +16,35 @@ if TYPE_CHECKING:
     from larun.model.exposures import Exposure
     from larun.model.jobs import Row
 
-__all__ = ["counts", "exposure_table", "master_table", "outcome", "plan_table", "science_table"]
+__all__ = ["counts", "exposure_table", "instruments", "master_table", "outcome", "plan_table", "science_table"]
 
 _ORDER = ("bias", "dark", "flat", "science", "unreadable")
 
 
-def exposure_table(files: Iterable[Exposure], folder: Path) -> Table:
-    """One row per raw file."""
-    columns = (
-        Column("file"),
-        Column("kind", whole=True),
-        Column("filter"),
-        Column("exp s", right=True),
-        Column("instrument"),
-        Column("object"),
-        Column("evidence"),
-    )
-    rows = [
+def exposure_table(files: Sequence[Exposure], folder: Path) -> Table:
+    """One row per raw file; the instrument has a column only where there are several."""
+    several = len(instruments(files)) > 1
+    columns = [Column("file"), Column("kind", whole=True), Column("filter"), Column("exp s", right=True)]
+    columns += [Column("instrument")] * several
+    columns += [Column("object"), Column("evidence")]
+    rows = (
         (
             item.path.relative_to(folder),
             item.kind if item.kind != "unreadable" else Text(item.kind, style="bold red"),
             item.filter,
             None if item.exposure is None else f"{item.exposure:g}",
-            item.instrument,
+            *([item.instrument] if several else []),
             item.object,
             item.evidence,
         )
         for item in files
-    ]
+    )
     return table(columns, rows)
+
+
+def instruments(files: Iterable[Exposure]) -> tuple[str, ...]:
+    """The instruments that headers name, each once."""
+    return tuple(dict.fromkeys(item.instrument for item in files if item.instrument))
 
 
 def counts(files: Iterable[Exposure]) -> str:

@@ -144,7 +144,7 @@ def match_stars(truth: NightTruth, about: FrameTruth, catalog: SourceCatalog, re
     index = np.where(found, index, 0)
 
     def measured(name: str) -> NDArray[np.float64]:
-        return np.where(found, _plain(catalog, name)[index], np.nan)
+        return np.asarray(np.where(found, _plain(catalog, name)[index], np.nan))
 
     free, crowding = _surroundings(truth, about, x, y, flux)
     flagged = (_plain(catalog, "aperture_flags_1").astype(np.uint32)[index] & _LOST) != 0
@@ -171,7 +171,7 @@ def _at(plane: NDArray[np.float32], x: NDArray[np.float64], y: NDArray[np.float6
     """Values of the nearest pixel; of the nearest edge pixel outside, and never 0 (dead columns)."""
     ny, nx = plane.shape
     column, row = np.clip(np.rint(x), 0, nx - 1).astype(int), np.clip(np.rint(y), 0, ny - 1).astype(int)
-    return np.maximum(plane[row, column].astype(np.float64), 0.1)
+    return np.asarray(np.maximum(plane[row, column].astype(np.float64), 0.1))
 
 
 def _noise_of_filter(truth: NightTruth, about: FrameTruth, response: NDArray[np.float64]) -> NDArray[np.float64]:

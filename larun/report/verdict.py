@@ -31,7 +31,7 @@ class Check(NamedTuple):
         What is true.
     low, high : float
         Limits between which ``found`` must lie.
-    count : int
+    samples : int
         From how many stars, pixels or frames.
     """
 
@@ -41,7 +41,7 @@ class Check(NamedTuple):
     expected: float
     low: float
     high: float
-    count: int
+    samples: int
 
     @property
     def passed(self) -> bool:
@@ -64,9 +64,7 @@ def robust_width(values: NDArray[np.float64]) -> float:
     return float(high - low) / 2
 
 
-def photon_transfer(
-    flats: Sequence[NDArray[np.float32]], biases: Sequence[NDArray[np.float32]]
-) -> tuple[float, float]:
+def photon_transfer(flats: Sequence[NDArray[np.float32]], biases: Sequence[NDArray[np.float32]]) -> tuple[float, float]:
     """Gain (electron/ADU) and read noise (electron) from two flats and two biases.
 
     The variance of the difference of two flats, brought to one level, is shot noise and read noise and nothing else

@@ -43,7 +43,7 @@ def field(rng, size, stars, fwhm, *, beta=3.0, sky=200.0, read_noise=5.0, fainte
     share = rng.random(stars)
     flux = 1 / (1 / faintest + share * (1 / brightest - 1 / faintest))
     x, y = rng.uniform(-0.5, size - 0.5, (2, stars))
-    stars_only = draw((size, size), np.clip(x, 0, size - 1), np.clip(y, 0, size - 1), flux, fwhm, beta)
+    stars_only = draw((size, size), np.clip(x, 0, size - 1), np.clip(y, 0, size - 1), flux, fwhm, beta, int(5 * fwhm))
     data = rng.poisson(stars_only + sky) + rng.normal(0, read_noise, (size, size))
     data = data.astype(np.float32)
     variance = (np.maximum(data, 0) + read_noise**2).astype(np.float32)

@@ -108,7 +108,9 @@ def test_constant_and_quantised_images():
     assert (made.level == 7).all()
     assert (made.rms == 0).all()
     counts = np.random.default_rng(3).poisson(0.4, (256, 256)).astype(np.float32)
-    assert background(counts, None, usable(counts)).level.mean() == pytest.approx(0.4, abs=0.08)  # the mode of bins of mean 0.4
+    assert background(counts, None, usable(counts)).level.mean() == pytest.approx(
+        0.4, abs=0.08
+    )  # the mode of bins of mean 0.4
 
 
 def test_acceptance_34_threads_do_not_change_a_bit(rng):

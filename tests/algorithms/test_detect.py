@@ -1,6 +1,8 @@
 import numpy as np
 import pytest
 from scipy import ndimage, stats
+from scipy.signal import fftconvolve
+from scipy.spatial import KDTree
 
 from larun import flags as flagtable
 from larun.algorithms.background import background
@@ -39,7 +41,8 @@ def reference_maxima(rng, size, images, threshold, blur=None):
     for _ in range(images):
         image = rng.standard_normal((size, size), np.float32)
         if blur is not None:
-            image = ndimage.convolve(image, blur.astype(np.float32), mode="wrap")
+            for axis in (0, 1):
+                image = ndimage.convolve1d(image, blur, axis=axis, mode="wrap")
         for axis in (0, 1):
             image = ndimage.convolve1d(image, profile, axis=axis, mode="wrap")
         high = np.argwhere(image > threshold * image.std())
@@ -85,16 +88,17 @@ def test_acceptance_22_five_sigma_is_five_sigma_on_white_noise():
 def test_acceptance_22_maxima_of_resampled_noise():
     size, images = 4096, 2
     shift = 0.4
-    line = np.array([shift, 1 - shift])
-    blur = np.outer(line, line)  # a bilinear shift by 0.4 px
+    blur = np.array([shift, 1 - shift])  # a bilinear shift by 0.4 px on both axes
     along = np.array([shift * (1 - shift), shift**2 + (1 - shift) ** 2, shift * (1 - shift)])
     along /= along[1]
     acf = np.outer(along, along)
     rng, other = np.random.default_rng(3), np.random.default_rng(4)
     maxima = naive = 0
     for _ in range(images):
-        data = ndimage.convolve(rng.standard_normal((size, size), np.float32), blur.astype(np.float32), mode="wrap")
-        variance = (blur**2).sum()
+        data = rng.standard_normal((size, size), np.float32)
+        for axis in (0, 1):
+            data = ndimage.convolve1d(data, blur, axis=axis, mode="wrap")
+        variance = (blur**2).sum() ** 2
         found = found_in(data, variance, acf=acf, fwhm=FWHM, threshold=4, prominence=0, contrast=0)
         maxima += found.x.size
         naive += found_in(data, variance, fwhm=FWHM, threshold=4, prominence=0, contrast=0).x.size
@@ -131,13 +135,11 @@ def test_acceptance_22_completeness_of_an_ideal_detector_that_knows_the_star(fwh
     step, beta, sky = int(np.ceil(8 * fwhm)), 3.5, 100.0
     size = 40 * step
     unit = draw((61, 61), [30.0], [30.0], [1.0], fwhm, beta)
+    x, y = grid(rng, size, step)
+    clean = draw((size, size), x, y, np.ones(x.size), fwhm, beta, reach=step // 2)
     for snr in (4.0, 5.0, 6.0):
-        x, y = grid(rng, size, step)
         flux = snr * np.sqrt(sky / (unit**2).sum())
-        clean = draw((size, size), x, y, np.full(x.size, flux), fwhm, beta, reach=step // 2)
-        data = (clean + rng.normal(0, np.sqrt(sky), clean.shape)).astype(np.float32)
-        from scipy.signal import fftconvolve
-
+        data = (flux * clean + rng.normal(0, np.sqrt(sky), clean.shape)).astype(np.float32)
         ideal = fftconvolve(data, unit, mode="same") / np.sqrt(sky * (unit**2).sum())
         peaks = local_maxima(ideal.astype(np.float32), 5.0)
         ours = found_in(data, sky, fwhm=fwhm)
@@ -157,8 +159,6 @@ def test_acceptance_22_completeness_of_an_ideal_detector_that_knows_the_star(fwh
 
 def matched_pairs(x, y, tx, ty, strength, radius):
     """For each source, brightest first, the strongest unused truth within the radius, or -1."""
-    from scipy.spatial import KDTree
-
     tree, used, pairs = KDTree(np.column_stack([tx, ty])), set(), np.full(x.size, -1)
     for n, near in enumerate(tree.query_ball_point(np.column_stack([x, y]), radius)):
         free = [k for k in near if k not in used]
@@ -189,7 +189,6 @@ def test_completeness_and_purity_in_a_star_field(rng):
 
 def test_agrees_with_photutils_on_the_bright_stars(rng):
     from photutils.detection import DAOStarFinder
-    from scipy.spatial import KDTree
 
     sky = field(rng, 800, 400, 3.5)
     flags = np.zeros(sky.data.shape, np.uint32)
@@ -199,7 +198,7 @@ def test_agrees_with_photutils_on_the_bright_stars(rng):
     for finder in (detect_matched, detect_peaks):
         found = finder(sky.data, made.level, made.variance, flags, options=DetectOptions(fwhm=3.5))
         distance, _ = KDTree(np.column_stack([found.x, found.y])).query(np.column_stack([tx, ty]))
-        assert tx.size > 70
+        assert tx.size > 40
         assert (distance < 1).mean() >= 0.99
 
 

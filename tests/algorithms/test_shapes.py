@@ -88,7 +88,7 @@ def test_flux_and_its_error_for_gaussian_stars(rng, fwhm):
 @pytest.mark.parametrize("beta", [2.5, 3.0, 3.5, 4.765, np.inf])
 @pytest.mark.parametrize("fwhm", [1.6, 2.0, 3.0, 5.0, 8.0])
 def test_acceptance_33_fwhm_of_moffat_stars(rng, fwhm, beta):
-    image, x, y = stars(rng, 600, fwhm, beta)
+    image, x, _ = stars(rng, 600, fwhm, beta)
     flat = np.zeros_like(image, np.float32)
     found = detect_matched(
         image.astype(np.float32), flat, flat + 1, flat.astype(np.uint32), options=DetectOptions(fwhm=fwhm)
@@ -105,9 +105,7 @@ def test_acceptance_33_ellipticity_of_stars_that_galsim_drew(rng, fwhm):
     size, step, e1, e2 = 800, 40, 0.08, -0.05
     x, y = grid(rng, size, step)
     ratio = 1 - np.hypot(e1, e2)
-    star = galsim.Moffat(beta=3.5, fwhm=fwhm, flux=1.0).shear(
-        q=ratio, beta=0.5 * np.arctan2(e2, e1) * galsim.radians
-    )
+    star = galsim.Moffat(beta=3.5, fwhm=fwhm, flux=1.0).shear(q=ratio, beta=0.5 * np.arctan2(e2, e1) * galsim.radians)
     image = galsim.ImageD(size, size, xmin=0, ymin=0, scale=1.0)
     for cx, cy in zip(x, y, strict=True):
         box = galsim.BoundsI(round(cx) - 20, round(cx) + 19, round(cy) - 20, round(cy) + 19) & image.bounds

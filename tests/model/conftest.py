@@ -61,6 +61,4 @@ def memory_frames(cls, count, shape, *, level=1000.0, noise=4.0, seed=5, header=
     """Raw frames of Gaussian noise, straight from arrays; gain 1.5 and the read noise that fits, unless given."""
     rng = np.random.default_rng(seed)
     values = {"gain": 1.5, "read_noise": 1.5 * noise} | values
-    return [
-        cls.from_arrays(level + noise * rng.standard_normal(shape), header=header, **values) for _ in range(count)
-    ]
+    return [cls.from_arrays(level + noise * rng.standard_normal(shape), header=header, **values) for _ in range(count)]

@@ -1,0 +1,70 @@
+"""How the documentation is built: ``python -m sphinx -W --keep-going -b html docs docs/_build/html``; no network."""
+
+import shutil
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).parent))
+
+import make_tables  # beside this file
+
+import larun
+
+HERE = Path(__file__).parent
+
+project = "larun"
+copyright = "the larun developers"
+version = release = larun.__version__
+
+extensions = [
+    "myst_nb",
+    "sphinx.ext.autodoc",
+    "sphinx.ext.autosummary",
+    "numpydoc",
+]
+exclude_patterns = ["_build", "changes", "**.ipynb_checkpoints"]
+templates_path = ["_templates"]
+
+html_theme = "furo"
+html_title = f"larun {release}"
+
+myst_enable_extensions = ["colon_fence", "deflist"]
+myst_heading_anchors = 3
+
+# The tutorial is run at every build and must not fail; the kernel starts in a folder that is thrown away.
+nb_execution_mode = "force"
+nb_execution_raise_on_error = True
+nb_execution_timeout = 300
+nb_execution_in_temp = True
+nb_merge_streams = True
+
+autosummary_generate = True
+autodoc_typehints = "none"  # the numpydoc sections say types in words, with shapes and units
+autodoc_member_order = "groupwise"
+autodoc_class_signature = "separated"
+# What Python's own classes bring along is not worth a page.
+autodoc_default_options = {"inherited-members": "tuple,BaseException,Exception,ValueError,ImportError,object"}
+numpydoc_show_class_members = False
+numpydoc_class_members_toctree = False
+
+
+def _copy_tutorials() -> None:
+    """Bring the tutorials, which have a folder of their own at the top, under the documentation's root."""
+    target = HERE / "tutorials"
+    target.mkdir(exist_ok=True)
+    for page in sorted((HERE.parent / "tutorials").glob("*.md")):
+        copy = target / page.name
+        if not copy.exists() or copy.read_bytes() != page.read_bytes():
+            shutil.copyfile(page, copy)
+
+
+def _skip_member(app, what, name, obj, skip, options):
+    """Fields of named tuples say nothing of their own: the class's docstring describes them."""
+    return True if str(getattr(obj, "__doc__", "")).startswith("Alias for field number") else skip
+
+
+def setup(app):
+    """Called by Sphinx."""
+    _copy_tutorials()
+    make_tables.write_all(HERE / "api")
+    app.connect("autodoc-skip-member", _skip_member)
