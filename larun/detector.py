@@ -161,8 +161,8 @@ class Detector:
             if value is None or not low <= value < math.inf:
                 found = self.sources.get(quantity, "no keyword found")
                 raise HeaderError(
-                    f"{where}: {quantity} of amplifier {amplifier.name} is {value} ({found}): "
-                    f"give it with Frame.read(path, {quantity}=…), or --keyword {_KEYWORD[quantity]}=… on the command line"
+                    f"{where}: {quantity} of amplifier {amplifier.name} is {value} ({found}): give it with "
+                    f"Frame.read(path, {quantity}=…), or --keyword {_KEYWORD[quantity]}=… on the command line"
                 )
             values.append(float(value))
         return tuple(values)

@@ -37,8 +37,10 @@ class Nickel(Frame):
     #: Measured on flat and bias pairs of 2024-05-13 (photon transfer); electrons per ADU, and electrons.
     gain: ClassVar[float] = 1.79
     read_noise: ClassVar[float] = 10.4
-    #: Columns of the 2 × 2 binned array that are dead (256) or move charge into their neighbour (783, 784).
-    bad_columns: ClassVar[tuple[int, ...]] = (256, 783, 784)
+    #: Of the 2 × 2 binned array: dead (256) and what leaks from it (255), moving charge into its neighbour (783, 784),
+    #: and the edges, which are off by up to a third of the sky.
+    bad_columns: ClassVar[tuple[int, ...]] = (0, 255, 256, 783, 784)
+    bad_rows: ClassVar[tuple[int, ...]] = (0, 1023)
 
     @classmethod
     def matches(cls, header: Header) -> bool:
@@ -62,8 +64,9 @@ class Nickel(Frame):
 
     @classmethod
     def flag_raw(cls, data: NDArray[np.float32], header: Header, first_row: int) -> NDArray[np.uint32]:
-        """Bad columns, where the array is the 2 × 2 binned full frame."""
+        """Bad columns and rows, where the array is the 2 × 2 binned full frame."""
         flags = np.zeros(data.shape, np.uint32)
         if header.get("CDELT1U") == -2:
             flags[:, list(cls.bad_columns)] = fl.BAD
+            flags[[row - first_row for row in cls.bad_rows if 0 <= row - first_row < len(flags)]] = fl.BAD
         return flags

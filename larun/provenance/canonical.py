@@ -91,7 +91,7 @@ def array_from_canonical(value: Mapping[str, Any]) -> NDArray[Any]:
     return flat.reshape(value["shape"])
 
 
-def _callable(value: Callable[..., Any]) -> dict[str, Any]:
+def _callable(value: Callable[..., Any], *, closure: bool = True) -> dict[str, Any]:
     if isinstance(value, functools.partial):
         return {**_callable(value.func), "args": canonical(value.args), "keywords": canonical(value.keywords)}
     try:
@@ -99,9 +99,10 @@ def _callable(value: Callable[..., Any]) -> dict[str, Any]:
     except (OSError, TypeError):
         source = ""  # a builtin or something typed at a prompt: its name is all there is
     name = f"{getattr(value, '__module__', '')}:{getattr(value, '__qualname__', type(value).__qualname__)}"
-    made = {"function": name, "source": hashlib.sha256(source.encode()).hexdigest() if source else None}
+    made: dict[str, Any] = {"function": name}
+    made["source"] = hashlib.sha256(source.encode()).hexdigest() if source else None
     cells = getattr(value, "__closure__", None)
-    if cells:  # values that the function took from around its definition decide as much as its text
+    if cells and closure:  # values it took from around its definition decide as much as its text
         names = value.__code__.co_freevars
         made["closure"] = {key: _enclosed(cell) for key, cell in zip(names, cells, strict=True)}
     return made
@@ -109,8 +110,9 @@ def _callable(value: Callable[..., Any]) -> dict[str, Any]:
 
 def _enclosed(cell: Any) -> Any:
     try:
-        return canonical(cell.cell_contents)
-    except (OptionError, ValueError, RecursionError):  # nothing to record, still empty, or itself
+        value = cell.cell_contents
+        return _callable(value, closure=False) if inspect.isfunction(value) else canonical(value)
+    except (OptionError, ValueError):  # something that has no canonical form, or is not set yet
         return None
 
 

@@ -42,7 +42,7 @@ def test_hostile_text_cannot_steer_a_terminal(tmp_path):
     )
     text = str(made)
     assert all(character.isprintable() for line in text.split("\n") for character in line)
-    assert len(text.split("\n")) == 5
+    assert len(text.split("\n")) == 4
     from rich.console import Console
     from rich.text import Text
 
