@@ -43,7 +43,8 @@ def list_files(folder: Path, given: dict[str, Any], as_json: bool) -> int:
         screen.print(tables.exposure_table(files, folder))
         screen.print()
         named = tables.instruments(files)
-        screen.print(heading(f"{named[0]}: " * (len(named) == 1) + tables.counts(files)))
+        lead = f"{named[0]}: " if len(named) == 1 else ""
+        screen.print(heading(lead + tables.counts(files)))
     return FAILED if any(item.kind == "unreadable" for item in files) else OK
 
 

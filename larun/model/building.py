@@ -176,15 +176,15 @@ class Job:
 
 
 def _each_once(sources: list[Leveled]) -> list[Leveled]:
-    """The exposures without copies of one another, whose noise would count as if it were new each time."""
-    kept: dict[str, Leveled] = {}
-    for source in sources:
-        first = kept.setdefault(_provenance(source).id, source)
-        if first is not source:
-            warnings.warn(
-                f"{source.source.name} is a copy of {first.source.name}: it counts once", LarunWarning, stacklevel=5
-            )
-    return list(kept.values())
+    """The exposures without copies of the same file, whose noise would count as if it were new each time."""
+    kept: list[Leveled] = []
+    for source in sources:  # sorted by id: copies follow each other
+        if source.source.root is None or not kept or _provenance(kept[-1]).id != _provenance(source).id:
+            kept.append(source)
+            continue
+        first = kept[-1].source.name
+        warnings.warn(f"{source.source.name} is a copy of {first}: it counts once", LarunWarning, stacklevel=5)
+    return kept
 
 
 def _provenance(leveled: Leveled) -> Any:
@@ -279,7 +279,7 @@ class _FlatRows:
             raise OptionError(f"flats of different filters cannot be combined: {', '.join(sorted(filters))}")
         for source in job.sources:
             self.levels[_provenance(source).id] = self._level(source)
-        levels = np.array(list(self.levels.values()))
+        levels = np.array([self.levels[_provenance(source).id] for source in job.sources])
         recording().fit(levels=levels)
         #: Photon noise rules a flat: its weight is its level.
         self.weights = levels / levels.sum()

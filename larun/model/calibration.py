@@ -84,6 +84,11 @@ def calibrate(frame: Frame, masters: Selection, overscan: OverscanOptions) -> Ca
         for master, plane in zip(serving, found, strict=True):
             if master is not None and plane is not None:
                 shared.setdefault(master.provenance.id, np.zeros(shape, np.float32))[at] = plane
+        for item in _brought_along(bias, dark):
+            plane = shared_variance(
+                made.data[at], planes["flat"], gain=values.gain, exposure=seconds, dark_variance=item.variance[at]
+            ).dark
+            shared.setdefault(item.master, np.zeros(shape, np.float32))[at] = plane
     return Calibrated(*made, tuple(Shared(master, plane) for master, plane in sorted(shared.items())))
 
 
@@ -126,6 +131,13 @@ def master_flags(masters: Selection, at: tuple[slice, slice]) -> Any:
 
 def _variance(master: Master | None, at: tuple[slice, slice]) -> NDArray[np.float32] | None:
     return None if master is None or master.variance is None else master.variance[at]
+
+
+def _brought_along(bias: Master | None, dark: MasterDark | None) -> tuple[Shared, ...]:
+    """Noise in the dark of another bias than the frame's own."""
+    if dark is None:
+        return ()
+    return tuple(item for item in dark.shared if bias is None or item.master != bias.provenance.id)
 
 
 def _common(bias: Master | None, dark: MasterDark | None, at: tuple[slice, slice]) -> NDArray[np.float32] | None:

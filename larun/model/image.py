@@ -18,7 +18,7 @@ from larun.detector import Detector, Section
 from larun.errors import OptionError, UnitMismatch
 from larun.flags import Flag
 from larun.model import registry, store
-from larun.model.planes import Shared, binned_wcs, freeze, same_plane, shifted_wcs
+from larun.model.planes import Shared, binned_wcs, freeze, mixed_acf, same_plane, shifted_wcs
 from larun.provenance import Provenance, operation
 
 if TYPE_CHECKING:
@@ -314,24 +314,28 @@ class Image:
     @operation("add", symmetric=True)
     def __add__(self, other: Image | float) -> Self:
         """Sum; independent variances add, the noise of a shared master is counted once."""
-        return self._replace(**_fields(arithmetic.linear(self._planes(), self._operand(other, same=True), 1.0)))
+        made = arithmetic.linear(self._planes(), self._operand(other, same=True), 1.0)
+        return self._replace(**_fields(made), noise_acf=self._mixed_acf(other))
 
     @operation("subtract_plain")
     def __sub__(self, other: Image | float) -> Self:
         """Plain difference; the noise of a shared master cancels as far as it is common."""
-        return self._replace(**_fields(arithmetic.linear(self._planes(), self._operand(other, same=True), -1.0)))
+        made = arithmetic.linear(self._planes(), self._operand(other, same=True), -1.0)
+        return self._replace(**_fields(made), noise_acf=self._mixed_acf(other))
 
     @operation("multiply", symmetric=True)
     def __mul__(self, other: Image | float) -> Self:
         """Product with a number or an image."""
         unit = _product_unit(self.unit, other, "*")
-        return self._replace(**_fields(arithmetic.product(self._planes(), self._operand(other))), unit=unit)
+        made = arithmetic.product(self._planes(), self._operand(other))
+        return self._replace(**_fields(made), noise_acf=self._mixed_acf(other, product=True), unit=unit)
 
     @operation("divide")
     def __truediv__(self, other: Image | float) -> Self:
         """Quotient by a number or an image; where the divisor is zero the result is NO_DATA."""
         unit = _product_unit(self.unit, other, "/")
-        return self._replace(**_fields(arithmetic.quotient(self._planes(), self._operand(other))), unit=unit)
+        made = arithmetic.quotient(self._planes(), self._operand(other))
+        return self._replace(**_fields(made), noise_acf=self._mixed_acf(other, product=True), unit=unit)
 
     __radd__ = __add__
     __rmul__ = __mul__
@@ -350,6 +354,13 @@ class Image:
         zeros = np.broadcast_to(np.uint32(0), self.shape)
         constant = np.broadcast_to(np.float32(number), self.shape)
         return arithmetic.Planes(constant, np.zeros_like(self.data), zeros, {})
+
+    def _mixed_acf(self, other: Image | float, *, product: bool = False) -> NDArray[np.float32] | None:
+        """The noise autocorrelation of a result; in products and quotients relative noise takes the weight."""
+        if not isinstance(other, Image) or self.noise_acf is other.noise_acf is None:
+            return self.noise_acf
+        weights = (_typical_variance(self, relative=product), _typical_variance(other, relative=product))
+        return mixed_acf(self.noise_acf, other.noise_acf, weights)
 
     # -- neighbours ------------------------------------------------------------------------------------------------
 
@@ -388,6 +399,15 @@ registry.register(Image)
 def _fields(planes: arithmetic.Planes) -> dict[str, Any]:
     shared = tuple(Shared(master, plane) for master, plane in sorted(planes.shared.items()))
     return {"data": planes.data, "variance": planes.variance, "flags": planes.flags, "shared": shared}
+
+
+def _typical_variance(image: Image, *, relative: bool) -> float:
+    good = ~image.unusable
+    if image.variance is None or not good.any():
+        return 1.0
+    typical = float(np.median(image.variance[good]))
+    level = float(np.median(np.abs(image.data[good]))) if relative else 1.0
+    return typical / level**2 if level > 0 else typical
 
 
 def _product_unit(unit: str, other: Image | float, sign: str) -> str:

@@ -14,7 +14,7 @@ from larun.errors import OptionError
 if TYPE_CHECKING:
     from astropy.io.fits import Header
 
-__all__ = ["Shared", "binned_wcs", "freeze", "is_wcs_card", "same_plane", "shifted_wcs", "wcs_cards"]
+__all__ = ["Shared", "binned_wcs", "freeze", "is_wcs_card", "mixed_acf", "same_plane", "shifted_wcs", "wcs_cards"]
 
 _WCS_CARD = re.compile(
     r"^(WCSAXES|WCSNAME|CTYPE[12]|CRVAL[12]|CRPIX[12]|CDELT[12]|CUNIT[12]|CROTA[12]|CD[12]_[12]|PC[12]_[12]|LONPOLE|LATPOLE"
@@ -63,6 +63,22 @@ def same_plane(one: NDArray[Any] | None, two: NDArray[Any] | None) -> bool:
     if one is None or two is None:
         return one is two
     return one.dtype == two.dtype and one.shape == two.shape and one.tobytes() == two.tobytes()
+
+
+def mixed_acf(
+    one: NDArray[np.float32] | None, two: NDArray[np.float32] | None, weights: tuple[float, float]
+) -> NDArray[np.float32] | None:
+    """The noise autocorrelation of a sum: the mean of its terms', weighted by their variances; None is white."""
+    if one is None and two is None:
+        return None
+    size = max(acf.shape[0] for acf in (one, two) if acf is not None)
+    made = np.zeros((size, size))
+    total = sum(weights)
+    for acf, weight in zip((one, two), weights, strict=True):
+        part = np.ones((1, 1), np.float32) if acf is None else acf
+        margin = (size - part.shape[0]) // 2
+        made[margin : size - margin, margin : size - margin] += part * (weight / total if total > 0 else 0.5)
+    return made.astype(np.float32)
 
 
 def is_wcs_card(keyword: str) -> bool:
