@@ -20,6 +20,7 @@ from larun.provenance import Provenance, environment, operation
 if TYPE_CHECKING:
     from astropy.table import QTable
 
+    from larun.algorithms.growth import CurveOfGrowth
     from larun.model.sky import SkyImage
 
 __all__ = ["SourceCatalog"]
@@ -30,6 +31,7 @@ _R = TypeVar("_R")
 #: Default aperture radii and sky annulus, in units of the FWHM.
 RADII = (1.0, 1.5, 2.5, 4.0)
 ANNULUS = (5.0, 8.0)
+GROWTH_RADII = (0.5, 0.75, 1.0, 1.25, 1.5, 2.0, 2.5, 3.0, 3.5, 4.0)
 
 
 @attrs.frozen(kw_only=True, eq=False, repr=False)
@@ -190,12 +192,48 @@ class SourceCatalog:
         """
         from larun.model import measuring
 
+        image = self._require_image()
+        options = measuring.ApertureOptions(radii=radii, unit=unit, sky=sky, annulus=annulus)
+        return self._replace(table=measuring.photometered(self._table, image, options, neighbours=self._table))
+
+    def _require_image(self) -> SkyImage:
         if self.image is None:
             raise CatalogError(
-                "the catalogue has no image (it was read or pickled): catalog.attach(frame).photometer()"
+                "the catalogue has no image (it was read or pickled): catalog.attach(frame) brings it back"
             )
+        return self.image
+
+    def curve_of_growth(
+        self,
+        radii: tuple[float, ...] = GROWTH_RADII,
+        *,
+        unit: str = "fwhm",
+        sky: str = "annulus",
+        annulus: tuple[float, float] = ANNULUS,
+    ) -> CurveOfGrowth:
+        """The share of a star's light inside each radius: the median over bright, isolated, unflagged stars.
+
+        Parameters
+        ----------
+        radii : sequence of float
+            Radii; the largest counts as all the light.
+        unit, sky, annulus
+            As for :meth:`photometer`.
+
+        Returns
+        -------
+        CurveOfGrowth
+            ``radii`` in pixels, ``fraction``, its ``scatter`` from star to star, and the number of ``stars``.
+
+        Raises
+        ------
+        CatalogError
+            If the catalogue has no image, or fewer than three stars are fit for it.
+        """
+        from larun.model import measuring
+
         options = measuring.ApertureOptions(radii=radii, unit=unit, sky=sky, annulus=annulus)
-        return self._replace(table=measuring.photometered(self._table, self.image, options, neighbours=self._table))
+        return measuring.growth(self._table, self._require_image(), options)
 
     # -- disk ------------------------------------------------------------------------------------------------------
 

@@ -12,7 +12,7 @@ from larun.algorithms.annulus import Annulus, Neighbours, annulus_sky, mask_radi
 from larun.algorithms.aperture import Photometry, photometry
 from larun.algorithms.background import Background
 from larun.algorithms.detect import Detections
-from larun.algorithms.growth import aperture_correction, growth_stars
+from larun.algorithms.growth import CurveOfGrowth, aperture_correction, curve_of_growth, growth_stars
 from larun.errors import CatalogError, OptionError
 from larun.model import schema
 
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
     from larun.model.sky import SkyImage
 
-__all__ = ["ApertureOptions", "detected", "photometered", "placed", "positions_of", "with_sky_coordinates"]
+__all__ = ["ApertureOptions", "detected", "growth", "photometered", "placed", "positions_of", "with_sky_coordinates"]
 
 
 def _radii(value: Any) -> tuple[float, ...]:
@@ -109,14 +109,7 @@ def photometered(table: QTable, image: SkyImage, options: ApertureOptions, *, ne
     radii, annulus = options.scaled(fwhm)
     x, y = np.asarray(table["x"], dtype=float), np.asarray(table["y"], dtype=float)
     made = table.copy()
-    sky: Any = None
-    values: dict[str, Any] = {}
-    if options.sky != "none":
-        background = image.background()
-        sky = background.level
-        if options.sky == "annulus":
-            sky = _annulus(image, background, x, y, annulus, neighbours, fwhm)
-            values = {"sky": sky.level, "sky_error": sky.error}
+    sky, values = _sky(image, x, y, options, annulus, neighbours)
     measured = photometry(image.data, image.variance, image.flags, x, y, radii, sky=sky, acf=image.noise_acf)
     columns, more = _aperture_columns(measured, radii)
     total, meta = _total(measured, radii, x, y, fwhm)
@@ -129,6 +122,37 @@ def photometered(table: QTable, image: SkyImage, options: ApertureOptions, *, ne
     return made
 
 
+def growth(table: QTable, image: SkyImage, options: ApertureOptions) -> CurveOfGrowth:
+    """The curve of growth of the sources of a table on their image."""
+    fwhm = float(table.meta["fwhm"])
+    radii, annulus = options.scaled(fwhm)
+    x, y = np.asarray(table["x"], dtype=float), np.asarray(table["y"], dtype=float)
+    sky, _ = _sky(image, x, y, options, annulus, table)
+    measured = photometry(image.data, image.variance, image.flags, x, y, radii, sky=sky, acf=image.noise_acf)
+    if measured.flux_error is None:
+        raise CatalogError(f"{image!r} has no variance: calibrate it before a curve of growth can weigh its stars")
+    usable = growth_stars(measured.flux, measured.flux_error, measured.flags, x, y, separation=radii[-1] + 2 * fwhm)
+    return curve_of_growth(measured.flux, measured.flux_error, np.asarray(radii), usable=usable)
+
+
+def _sky(
+    image: SkyImage,
+    x: NDArray[np.float64],
+    y: NDArray[np.float64],
+    options: ApertureOptions,
+    annulus: tuple[float, float],
+    neighbours: QTable,
+) -> tuple[Any, dict[str, Any]]:
+    """The sky for photometry, and the columns that tell of it."""
+    if options.sky == "none":
+        return None, {}
+    background = image.background()
+    if options.sky == "background":
+        return background.level, {}
+    sky = _annulus(image, background, x, y, annulus, neighbours)
+    return sky, {"sky": sky.level, "sky_error": sky.error}
+
+
 def _annulus(
     image: SkyImage,
     background: Background,
@@ -136,8 +160,8 @@ def _annulus(
     y: NDArray[np.float64],
     annulus: tuple[float, float],
     neighbours: QTable,
-    fwhm: float,
 ) -> Any:
+    fwhm = float(neighbours.meta["fwhm"])
     noise = float(np.median(background.rms))
     stars = Neighbours(
         np.asarray(neighbours["x"], dtype=float),

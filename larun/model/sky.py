@@ -97,7 +97,7 @@ class SkyImage(Image):
             measured = estimate_fwhm(self.data, sky.level, sky.variance, self.flags)
             fwhm = float(measured.fwhm)
             recording().fit(fwhm=fwhm, fwhm_stars=int(measured.stars))
-        options = DetectOptions(threshold=threshold, fwhm=fwhm)
+        options = DetectOptions(threshold=threshold, fwhm=fwhm, gain=self.detector.amplifiers[0].gain or 1.0)
         planes = (self.data, sky.level, sky.variance, self.flags)
         if method == "matched":
             acf = None if self.noise_acf is None else self.noise_acf.astype(np.float64)

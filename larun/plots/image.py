@@ -21,6 +21,7 @@ __all__ = ["Stretch", "show", "stretch_of"]
 # Colours that are told apart with the common forms of colour blindness (Okabe & Ito 2008); flags beyond them repeat.
 _COLOURS = ("#D55E00", "#CC79A7", "#F0E442", "#56B4E9", "#E69F00", "#009E73", "#0072B2", "#999999")
 _CIRCLES = "#E69F00"
+_SCATTERED = 100_000  # flagged pixels that are also drawn as dots; more of them are seen anyway
 
 
 class Stretch(NamedTuple):
@@ -152,6 +153,9 @@ def _paint_flags(ax: Axes, image: Image) -> None:
         if hit.any():
             colour = _COLOURS[index % len(_COLOURS)]
             paint[hit] = to_rgba(colour)
+            if hit.sum() < _SCATTERED:  # lone pixels of a large image would fall between those of the screen
+                y, x = np.nonzero(hit)
+                ax.plot(x, y, linestyle="none", marker="s", markersize=1.2, color=colour, markeredgewidth=0)
             entries.insert(0, Patch(color=colour, label=f"{flag.name} {int(hit.sum())}"))
     ax.imshow(paint, origin="lower", interpolation="nearest")
     if entries:

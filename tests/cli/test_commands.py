@@ -347,6 +347,22 @@ def test_options_of_reduce_reach_the_record(larun: Larun, night: NightTruth, tmp
     assert not (frame.flags & package.flags.INTERPOLATED).any()
 
 
+def test_masters_of_another_night_serve(
+    larun: Larun, night: NightTruth, reduced: tuple[Path, Ended], tmp_path: Path
+) -> None:
+    frame = night.select("object", "R")[0].path
+    (tmp_path / "raw").mkdir()
+    (tmp_path / "raw" / frame.name).symlink_to(frame)
+    alone = larun("reduce", tmp_path / "raw", tmp_path / "alone")
+    assert alone.code == 1
+    assert "no bias master fits" in alone.err
+    served = larun("reduce", tmp_path / "raw", tmp_path / "out", "--masters", reduced[0] / "masters")
+    assert (served.code, served.err) == (0, "")
+    made, other = (package.Frame.read(folder / "frames" / frame.name) for folder in (tmp_path / "out", reduced[0]))
+    assert made.provenance.id == other.provenance.id  # the folder of the raw file does not count
+    assert np.array_equal(made.data, other.data)
+
+
 # -- warmup ------------------------------------------------------------------------------------------------------------
 
 

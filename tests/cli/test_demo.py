@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import shutil
 from pathlib import Path
 
 import attrs
@@ -21,13 +22,14 @@ from larun.simulate import NightOptions, NightTruth
 from tests.cli.conftest import Ended, Larun
 
 SMALL = NightOptions(
-    camera=demo.DEMO_NIGHT.camera.resized((256, 256)),
+    camera=demo.DEMO_NIGHT.camera.resized((320, 320)),
     dark_exposures=(3.0, 60.0),
     biases=5,
     darks=3,
     flats=4,
     frames=2,
-    star_density=1500.0,
+    star_density=900.0,
+    magnitudes=(13.5, 19.0),
     cosmic_rate=5.0,
 )
 
@@ -97,8 +99,6 @@ def test_no_keep_deletes_only_what_the_demo_made(tmp_path: Path) -> None:
 
 def test_a_broken_chain_fails_the_comparison(night: NightTruth, reduced: tuple[Path, Ended], tmp_path: Path) -> None:
     """Catalogues of other frames than they claim: stars are missed, and the verdict says so."""
-    import shutil
-
     shutil.copytree(reduced[0], tmp_path / "out")
     catalogs = tmp_path / "out" / "catalogs"
     shutil.copy(catalogs / "science-V-002.ecsv", catalogs / "science-V-001.ecsv")

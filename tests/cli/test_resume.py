@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import signal
 import subprocess
 import sys
@@ -100,8 +101,6 @@ def test_a_damaged_raw_file_is_named_and_the_rest_is_reduced(larun: Larun, night
 def test_a_product_that_was_damaged_is_made_again(
     larun: Larun, night: NightTruth, reduced: tuple[Path, Ended], tmp_path: Path
 ) -> None:
-    import shutil
-
     out = tmp_path / "out"
     shutil.copytree(reduced[0], out)
     path = out / "frames" / "science-R-002.fits"
@@ -127,3 +126,18 @@ def test_warnings_are_told_once(larun: Larun, night: NightTruth, tmp_path: Path)
     assert len(lines) == len(set(lines)) == 1
     assert lines[0].startswith("warning: flat-V-192x192: ")
     assert "scaled down to 3 s" in lines[0]
+
+
+def test_other_options_make_the_products_again(
+    larun: Larun, reduced: tuple[Path, Ended], night: NightTruth, tmp_path: Path
+) -> None:
+    """The same folder with another threshold: frames are written anew with it, and again without it."""
+    out = tmp_path / "out"
+    shutil.copytree(reduced[0], out)
+    ended = larun("reduce", night.folder, out, "--threshold", "30")
+    assert ended.code == 0, ended.err
+    assert "5 up to date" in ended.out  # the masters
+    catalog = package.SourceCatalog.read(out / "catalogs" / "science-R-001.ecsv")
+    assert catalog["snr"].min() >= 30
+    assert larun("reduce", night.folder, out).code == 0
+    assert _contents(out) == _contents(reduced[0])

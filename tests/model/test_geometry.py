@@ -1,0 +1,176 @@
+"""Pixels and sky stay together through trim, crop and bin; positions survive FITS and DS9."""
+
+import numpy as np
+import pytest
+from astropy.io import fits
+from astropy.wcs import WCS
+
+import larun
+from larun.detector import Detector, Section
+from larun.errors import CatalogError, OptionError
+from larun.io.tables import read_regions
+
+SIP = {
+    "CTYPE1": "RA---TAN-SIP",
+    "CTYPE2": "DEC--TAN-SIP",
+    "CRVAL1": 150.1,
+    "CRVAL2": 62.2,
+    "CRPIX1": 70.5,
+    "CRPIX2": 61.25,
+    "CD1_1": -1.7e-4,
+    "CD1_2": 3e-6,
+    "CD2_1": 2e-6,
+    "CD2_2": 1.7e-4,
+    "A_ORDER": 3,
+    "B_ORDER": 3,
+    "A_2_0": 2e-5,
+    "A_1_1": -3e-6,
+    "A_0_3": 4e-8,
+    "B_0_2": 1e-5,
+    "B_2_1": -2e-8,
+    "B_1_1": 5e-6,
+    "RADESYS": "ICRS",
+}
+SECTIONS = {
+    "BIASSEC": "[129:144,1:128]",
+    "TRIMSEC": "[9:128,5:124]",
+    "DATASEC": "[9:128,5:124]",
+    "CCDSEC": "[1:120,1:120]",
+}
+
+
+def sky(frame, x, y):
+    ra, dec = frame.wcs.all_pix2world(np.atleast_1d(x), np.atleast_1d(y), 0)
+    return ra, dec
+
+
+def separation(one, two):
+    """Milliarcseconds."""
+    dra = (one[0] - two[0]) * np.cos(np.radians(one[1]))
+    return np.hypot(dra, one[1] - two[1]) * 3.6e6
+
+
+def raw_frame(tmp_path):
+    path = tmp_path / "sip.fits"
+    header = fits.Header(SECTIONS | SIP | {"GAIN": 1.5, "RDNOISE": 5.0, "INSTRUME": "none"})
+    fits.PrimaryHDU(np.full((128, 144), 1000, np.uint16), header).writeto(path)
+    return larun.Frame.read(path)
+
+
+def test_acceptance_20_trim_crop_and_bin_keep_the_sky_of_a_sip_image(tmp_path):
+    raw = raw_frame(tmp_path)
+    x, y = np.meshgrid([20.0, 60.3, 110.7], [15.0, 55.5, 118.2])
+    x, y = x.ravel(), y.ravel()
+    truth = WCS(fits.Header(SIP)).all_pix2world(x, y, 0)
+    assert separation(sky(raw, x, y), truth).max() < 1e-3
+    linear = WCS(fits.Header(SIP)).wcs_pix2world(x, y, 0)
+    assert separation(linear, truth).max() > 1000  # the distortion matters here
+    trimmed = raw.calibrate(without=("bias", "dark", "flat"))
+    assert trimmed.shape == (120, 120)
+    assert separation(sky(trimmed, x - 8, y - 4), truth).max() < 1
+    cropped = trimmed.crop((5, 118), (7, 116))
+    assert separation(sky(cropped, x - 13, y - 11), truth).max() < 1
+    for factor in (2, 3):
+        binned = cropped.bin(factor)
+        bx, by = ((v - 0.5 * (factor - 1)) / factor for v in (x - 13, y - 11))
+        assert separation(sky(binned, bx, by), truth).max() < 1
+        twice = trimmed.bin(factor).crop((2, 30), (3, 31))
+        bx, by = ((v - 0.5 * (factor - 1)) / factor for v in (x - 8, y - 4))
+        assert separation(sky(twice, bx - 2, by - 3), truth).max() < 1
+
+
+def test_acceptance_20_sections_that_do_not_fit_are_dropped(tmp_path):
+    raw = raw_frame(tmp_path)
+    assert "TRIMSEC" in raw.header
+    for made in (raw.calibrate(without=("bias", "dark", "flat")), raw.crop((0, 100), (0, 100))):
+        assert not set(SECTIONS) & set(made.header)
+    path = raw.calibrate(without=("bias", "dark", "flat")).write(tmp_path / "out.fits")
+    with fits.open(path) as hdus:
+        assert not any(set(SECTIONS) & set(hdu.header) for hdu in hdus)
+
+
+def test_a_wcs_of_pc_and_cdelt_bins_too():
+    cards = {"CTYPE1": "RA---TAN", "CTYPE2": "DEC--TAN", "CRVAL1": 10.0, "CRVAL2": -40.0, "CRPIX1": 12.0, "CRPIX2": 9.0}
+    cards |= {"CDELT1": -2e-4, "CDELT2": 2e-4, "PC1_1": 0.9, "PC1_2": -0.43, "PC2_1": 0.43, "PC2_2": 0.9}
+    frame = larun.Frame.from_arrays(np.ones((40, 40)), header=cards)
+    truth = sky(frame, [3.0, 30.5], [21.0, 7.5])
+    binned = frame.bin(4)
+    moved = sky(binned, (np.array([3.0, 30.5]) - 1.5) / 4, (np.array([21.0, 7.5]) - 1.5) / 4)
+    assert separation(moved, truth).max() < 1e-3
+
+
+def test_acceptance_19_a_position_goes_through_fits_and_regions_and_back(tmp_path):
+    rng = np.random.default_rng(19)
+    x, y = rng.uniform(10, 90, 12), rng.uniform(10, 90, 12)
+    yy, xx = np.indices((100, 100))
+    image = 100 + sum(3000 * np.exp(-((xx - a) ** 2 + (yy - b) ** 2) / (2 * 1.4**2)) for a, b in zip(x, y, strict=True))
+    frame = larun.Frame.from_arrays(image, variance=image, unit="electron", header=SIP)
+    back = larun.Frame.read(frame.write(tmp_path / "a.fits"))
+    placed = back.photometer(np.column_stack([x, y]), (4.0,), unit="pixel")
+    for suffix in ("fits", "ecsv"):
+        catalog = larun.SourceCatalog.read(placed.write(tmp_path / f"stars.{suffix}"))
+        catalog.write_regions(tmp_path / f"{suffix}.reg")
+        rx, ry, radius = read_regions(tmp_path / f"{suffix}.reg")
+        assert np.abs(rx - x).max() < 1e-6
+        assert np.abs(ry - y).max() < 1e-6
+        assert (radius == 5).all()
+    text = (tmp_path / "fits.reg").read_text()
+    assert f"circle({x[0] + 1!r}," in text  # DS9 counts from 1
+    # the sky and back
+    from astropy.coordinates import SkyCoord
+
+    where = SkyCoord(catalog["ra"], catalog["dec"])
+    again = frame.photometer(where, (4.0,), unit="pixel")
+    assert np.abs(again["x"].value - x).max() < 1e-6
+    np.testing.assert_allclose(again["aperture_flux_1"].value, placed["aperture_flux_1"].value, rtol=1e-6)
+
+
+def test_a_star_at_a_known_place_is_found_there(tmp_path):
+    """The first pixel's centre is (0, 0): a star put at 20.3, 31.8 in FITS (1-based 21.3, 32.8) is found there."""
+    yy, xx = np.indices((64, 64))
+    image = 200 + 20000 * np.exp(-((xx - 20.3) ** 2 + (yy - 31.8) ** 2) / (2 * 1.6**2))
+    fits.PrimaryHDU(image.astype(np.float32), fits.Header({"GAIN": 1.0, "RDNOISE": 3.0})).writeto(tmp_path / "a.fits")
+    frame = larun.Frame.read(tmp_path / "a.fits").calibrate(without=("bias", "dark", "flat"))
+    catalog = frame.detect(fwhm=1.6 * 2.3548)
+    assert abs(catalog["x"][0].value - 20.3) < 0.01
+    assert abs(catalog["y"][0].value - 31.8) < 0.01
+    assert "ra" not in catalog.columns
+    from astropy.coordinates import SkyCoord
+
+    with pytest.raises(CatalogError, match="no WCS"):
+        frame.photometer(SkyCoord(1, 2, unit="deg"))
+
+
+@pytest.mark.parametrize("window", [((0, 0), (0, 5)), ((-1, 5), (0, 5)), ((0, 5), (3, 99)), ((5, 2), (0, 5))])
+def test_a_window_outside_raises(window):
+    with pytest.raises(OptionError, match="crop x="):
+        larun.Frame.from_arrays(np.ones((8, 9))).crop(*window)
+
+
+def test_a_bin_factor_that_does_not_fit_raises(tmp_path):
+    frame = larun.Frame.from_arrays(np.ones((8, 9)))
+    for factor in (0, -2, 9):
+        with pytest.raises(OptionError, match="bin factor"):
+            frame.bin(factor)
+    with pytest.raises(OptionError, match="overscan"):
+        raw_frame(tmp_path).bin(2)
+    assert frame.bin(1).data.tobytes() == frame.data.tobytes()
+
+
+def test_the_detector_follows():
+    detector = Detector.single(
+        (40, 60),
+        data=Section(0, 40, 0, 50),
+        overscan=Section(0, 40, 50, 60),
+        gain=1.0,
+        read_noise=3.0,
+        saturation=100.0,
+    )
+    frame = larun.Frame.from_arrays(np.ones((40, 60)), detector=detector)
+    cut = frame.crop((10, 60), (5, 35)).detector.amplifiers[0]
+    assert (cut.data, cut.overscan) == ((0, 30, 0, 40), (0, 30, 40, 50))
+    trimmed = frame.calibrate(without=("bias", "dark", "flat"))
+    binned = trimmed.bin(2).detector.amplifiers[0]
+    assert binned.data == (0, 20, 0, 25)
+    assert binned.read_noise == 6.0
+    assert trimmed.bin(2).raw_detector.amplifiers[0].gain == 1.0
