@@ -12,6 +12,7 @@ light. Where the signal is negative, the read noise is all there is. (Near zero 
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
 from typing import Any, NamedTuple
 
 import attrs
@@ -33,6 +34,10 @@ __all__ = [
 
 _BAND = 16  # rows at a time: what a strided view is copied in
 _LEAST_FLAT = 1e-3  # a sensitivity this small is none
+
+
+def _coefficients(value: Iterable[float]) -> tuple[float, ...]:
+    return tuple(value)
 
 
 def _positive(instance: object, attribute: attrs.Attribute[float], value: float) -> None:
@@ -70,7 +75,7 @@ class AmplifierValues:
     read_noise: float = attrs.field(converter=float, validator=_not_negative)
     saturation: float = attrs.field(default=math.inf, converter=float)
     linear_limit: float = attrs.field(default=math.inf, converter=float)
-    linearity: tuple[float, ...] = attrs.field(default=(), converter=tuple)
+    linearity: tuple[float, ...] = attrs.field(default=(), converter=_coefficients)
 
     @saturation.validator
     @linear_limit.validator

@@ -106,7 +106,7 @@ class SkyImage(Image):
             found = detect_peaks(*planes, options=options)
         return SourceCatalog(table=measuring.detected(self, found, fwhm, sky), image=self, provenance=self.provenance)
 
-    @operation("forced_photometry", reach="global")
+    @operation("forced_photometry", reach="global", leave_out=("positions",))
     def photometer(
         self,
         positions: ArrayLike | Any,
@@ -138,6 +138,8 @@ class SkyImage(Image):
         """
         x, y = measuring.positions_of(self, positions)
         recording().resolve(positions=np.column_stack([x, y]))
+        if hasattr(positions, "provenance"):
+            recording().parent("positions", positions.provenance)
         options = measuring.ApertureOptions(radii=radii, unit=unit, sky=sky, annulus=annulus)
         found = self.detect()._table
         table = measuring.placed(self, x, y, found)

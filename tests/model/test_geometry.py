@@ -9,6 +9,7 @@ import larun
 from larun.detector import Detector, Section
 from larun.errors import CatalogError, OptionError
 from larun.io.tables import read_regions
+from larun.provenance import array_from_canonical
 
 SIP = {
     "CTYPE1": "RA---TAN-SIP",
@@ -23,10 +24,10 @@ SIP = {
     "CD2_2": 1.7e-4,
     "A_ORDER": 3,
     "B_ORDER": 3,
-    "A_2_0": 2e-5,
+    "A_2_0": 1e-3,
     "A_1_1": -3e-6,
     "A_0_3": 4e-8,
-    "B_0_2": 1e-5,
+    "B_0_2": 6e-4,
     "B_2_1": -2e-8,
     "B_1_1": 5e-6,
     "RADESYS": "ICRS",
@@ -115,13 +116,21 @@ def test_acceptance_19_a_position_goes_through_fits_and_regions_and_back(tmp_pat
         assert np.abs(ry - y).max() < 1e-6
         assert (radius == 5).all()
     text = (tmp_path / "fits.reg").read_text()
-    assert f"circle({x[0] + 1!r}," in text  # DS9 counts from 1
+    assert f"circle({float(x[0]) + 1!r}," in text  # DS9 counts from 1
     # the sky and back
     from astropy.coordinates import SkyCoord
 
     where = SkyCoord(catalog["ra"], catalog["dec"])
     again = frame.photometer(where, (4.0,), unit="pixel")
     assert np.abs(again["x"].value - x).max() < 1e-6
+    # a catalogue or a table serves too; what was measured is in the record, whatever it came from
+    for positions in (placed, placed.table):
+        other = frame.photometer(positions, (4.0,), unit="pixel")
+        assert np.abs(other["x"].value - x).max() == 0
+        recorded = array_from_canonical(other.provenance.step.parameters["positions"])
+        assert np.array_equal(recorded, np.column_stack([x, y]))
+    roles = [parent.role for parent in frame.photometer(placed).provenance.parents]
+    assert roles == ["self", "positions"]
     np.testing.assert_allclose(again["aperture_flux_1"].value, placed["aperture_flux_1"].value, rtol=1e-6)
 
 
