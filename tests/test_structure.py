@@ -78,11 +78,12 @@ def test_nothing_is_printed_outside_the_faces() -> None:
 def test_methods_of_images_name_no_image_class() -> None:
     """Type survives: a method that builds its own class by name would turn a subclass into its base."""
     families = {"Image": ("Image", "SkyImage", "Frame"), "SkyImage": ("SkyImage", "Frame"), "Frame": ("Frame",)}
-    wrong = []
-    for path, node in _classes():
-        for call in (n for n in ast.walk(node) if isinstance(n, ast.Call)):
-            if isinstance(call.func, ast.Name) and call.func.id in families.get(node.name, ()):
-                wrong.append((path.name, node.name, call.lineno))
+    wrong = [
+        (path.name, node.name, call.lineno)
+        for path, node in _classes()
+        for call in ast.walk(node)
+        if isinstance(call, ast.Call) and getattr(call.func, "id", None) in families.get(node.name, ())
+    ]
     assert not wrong
 
 

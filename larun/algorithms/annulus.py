@@ -14,6 +14,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from larun.algorithms.aperture import plane, positions
 from larun.algorithms.jit import kernel, over_rows
+from larun.algorithms.order import median_of, select
 from larun.errors import OptionError
 from larun.flags import UNUSABLE
 
@@ -304,42 +305,11 @@ def _cover(covered: Any, stars: Any) -> None:
 
 
 @kernel
-def _select(values: Any, k: int, count: int) -> float:
-    """The k-th smallest of the first ``count`` values, smaller ones moved before it (Hoare 1961, CACM 4, 321)."""
-    left, right = 0, count - 1
-    while left < right:
-        pivot = values[k]
-        i, j = left, right
-        while i <= j:
-            while values[i] < pivot:
-                i += 1
-            while pivot < values[j]:
-                j -= 1
-            if i <= j:
-                values[i], values[j] = values[j], values[i]
-                i += 1
-                j -= 1
-        if j < k:
-            left = i
-        if k < i:
-            right = j
-    return float(values[k])
-
-
-@kernel
-def _median(values: Any, count: int) -> float:
-    """Median of the first ``count`` values, with the smaller half moved before the rest."""
-    upper = _select(values, count // 2, count)
-    lower = upper if count % 2 else np.max(values[: count // 2])
-    return 0.5 * float(lower + upper)
-
-
-@kernel
 def _clipped(values: Any, sigma: float, kept: float, median: bool) -> tuple[float, float, int]:
     """Level, deviation and count after clipping around the median; the order of ``values`` is lost."""
     count = len(values)
-    centre = _median(values, count)
-    deviation = centre - _select(values, int(0.1587 * (count - 1) + 0.5), count // 2)
+    centre = median_of(values, count)
+    deviation = centre - select(values, int(0.1587 * (count - 1) + 0.5), count // 2)
     mean = 0.0
     for turn in range(20):
         left, total, square = 0, 0.0, 0.0
@@ -356,7 +326,7 @@ def _clipped(values: Any, sigma: float, kept: float, median: bool) -> tuple[floa
         if left == count and turn > 0:
             break
         count = left
-        centre = _median(values, count)
+        centre = median_of(values, count)
     return (centre if median else mean), deviation, count
 
 

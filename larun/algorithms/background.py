@@ -20,6 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from larun.algorithms.jit import kernel, over_rows
+from larun.algorithms.order import median_of
 from larun.errors import OptionError
 
 __all__ = ["Background", "BackgroundOptions", "background"]
@@ -284,7 +285,7 @@ def _cell_rows(planes: Any, rules: Any, cells: Any, start: int, stop: int) -> No
             cells[0, row, column] = level
             cells[1, row, column] = _clipped_rms(pixels[:used], level, scale * size)
             if noisy > 0:
-                cells[2, row, column] = _median(noises[:noisy])
+                cells[2, row, column] = median_of(noises, noisy)
             cells[3, row, column] = used / cell.size
 
 
@@ -310,46 +311,16 @@ def _bin_means(cell: Any, masked: Any, means: Any, values: Any) -> int:
 
 
 @kernel
-def _median(values: Any) -> float:
-    """Median; the order of ``values`` is lost (quickselect: Hoare 1961, CACM 4, 321)."""
-    count = values.size
-    middle = count // 2
-    left, right = 0, count - 1
-    while left < right:
-        pivot = values[middle]
-        i, j = left, right
-        while i <= j:
-            while values[i] < pivot:
-                i += 1
-            while values[j] > pivot:
-                j -= 1
-            if i <= j:
-                values[i], values[j] = values[j], values[i]
-                i += 1
-                j -= 1
-        if j < middle:
-            left = i
-        if middle < i:
-            right = j
-    if count % 2:
-        return float(values[middle])
-    below = values[0]
-    for n in range(1, middle):
-        below = max(below, values[n])
-    return float(0.5 * (below + values[middle]))
-
-
-@kernel
 def _clipped_mode(values: Any, sigma: float) -> tuple[float, float, float, float]:
     """Pearson's mode after clipping about the median, the limits of the clip and the robust scale."""
     count = values.size
     deviations = np.empty(count)
     median, scale, total = 0.0, 0.0, 0.0
     for _ in range(50):
-        median = _median(values[:count])
+        median = median_of(values, count)
         for n in range(count):
             deviations[n] = abs(values[n] - median)
-        scale = 1.482602 * _median(deviations[:count])
+        scale = 1.482602 * median_of(deviations, count)
         kept, total = 0, 0.0
         for n in range(count):
             if abs(values[n] - median) <= sigma * scale:

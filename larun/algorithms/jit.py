@@ -45,6 +45,7 @@ class Kernel:
         _KERNELS.append(self)
 
     def __call__(self, *args: Any) -> Any:
+        """Call the compiled function."""
         return (self._compiled or self.compiled())(*args)
 
     def compiled(self) -> Any:

@@ -91,9 +91,12 @@ def positions_of(image: SkyImage, positions: Any) -> tuple[NDArray[np.float64], 
         wcs = image.wcs
         if wcs is None:
             raise CatalogError(f"{image!r} has no WCS: give positions in pixels")
-        coordinates = positions.icrs
-        x, y = wcs.world_to_pixel(coordinates)
-        return np.atleast_1d(x).astype(float), np.atleast_1d(y).astype(float)
+        from astropy.wcs.utils import wcs_to_celestial_frame
+
+        there = positions.transform_to(wcs_to_celestial_frame(wcs)).spherical
+        # SIP is inverted by iteration: the default tolerance leaves 1e-5 pixels
+        x, y = wcs.all_world2pix(np.atleast_1d(there.lon.deg), np.atleast_1d(there.lat.deg), 0, tolerance=1e-9)
+        return np.asarray(x, dtype=float), np.asarray(y, dtype=float)
     names = getattr(positions, "columns", None) or getattr(positions, "colnames", None)
     if names is not None and "x" in names and "y" in names:
         return np.asarray(positions["x"], dtype=float), np.asarray(positions["y"], dtype=float)
