@@ -222,12 +222,13 @@ def _total(
         "aperture_correction_error": None,
         "aperture_correction_stars": 0,
     }
-    if measured.flux_error is None or measured.magnitude_error is None or len(x) < 3:
+    if measured.flux_error is None or measured.magnitude_error is None:
         return total, meta
     usable = growth_stars(measured.flux, measured.flux_error, measured.flags, x, y, separation=radii[-1] + 2 * fwhm)
-    if usable.sum() < 3:
+    try:
+        found = aperture_correction(measured.flux, measured.flux_error, np.asarray(radii), usable=usable)
+    except CatalogError:  # too few bright, lonely stars: the columns say so by being empty
         return total, meta
-    found = aperture_correction(measured.flux, measured.flux_error, np.asarray(radii), usable=usable)
     meta = {
         "aperture_correction": [float(value) for value in found.correction],
         "aperture_correction_error": [float(value) for value in found.error],
