@@ -6,6 +6,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from larun import flags
+from larun.cli.running import __doc__ as running_doc
 from larun.io.product import __doc__ as product_doc
 from larun.model import schema
 from larun.model.headers import KEYWORDS
@@ -63,6 +64,28 @@ def hdu_table() -> str:
     return f"```{{eval-rst}}\n{product_doc.partition(chr(10) * 2)[2].strip()}\n```\n"
 
 
+def command_text() -> str:
+    """The help text of every command."""
+    from typer.main import get_command
+    from typer.testing import CliRunner
+
+    from larun.cli.app import app
+
+    runner = CliRunner()
+    made = []
+    for name in get_command(app).commands:
+        screen = {"COLUMNS": "100", "TERMINAL_WIDTH": "100", "NO_COLOR": "1", "TERM": "dumb"}
+        shown = runner.invoke(app, [name, "--help"], prog_name="larun", env=screen)
+        text = "\n".join(line.rstrip() for line in shown.output.strip().splitlines())
+        made.append(f"## larun {name}\n\n```text\n{text}\n```\n")
+    return "\n".join(made)
+
+
+def exit_code_table() -> str:
+    """The exit codes, from the docstring of the module that returns them (a table in reStructuredText)."""
+    return f"```{{eval-rst}}\n{running_doc.partition(chr(10) * 2)[2].strip()}\n```\n"
+
+
 def write_all(folder: Path) -> None:
     """Write every table as a file to be included; one that has not changed is left alone."""
     folder.mkdir(exist_ok=True)
@@ -72,6 +95,8 @@ def write_all(folder: Path) -> None:
         "keywords": keyword_table(),
         "operations": operation_table(),
         "hdus": hdu_table(),
+        "commands": command_text(),
+        "exit-codes": exit_code_table(),
     }
     for name, text in tables.items():
         path = folder / f"{name}.inc"

@@ -49,6 +49,13 @@ _PATTERNS = (
     ("flat", re.compile(r"flat\b|\bflat|\bskyflat|\bdomeflat", re.I)),
 )
 
+# Names of targets are free text: only whole words count (the Flatiron is no flat).
+_NAMES = (
+    ("bias", re.compile(r"(?<![a-z])(bias(es)?|zero)(?![a-z])", re.I)),
+    ("dark", re.compile(r"(?<![a-z])darks?(?![a-z])", re.I)),
+    ("flat", re.compile(r"(?<![a-z])(sky|dome|twi|twilight|lamp|screen)?flats?(field)?s?(?![a-z])", re.I)),
+)
+
 
 class Classified(NamedTuple):
     """What kind of exposure a file is, and why."""
@@ -68,7 +75,7 @@ def classify(header: Header, keywords: Mapping[str, tuple[str, ...]]) -> Classif
     exposure, exposure_key = get_number(header, keywords["exposure"])
     said = f"{kind_key}={kind!r}" if kind_key else "no image type"
     by_kind = next((k for k, pattern in _PATTERNS if kind and pattern.search(kind)), None)
-    by_name = next((k for k, pattern in _PATTERNS if name and pattern.search(name)), None)
+    by_name = next((k for k, pattern in _NAMES if name and pattern.search(name)), None)
     if by_kind == "dark" and exposure == 0:
         return Classified("bias", f"{said} with {exposure_key}=0")
     if by_kind:

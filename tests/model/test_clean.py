@@ -27,13 +27,14 @@ def hit():
     return raw.calibrate(without=WITHOUT), rays
 
 
-ENGINES = ("larun", "astroscrappy", "median")
+STAR_SIZE = {"larun": {"fwhm": 3.5}, "astroscrappy": {}, "median": {"fwhm": 3.5}}
+ENGINES = tuple(STAR_SIZE)
 
 
 @pytest.mark.parametrize("engine", ENGINES)
 def test_acceptance_18_unit_and_noise_stay_consistent(hit, engine):
     frame, rays = hit
-    clean = frame.clean(engine=engine, fwhm=3.5)
+    clean = frame.clean(engine=engine, **STAR_SIZE[engine])
     assert clean.unit == frame.unit == "electron"
     assert clean.detector == frame.detector
     touched = clean.data != frame.data
@@ -58,7 +59,8 @@ def test_acceptance_18_unit_and_noise_stay_consistent(hit, engine):
 @pytest.mark.parametrize("engine", ENGINES)
 def test_acceptance_18_without_replacing_it_only_flags(hit, engine):
     frame, _ = hit
-    flagged, clean = frame.clean(engine=engine, fwhm=3.5, replace=False), frame.clean(engine=engine, fwhm=3.5)
+    size = STAR_SIZE[engine]
+    flagged, clean = frame.clean(engine=engine, **size, replace=False), frame.clean(engine=engine, **size)
     assert flagged.data.tobytes() == frame.data.tobytes()
     assert flagged.variance.tobytes() == frame.variance.tobytes()
     assert (((flagged.flags ^ clean.flags) & ~fl.INTERPOLATED) == 0).all()
@@ -72,7 +74,7 @@ def test_acceptance_35_cleaning_and_calibrating_happen_once(hit):
     for again in (clean, frame.clean(fwhm=3.5, replace=False), clean.bin(2)):
         with pytest.raises(AlreadyApplied, match="clean"):
             again.clean()
-    with pytest.raises(AlreadyApplied, match="calibrated already|calibrate"):
+    with pytest.raises(AlreadyApplied, match="calibrate"):
         clean.calibrate(without=WITHOUT)
 
 

@@ -173,6 +173,8 @@ def test_sections_beyond_the_array_mean_trimmed_already(tmp_path):
         ({"OBSTYPE": "DARK", "EXPTIME": 60.0}, "dark", "OBSTYPE='DARK'"),
         ({"IMAGETYP": "FLAT"}, "flat", "IMAGETYP='FLAT'"),
         ({"IMAGETYP": "OBJECT", "OBJECT": "V dome flat"}, "flat", "OBJECT='V dome flat'"),
+        ({"IMAGETYP": "OBJECT", "OBJECT": "skyflat_V_3"}, "flat", "OBJECT='skyflat_V_3'"),
+        ({"IMAGETYP": "OBJECT", "OBJECT": "Flatfield"}, "flat", "OBJECT='Flatfield'"),
         ({"IMAGETYP": "OBJECT", "OBJECT": "NGC 4147"}, "science", "IMAGETYP='OBJECT'"),
         ({"IMAGETYP": "OBJECT", "OBJECT": "Bias", "EXPTIME": 60.0}, "science", "EXPTIME=60"),
         ({"OBJECT": "flatiron nebula"}, "science", "nothing says calibration"),

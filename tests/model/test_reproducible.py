@@ -1,0 +1,115 @@
+"""Acceptance 34: threads, memory limits and the order of files change neither a bit nor an id."""
+
+import json
+import subprocess
+import sys
+import warnings
+
+import numpy as np
+import pytest
+
+import larun
+from larun.model.building import BuildOptions
+
+
+@pytest.fixture
+def one_thread_after():
+    yield
+    larun.set_threads(None)
+
+
+def chain(sample, order, threads, max_memory):
+    """Everything from the raw files on, as bytes and ids."""
+    larun.set_threads(threads)
+    options = BuildOptions(max_memory=max_memory)
+    bias = larun.MasterBias.combine(order(sample.paths("bias")), options=options)
+    dark = larun.MasterDark.combine(order(sample.paths("dark")), bias=bias, options=options)
+    flat = larun.MasterFlat.combine(order(sample.paths("flat", "V")), bias=bias, options=options)
+    frame = larun.Frame.read(sample.paths("object", "V")[1]).calibrate(order([bias, dark, flat]))
+    clean = frame.clean()
+    catalog = clean.detect().photometer()
+    return bias, dark, flat, frame, clean, clean.bin(2), catalog
+
+
+@pytest.fixture(scope="module")
+def reference(sample):
+    return chain(sample, list, 1, 1e9)
+
+
+@pytest.mark.usefixtures("one_thread_after")
+@pytest.mark.parametrize(
+    ("threads", "max_memory", "order"),
+    [
+        (2, 1e9, list),
+        (1, 4e5, lambda items: list(items)[::-1]),  # a few rows at a time, streamed from disk
+        (2, 1.5e6, lambda items: [*items[2:], *items[:2]]),
+        (3, 1.0, lambda items: list(items)[::-1]),  # one row at a time
+    ],
+)
+def test_acceptance_34_the_same_bits_and_ids(sample, reference, threads, max_memory, order):
+    made = chain(sample, order, threads, max_memory)
+    for one, two in zip(made, reference, strict=True):
+        assert one.provenance.id == two.provenance.id
+        assert one.identical(two)
+
+
+def test_acceptance_34_masters_in_memory_or_streamed_have_the_same_bits(sample, reference):
+    frames = [larun.Frame.read(path) for path in sample.paths("dark")]
+    dark = larun.MasterDark.combine(frames, bias=reference[0])
+    assert dark.data.tobytes() == reference[1].data.tobytes()
+    assert dark.provenance.id == reference[1].provenance.id
+
+
+def test_acceptance_34_another_process_makes_the_same(sample, reference, tmp_path):
+    script = (
+        "import json, sys, warnings, larun\n"
+        "warnings.simplefilter('ignore')\n"
+        "bias = larun.MasterBias.combine(json.loads(sys.argv[1]))\n"
+        "bias.write(sys.argv[2])\n"
+        "print(bias.provenance.id)\n"
+    )
+    paths = json.dumps([str(path) for path in sample.paths("bias")[::-1]])
+    done = subprocess.run(
+        [sys.executable, "-c", script, paths, str(tmp_path / "bias.fits")], capture_output=True, text=True, check=True
+    )
+    assert done.stdout.strip() == reference[0].provenance.id
+    assert larun.MasterBias.read(tmp_path / "bias.fits").identical(reference[0])
+
+
+def test_ids_change_with_what_decides_pixels_and_not_with_the_rest(sample, reference):
+    bias = reference[0]
+    paths = sample.paths("bias")
+    same = [
+        larun.MasterBias.combine(paths, sigma=5),
+        larun.MasterBias.combine(iter(paths), options=BuildOptions(max_memory=3e5)),
+        larun.MasterBias.combine([str(path) for path in paths]),
+    ]
+    assert {made.provenance.id for made in same} == {bias.provenance.id}
+    other = [
+        larun.MasterBias.combine(paths, sigma=6),
+        larun.MasterBias.combine(paths, method="median"),
+        larun.MasterBias.combine(paths[1:]),
+        larun.MasterBias.combine(paths, options=BuildOptions(overscan=larun.OverscanOptions(method="none"))),
+        larun.MasterBias.combine(paths, options=BuildOptions(given={"gain": 1.5})),
+    ]
+    assert len({made.provenance.id for made in [*other, bias]}) == 6
+
+
+def test_max_memory_bounds_the_memory_of_a_combination(sample):
+    """Peak of the arrays of numpy while 40 frames are streamed: bounded whatever their number."""
+    import tracemalloc
+
+    paths = sample.paths("bias")
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        larun.MasterBias.combine(paths)  # compile and import first
+    peaks = []
+    for max_memory in (1e9, 6e5):
+        tracemalloc.start()
+        larun.MasterBias.combine(paths, options=BuildOptions(max_memory=max_memory))
+        peaks.append(tracemalloc.get_traced_memory()[1])
+        tracemalloc.stop()
+    ny, nx = np.array(larun.Frame.read(paths[0]).shape)
+    product = ny * nx * 4 * 6
+    assert peaks[1] < peaks[0]
+    assert peaks[1] < 6e5 + 3 * product
