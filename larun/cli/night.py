@@ -13,24 +13,12 @@ from larun.cli.options import Wishes
 from larun.cli.progress import progress_bar
 from larun.cli.running import FAILED, OK, say
 from larun.errors import LarunWarning, OptionError
-from larun.model.exposures import Exposure
 from larun.model.jobs import Row
 from larun.model.night import Night
 from larun.report import night as tables
 from larun.report.terminal import cell, console, heading, write_json
 
 __all__ = ["list_files", "make_masters", "plan", "reduce"]
-
-
-@attrs.frozen
-class _Without(Night):
-    """A night some kinds of calibration frames of which are left alone."""
-
-    kinds: tuple[str, ...] = attrs.field(default=(), kw_only=True)
-
-    def of(self, kind: str) -> tuple[Exposure, ...]:
-        """The files of one kind; none of a kind the user does without."""
-        return () if kind in self.kinds else tuple(item for item in self.files if item.kind == kind)
 
 
 def list_files(folder: Path, given: dict[str, Any], as_json: bool) -> int:
@@ -51,21 +39,21 @@ def list_files(folder: Path, given: dict[str, Any], as_json: bool) -> int:
 def make_masters(folder: Path, out: Path, wishes: Wishes, as_json: bool) -> int:
     """Build the masters of a night."""
     build = wishes.build()
-    night = _Without(folder, given=wishes.given, kinds=wishes.without)
+    night = Night(folder, given=wishes.given)
     rows = [
         Row(name=item.path.name, kind=item.kind, status="failed", message=item.evidence)
         for item in night.of("unreadable")
     ]
-    if not any(night.of(kind) for kind in ("bias", "dark", "flat")):
+    if not any(night.of(kind) for kind in {"bias", "dark", "flat"} - set(wishes.without)):
         raise OptionError(f"{folder}: holds no calibration frames to use ({tables.counts(night.files)}; see larun ls)")
     with progress_bar() as progress:
-        night.masters(out, options=build, progress=progress, report=rows.append)
+        night.masters(out, without=wishes.without, options=build, progress=progress, report=rows.append)
     return _report(rows, out, as_json)
 
 
 def plan(folder: Path, out: Path, wishes: Wishes, as_json: bool) -> int:
     """What :func:`reduce` would make, from the headers alone."""
-    rows = _Without(folder, given=wishes.given, kinds=wishes.without).plan(out)
+    rows = Night(folder, given=wishes.given).plan(out, without=wishes.without)
     if as_json:
         write_json(rows)
     else:
@@ -79,7 +67,7 @@ def plan(folder: Path, out: Path, wishes: Wishes, as_json: bool) -> int:
 def reduce(folder: Path, out: Path, wishes: Wishes, masters: Iterable[Path], jobs: int, as_json: bool) -> int:
     """The whole chain for every science frame of a night."""
     chain = wishes.chain()
-    night = _Without(folder, given=wishes.given, kinds=wishes.without)
+    night = Night(folder, given=wishes.given)
     with progress_bar() as progress:
         summary = night.reduce(out, options=chain, masters=list(masters), processes=jobs, progress=progress)
     return _report(summary.rows, out, as_json)

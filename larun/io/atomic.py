@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import glob
 import os
 import secrets
 from collections.abc import Iterator
@@ -20,6 +21,8 @@ def made_by_larun(path: str | Path) -> bool:
     """
     with Path(path).open("rb") as file:
         start = file.read(4096)
+        if start.startswith(b"# %ECSV"):  # column descriptions come before the metadata that names us
+            start += file.read()
     if start.startswith(b"SIMPLE  ="):
         return b"LARUNFMT=" in start[:2880]
     return not start or b"larun" in start
@@ -68,6 +71,7 @@ def atomic_path(path: str | Path, *, overwrite: bool = False) -> Iterator[Path]:
     'made by larun'
     """
     path = check_target(path, overwrite=overwrite)
+    _sweep(path)
     temporary = path.with_name(f".{path.name[:64]}.{os.getpid()}-{secrets.token_hex(4)}.tmp")
     try:
         yield temporary
@@ -79,6 +83,26 @@ def atomic_path(path: str | Path, *, overwrite: bool = False) -> Iterator[Path]:
         raise FileError(f"{path} cannot be written: {error.strerror or error}") from error
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def _sweep(path: Path) -> None:
+    """Remove what a killed process left of this file; a process that lives is still at work on its own."""
+    for left in path.parent.glob(f".{glob.escape(path.name[:64])}.*.tmp"):
+        owner = left.name.rsplit(".", 2)[-2].partition("-")[0]
+        if owner.isdigit() and not _alive(int(owner)):
+            left.unlink(missing_ok=True)
+
+
+def _alive(process: int) -> bool:
+    if os.name == "nt":  # no harmless signal there: leave the file
+        return True
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True
+    return True
 
 
 def _sync(path: Path) -> None:

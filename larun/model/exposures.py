@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import itertools
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import attrs
 
-from larun.errors import FileError, LarunError
+from larun.errors import FileError, LarunError, OptionError
 from larun.model import store
 
-__all__ = ["SUFFIXES", "Exposure", "examine", "find", "slug", "stem_of"]
+__all__ = ["SUFFIXES", "Exposure", "examine", "find", "names_for", "slug", "stem_of"]
 
 SUFFIXES = tuple(base + packed for base in (".fits", ".fit", ".fts") for packed in ("", ".fz", ".gz"))
 
@@ -98,6 +99,8 @@ def examine(path: Path, base: type[Any], given: Mapping[str, Any]) -> Exposure:
     try:
         with RowReader(path) as reader:
             found = store.interpret(base, reader.header, reader.shape, given, str(path))
+    except OptionError:
+        raise  # what was given makes no sense for any file
     except LarunError as error:
         return Exposure(path=path, kind="unreadable", evidence=str(error))
     camera, header = found.camera, found.header
@@ -123,6 +126,23 @@ def stem_of(path: Path) -> str:
         if name.lower().endswith(suffix):
             return slug(name[: -len(suffix)])
     return slug(name)
+
+
+def names_for(paths: Sequence[Path]) -> tuple[str, ...]:
+    """A name of its own for each of some paths within a folder: the stem, with the subfolders where that is not enough.
+
+    Examples
+    --------
+    >>> names_for([Path("a.fits"), Path("x/b.fits"), Path("y/b.fits"), Path("y-b.fits")])
+    ('a', 'x-b', 'y-b', 'y-b-2')
+    """
+    stems = [stem_of(path) for path in paths]
+    names: list[str] = []
+    for path, stem in zip(paths, stems, strict=True):
+        name = stem if stems.count(stem) == 1 else slug("-".join([*path.parent.parts, stem]))
+        free = (f"{name}-{number}" for number in itertools.count(2))
+        names.append(name if name not in names else next(other for other in free if other not in names))
+    return tuple(names)
 
 
 def slug(text: str) -> str:

@@ -81,13 +81,18 @@ class Row:
 class Task:
     """One science frame to reduce: paths and options, no arrays."""
 
-    raw: Path
+    item: Exposure
     name: str
     out: Path
     masters: tuple[Path, ...]
     options: ChainOptions
     camera: type[Frame]
     given: Mapping[str, Any]
+
+    @property
+    def raw(self) -> Path:
+        """The raw file."""
+        return self.item.path
 
     @property
     def frame_path(self) -> Path:
@@ -201,7 +206,7 @@ def run(task: Task) -> Row:
         try:
             row = _reduce(task)
         except LarunError as error:
-            row = Row(name=task.name, kind="science", status="failed", message=str(error))
+            row = attrs.evolve(_about(task), status="failed", message=str(error))
     told = tuple(dict.fromkeys(str(w.message) for w in caught if issubclass(w.category, LarunWarning)))
     return attrs.evolve(row, warnings=told)
 
@@ -212,7 +217,7 @@ def _reduce(task: Task) -> Row:
     candidates = _candidates(task.masters)
     done = _done(task, raw, candidates)
     if done is not None:
-        return _row(task, raw, done, "skipped")
+        return _row(task, done, "skipped")
     frame = raw.calibrate(candidates, without=options.without, overscan=options.build.overscan)
     if options.clean is not None:
         frame = frame.clean(**options.clean)
@@ -221,7 +226,7 @@ def _reduce(task: Task) -> Row:
         path.parent.mkdir(parents=True, exist_ok=True)
     frame.write(task.frame_path, overwrite=True)
     catalog.write(task.catalog_path, overwrite=True)
-    return _row(task, raw, catalog, "done")
+    return _row(task, catalog, "done")
 
 
 def _done(task: Task, raw: Frame, masters: Masters) -> SourceCatalog | None:
@@ -249,7 +254,20 @@ def _done(task: Task, raw: Frame, masters: Masters) -> SourceCatalog | None:
     return catalog if catalog.provenance.id == expected.id and kept.provenance.id == frame.id else None
 
 
-def _row(task: Task, raw: Frame, catalog: SourceCatalog, status: str) -> Row:
+def _about(task: Task) -> Row:
+    """What the header says of a task's frame."""
+    item = task.item
+    return Row(
+        name=task.name,
+        kind="science",
+        status="",
+        object=item.object,
+        filter=item.filter,
+        exposure=item.exposure,
+    )
+
+
+def _row(task: Task, catalog: SourceCatalog, status: str) -> Row:
     meta = catalog.meta
     cosmic = next(
         (
@@ -259,14 +277,10 @@ def _row(task: Task, raw: Frame, catalog: SourceCatalog, status: str) -> Row:
         ),
         None,
     )
-    return Row(
-        name=task.name,
-        kind="science",
+    return attrs.evolve(
+        _about(task),
         status=status,
         path=str(task.catalog_path),
-        object=raw.quantity_of(raw.header, "object"),
-        filter=raw.filter,
-        exposure=raw.exposure,
         fwhm=round(meta["fwhm"], 3),
         sky=round(meta["sky_level"], 3),
         sky_rms=round(meta["sky_rms"], 3),

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import functools
+import signal
 import warnings
 from collections.abc import Callable, Iterable, Mapping
-from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
 from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
@@ -19,7 +21,7 @@ from larun.model.building import BuildOptions
 from larun.model.exposures import Exposure
 from larun.model.frame import Frame
 from larun.model.jobs import ChainOptions, Row, Task
-from larun.model.masters import Master, MasterBias, MasterDark, MasterFlat, Masters
+from larun.model.masters import Master, MasterBias, MasterDark, MasterFlat, Masters, Selection
 
 __all__ = ["Night", "Summary"]
 
@@ -100,6 +102,7 @@ class Night:
         self,
         out: str | Path | None = None,
         *,
+        without: Iterable[str] = (),
         options: BuildOptions = BuildOptions(),
         progress: Progress | None = None,
         report: Callable[[Row], None] | None = None,
@@ -111,6 +114,8 @@ class Night:
         ----------
         out : path, optional
             Folder to keep them in; what is there already and still right is read, not made again.
+        without : iterable of {"bias", "dark", "flat"}
+            Kinds to leave alone.
         options : BuildOptions
             Overscan, known bad pixels, memory limit.
         progress : callable, optional
@@ -120,7 +125,7 @@ class Night:
         **method
             ``method``, ``clip``, ``sigma`` of :meth:`larun.MasterBias.combine`.
         """
-        groups = [group for kind in ("bias", "dark", "flat") for group in jobs.group(kind, self.of(kind))]
+        groups = self._groups(without)
         build = attrs.evolve(options, given=self.given, camera=self.camera)
         made: tuple[Master, ...] = ()
         for index, group in enumerate(groups):
@@ -175,9 +180,14 @@ class Night:
             name=group.name, kind=group.kind, status="done", path=where, frames=master.count, message=message
         )
 
-    def plan(self, out: str | Path) -> tuple[dict[str, str], ...]:
+    def _groups(self, without: Iterable[str]) -> list[jobs.Group]:
+        """The calibration frames that belong together, in the order in which their masters need each other."""
+        kinds = [kind for kind in Selection._fields if kind not in frozenset(without)]
+        return [group for kind in kinds for group in jobs.group(kind, self.of(kind))]
+
+    def plan(self, out: str | Path, *, without: Iterable[str] = ()) -> tuple[dict[str, str], ...]:
         """What :meth:`reduce` would do, from the headers alone: one row per product."""
-        groups = [group for kind in ("bias", "dark", "flat") for group in jobs.group(kind, self.of(kind))]
+        groups = self._groups(without)
         rows = [
             {
                 "product": str(Path(out) / "masters" / f"{group.name}.fits"),
@@ -233,7 +243,7 @@ class Night:
             for item in self.of("unreadable")
         ]
         folders = (Path(out) / "masters", *map(Path, [masters] if isinstance(masters, str | Path) else masters))
-        self.masters(folders[0], options=chosen.build, progress=progress, report=rows.append)
+        self.masters(folders[0], without=chosen.without, options=chosen.build, progress=progress, report=rows.append)
         tasks = self._tasks(Path(out), chosen, folders)
         if not tasks:
             raise OptionError(f"{self.folder}: holds no science frames ({len(self.files)} files; see larun ls)")
@@ -247,24 +257,19 @@ class Night:
 
     def _tasks(self, out: Path, options: ChainOptions, masters: tuple[Path, ...] = ()) -> list[Task]:
         science = self.of("science")
-        names = [exposures.stem_of(item.path) for item in science]
-        tasks = []
-        for item, name in zip(science, names, strict=True):
-            if names.count(name) > 1:  # the same name in two subfolders
-                relative = item.path.relative_to(self.folder)
-                name = exposures.slug("-".join([*relative.parent.parts, name]))
-            tasks.append(
-                Task(
-                    raw=item.path,
-                    name=name,
-                    out=out,
-                    masters=masters,
-                    options=options,
-                    camera=self.camera,
-                    given=self.given,
-                )
+        names = exposures.names_for([item.path.relative_to(self.folder) for item in science])
+        return [
+            Task(
+                item=item,
+                name=name,
+                out=out,
+                masters=masters,
+                options=options,
+                camera=self.camera,
+                given=self.given,
             )
-        return tasks
+            for item, name in zip(science, names, strict=True)
+        ]
 
 
 def _run(tasks: list[Task], processes: int) -> Iterable[Row]:
@@ -274,12 +279,18 @@ def _run(tasks: list[Task], processes: int) -> Iterable[Row]:
         return
     share = max(1, threads() // processes)
     context = get_context("spawn")  # fork after threads have started is not safe
-    with ProcessPoolExecutor(min(processes, len(tasks)), context, initializer=set_threads, initargs=(share,)) as pool:
-        waiting = {pool.submit(jobs.run, task): index for index, task in enumerate(tasks)}
-        finished: dict[int, Row] = {}
-        following = 0
-        for future in as_completed(waiting):
-            finished[waiting[future]] = future.result()
-            while following in finished:
-                yield finished.pop(following)
-                following += 1
+    pool = ProcessPoolExecutor(min(processes, len(tasks)), context, initializer=_start_worker, initargs=(share,))
+    try:
+        yield from pool.map(jobs.run, tasks)
+    except BrokenProcessPool as error:
+        raise LarunError(
+            "a process that reduced a frame was killed (out of memory?): run again with fewer processes; "
+            "what is done is kept"
+        ) from error
+    finally:
+        pool.shutdown(cancel_futures=True)
+
+
+def _start_worker(share: int) -> None:
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the parent, which lets the running frames end
+    set_threads(share)

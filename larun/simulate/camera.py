@@ -71,6 +71,10 @@ class Chip(NamedTuple):
     response: dict[str, NDArray[np.float32]]
 
 
+def _texts(value: Iterable[str]) -> tuple[str, ...]:
+    return tuple(value)
+
+
 @attrs.frozen(kw_only=True)
 class Camera:
     """A CCD camera with one amplifier and its overscan columns at the right of the image.
@@ -131,7 +135,7 @@ class Camera:
     hot_fraction: float = attrs.field(default=1e-3, validator=_not_negative)
     dead_columns: tuple[int, ...] = attrs.field(default=(), converter=_columns)
     pixel_scale: float = attrs.field(default=0.6, validator=_positive)
-    filters: tuple[str, ...] = attrs.field(default=("V", "R"), converter=tuple)
+    filters: tuple[str, ...] = attrs.field(default=("V", "R"), converter=_texts)
     temperature: float = -100.0
     name: str = INSTRUMENT
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, Self
@@ -38,6 +38,10 @@ class Deposits(NamedTuple):
 
     pixels: NDArray[np.int32]
     electrons: NDArray[np.float32]
+
+
+def _numbers(value: Iterable[float]) -> tuple[float, ...]:
+    return tuple(value)
 
 
 @attrs.frozen(kw_only=True)
@@ -92,15 +96,15 @@ class NightOptions:
     camera: Camera = attrs.field(factory=lambda: Camera(dead_columns=(217,)))
     biases: int = 10
     darks: int = 5
-    dark_exposures: tuple[float, ...] = attrs.field(default=(60.0, 180.0), converter=tuple)
+    dark_exposures: tuple[float, ...] = attrs.field(default=(60.0, 180.0), converter=_numbers)
     flats: int = 5
     frames: int = 4
     exposure: float = 60.0
     flat_levels: tuple[float, float] = attrs.field(default=(28000.0, 18000.0), converter=_pair)
     star_density: float = 600.0
     magnitudes: tuple[float, float] = attrs.field(default=(14.0, 20.5), converter=_pair)
-    zero_points: tuple[float, ...] = attrs.field(default=(23.5, 23.7), converter=tuple)
-    sky: tuple[float, ...] = attrs.field(default=(4.0, 6.0), converter=tuple)
+    zero_points: tuple[float, ...] = attrs.field(default=(23.5, 23.7), converter=_numbers)
+    sky: tuple[float, ...] = attrs.field(default=(4.0, 6.0), converter=_numbers)
     seeing: float = 3.0
     beta: float | None = 3.0
     dither: float = 12.0

@@ -249,6 +249,7 @@ def test_a_name_that_looks_like_a_subfolder_does_not_collide(raw, tmp_path):
     (raw / "late").mkdir()
     shutil.copy(raw / "science-V-002.fits", raw / "late" / "science-V-001.fits")
     shutil.copy(raw / "science-V-002.fits", raw / "late-science-V-001.fits")
+    shutil.copy(raw / "science-V-002.fits", raw / "science-V-001.fit")
     products = [row["product"] for row in larun.Night(raw).plan(tmp_path / "out")]
     assert len(products) == len(set(products))
 

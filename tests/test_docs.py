@@ -1,0 +1,170 @@
+"""What the documentation says is there, and its code runs.
+
+The tutorial runs when the documentation is built; here it is only compiled.
+"""
+
+import doctest
+import importlib
+import pkgutil
+import re
+import shlex
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import larun
+from larun import simulate
+
+ROOT = Path(__file__).parents[1]
+PAGES = sorted(path for path in (ROOT / "docs").rglob("*.md") if not {"_build", "api", "tutorials"} & set(path.parts))
+PAGES.append(ROOT / "README.md")
+TUTORIALS = sorted((ROOT / "tutorials").glob("*.md"))
+MODULES = sorted(module.name for module in pkgutil.walk_packages(larun.__path__, "larun."))
+
+# Parts of other algorithms, without a page of their own.
+INNER = {
+    "larun.algorithms.arrays",
+    "larun.algorithms.combine_kernels",
+    "larun.algorithms.order",
+    "larun.algorithms.moments",
+}
+
+
+def blocks(path, language):
+    """The code blocks of a page, in order."""
+    return re.findall(rf"^```{re.escape(language)}\n(.*?)^```$", path.read_text(encoding="utf-8"), re.S | re.M)
+
+
+def name_of(path):
+    return str(path.relative_to(ROOT))
+
+
+WITH_CODE = [page for page in PAGES if blocks(page, "python")]
+
+
+@pytest.fixture(scope="session")
+def night(tmp_path_factory):
+    """A small raw night as the pages assume it; one file has the name the README uses."""
+    folder = tmp_path_factory.mktemp("docs") / "raw"
+    options = simulate.NightOptions(
+        biases=4, darks=3, dark_exposures=(3, 60), flats=3, frames=2, star_density=3000, new_source=None
+    )
+    simulate.simulate_night(folder, seed=3, shape=(160, 160), options=options)
+    shutil.copyfile(folder / "science-R-001.fits", folder / "d1059.fits")
+    return folder
+
+
+@pytest.mark.parametrize("page", WITH_CODE, ids=name_of)
+def test_the_code_of_every_page_runs(page, night, tmp_path):
+    shutil.copytree(night, tmp_path / "raw")
+    start = "import warnings\nimport matplotlib\nmatplotlib.use('Agg')\nwarnings.simplefilter('error')\n"
+    script = tmp_path / "page.py"
+    script.write_text(start + "\n".join(blocks(page, "python")), encoding="utf-8")
+    done = subprocess.run([sys.executable, str(script)], cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.parametrize("page", TUTORIALS, ids=name_of)
+def test_tutorials_have_code_that_compiles(page):
+    cells = blocks(page, "{code-cell} python")
+    assert len(cells) > 5
+    for cell in cells:
+        compile(re.sub(r"^:tags:.*$", "", cell, flags=re.M), str(page), "exec")
+
+
+def test_commands_on_the_pages_exist_with_their_options():
+    from typer.main import get_command
+
+    from larun.cli.app import app
+
+    commands = get_command(app).commands
+    seen = set()
+    for page in PAGES:
+        text = "".join(blocks(page, "sh")) + "\n".join(re.findall(r"`(larun [a-z]+ [^`]*)`", page.read_text()))
+        for line in text.replace("&&", "\n").splitlines():
+            words = shlex.split(line, comments=True)
+            if not words or Path(words[0]).name != "larun":
+                continue
+            assert words[1] in commands, f"{name_of(page)}: {line}"
+            known = {option for parameter in commands[words[1]].params for option in parameter.opts}
+            unknown = {word for word in words[2:] if word.startswith("-")} - known
+            assert not unknown, f"{name_of(page)}: {line}"
+            seen.add(words[1])
+    assert {"demo", "ls", "reduce", "provenance"} <= seen
+
+
+def reference():
+    """The names that have a page."""
+    text = "\n".join(re.findall(r"```\{eval-rst\}\n(.*?)```", (ROOT / "docs/reference/index.md").read_text(), re.S))
+    return set(re.findall(r"^   (larun\.\S+)$", text, re.M))
+
+
+def test_every_public_name_has_a_page():
+    wanted = {f"larun.{name}" for name in larun.__all__} - {"larun.simulate"}
+    wanted |= {f"larun.simulate.{name}" for name in simulate.__all__}
+    wanted |= {name for name in MODULES if name.startswith("larun.algorithms.")} - INNER
+    assert not wanted - reference()
+
+
+def test_every_name_in_the_reference_exists_and_says_what_it_is():
+    for name in sorted(reference()):
+        holder, _, last = name.rpartition(".")
+        found = importlib.import_module(name) if name in MODULES else getattr(importlib.import_module(holder), last)
+        assert (found.__doc__ or "").strip(), f"{name} has no docstring"
+
+
+def test_public_methods_have_docstrings():
+    for name in larun.__all__:
+        thing = getattr(larun, name)
+        if isinstance(thing, type):
+            for member, value in vars(thing).items():
+                if not member.startswith("_") and (callable(value) or isinstance(value, property | classmethod)):
+                    assert (value.__doc__ or "").strip(), f"larun.{name}.{member}"
+
+
+@pytest.mark.parametrize("name", MODULES)
+def test_doctests(name, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    result = doctest.testmod(importlib.import_module(name), optionflags=doctest.NORMALIZE_WHITESPACE)
+    assert result.failed == 0
+
+
+def test_doctests_are_there():
+    finder = doctest.DocTestFinder(exclude_empty=True)
+    examples = [test for name in MODULES for test in finder.find(importlib.import_module(name), name) if test.examples]
+    assert len(examples) > 40
+
+
+def test_the_architecture_page_names_only_what_is_there():
+    text = (ROOT / "docs/architecture.md").read_text(encoding="utf-8")
+    mentioned = set(re.findall(r"`((?:[a-z_]+/)*[a-z_]+\.py)`", text))
+    files = {path.relative_to(ROOT).as_posix() for path in (ROOT / "larun").rglob("*.py")} | {"tests/test_docs.py"}
+    missing = {name for name in mentioned if not any(file == name or file.endswith(f"/{name}") for file in files)}
+    assert not missing
+    rooms = {path.name for path in (ROOT / "larun").iterdir() if path.is_dir() and (path / "__init__.py").exists()}
+    assert not {room for room in rooms if f"`{room}/`" not in text}
+    model = {path.name for path in (ROOT / "larun/model").glob("*.py")} - {"__init__.py"}
+    assert not {name for name in model if name not in text}
+
+
+def test_links_between_pages_lead_somewhere():
+    for page in PAGES:
+        if page.name == "README.md":
+            continue
+        text = page.read_text(encoding="utf-8")
+        for target in re.findall(r"\{doc\}`(?:[^`<]*<)?([^`>]+)>?`", text):
+            place = (page.parent / f"{target}.md").resolve()
+            tutorial = ROOT / "tutorials" / f"{Path(target).name}.md"
+            assert place.exists() or ("tutorials" in target and tutorial.exists()), f"{name_of(page)}: {target}"
+
+
+def test_pictures_are_small_and_used():
+    pictures = sorted((ROOT / "docs/images").iterdir())
+    assert pictures
+    pages = "".join(page.read_text(encoding="utf-8") for page in PAGES)
+    for picture in pictures:
+        assert picture.stat().st_size < 200_000
+        assert picture.name in pages
