@@ -1,7 +1,9 @@
 """How the documentation is built: ``python -m sphinx -W --keep-going -b html docs docs/_build/html``; no network."""
 
+import re
 import shutil
 import sys
+import types
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parent))
@@ -41,9 +43,11 @@ nb_merge_streams = True
 autosummary_generate = True
 autodoc_typehints = "none"  # the numpydoc sections say types in words, with shapes and units
 autodoc_member_order = "groupwise"
-autodoc_class_signature = "separated"
 # What Python's own classes bring along is not worth a page.
-autodoc_default_options = {"inherited-members": "tuple,BaseException,Exception,ValueError,ImportError,object"}
+autodoc_default_options = {
+    "inherited-members": "tuple,BaseException,Exception,ValueError,ImportError,object",
+    "special-members": "__add__,__sub__,__mul__,__truediv__",
+}
 numpydoc_show_class_members = False
 numpydoc_class_members_toctree = False
 
@@ -59,8 +63,16 @@ def _copy_tutorials() -> None:
 
 
 def _skip_member(app, what, name, obj, skip, options):
-    """Fields of named tuples say nothing of their own: the class's docstring describes them."""
-    return True if str(getattr(obj, "__doc__", "")).startswith("Alias for field number") else skip
+    """Leave out fields of named tuples, which the class's docstring describes, and names for types."""
+    alias = isinstance(obj, types.GenericAlias) or str(getattr(obj, "__doc__", "")).startswith("Alias for field number")
+    return True if alias else skip
+
+
+def _bars_are_bars(app, what, name, obj, options, lines):
+    """``|x|`` in a docstring is an absolute value, not a substitution."""
+    for number, line in enumerate(lines):
+        parts = re.split(r"(``.*?``)", line)
+        lines[number] = "".join(part if part.startswith("``") else re.sub(r"(?<!\\)\|", r"\\|", part) for part in parts)
 
 
 def setup(app):
@@ -68,3 +80,4 @@ def setup(app):
     _copy_tutorials()
     make_tables.write_all(HERE / "api")
     app.connect("autodoc-skip-member", _skip_member)
+    app.connect("autodoc-process-docstring", _bars_are_bars, priority=900)  # after numpydoc

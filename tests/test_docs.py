@@ -50,10 +50,18 @@ def night(tmp_path_factory):
     """A small raw night as the pages assume it; one file has the name the README uses."""
     folder = tmp_path_factory.mktemp("docs") / "raw"
     options = simulate.NightOptions(
-        biases=4, darks=3, dark_exposures=(3, 60), flats=3, frames=2, star_density=3000, new_source=None
+        camera=simulate.Camera(shape=(160, 160), filters=("V",), dead_columns=(30,)),
+        zero_points=(23.5,),
+        sky=(4.0,),
+        biases=4,
+        darks=3,
+        dark_exposures=(3, 60),
+        flats=3,
+        frames=2,
+        star_density=2500,
     )
-    simulate.simulate_night(folder, seed=3, shape=(160, 160), options=options)
-    shutil.copyfile(folder / "science-R-001.fits", folder / "d1059.fits")
+    simulate.simulate_night(folder, seed=3, options=options)
+    shutil.copyfile(folder / "science-V-001.fits", folder / "d1059.fits")
     return folder
 
 

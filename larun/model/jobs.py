@@ -163,11 +163,10 @@ def still_right(cls: type[_M], path: Path, raws: list[Path], arguments: Mapping[
     except LarunError:
         return None
     name = f"master_{cls.kind}"
-    extra = [arguments[role].provenance for role in ("bias", "dark") if arguments.get(role) is not None]
-    if build.bad_pixels is not None:
-        extra.append(build.bad_pixels.provenance)
-    parents = tuple(Parent("operand", p) for p in sorted((*roots.values(), *extra), key=lambda p: p.id))
-    expected = Provenance(step=predict(name, cls, raws, **arguments), parents=parents)
+    parents = [Parent("frame", roots[key]) for key in sorted(roots)]
+    used = {"bad_pixels": build.bad_pixels, "bias": arguments.get("bias"), "dark": arguments.get("dark")}
+    parents += [Parent(role, image.provenance) for role, image in used.items() if image is not None]
+    expected = Provenance(step=predict(name, cls, raws, **arguments), parents=tuple(parents))
     return kept if kept.provenance.id == expected.id else None
 
 

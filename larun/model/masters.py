@@ -75,7 +75,7 @@ class MasterBias(Master):
     matches_on: ClassVar[tuple[Criterion, ...]] = (_INSTRUMENT, _SIZE, _BINNING, _GAIN)
 
     @classmethod
-    @operation("master_bias", reach="global", symmetric=True, leave_out=_HIDDEN)
+    @operation("master_bias", reach="global", leave_out=_HIDDEN)
     def combine(
         cls,
         frames: Iterable[Frame | str | Path],
@@ -132,7 +132,7 @@ class MasterDark(Master):
     bias_removed: bool
 
     @classmethod
-    @operation("master_dark", reach="global", symmetric=True, leave_out=_HIDDEN)
+    @operation("master_dark", reach="global", leave_out=_HIDDEN)
     def combine(
         cls,
         frames: Iterable[Frame | str | Path],
@@ -207,7 +207,7 @@ class MasterFlat(Master):
     matches_on: ClassVar[tuple[Criterion, ...]] = (_INSTRUMENT, _SIZE, _BINNING, Equal("filter"))
 
     @classmethod
-    @operation("master_flat", reach="global", symmetric=True, leave_out=_HIDDEN)
+    @operation("master_flat", reach="global", leave_out=_HIDDEN)
     def combine(
         cls,
         frames: Iterable[Frame | str | Path],
@@ -236,6 +236,7 @@ class MasterFlat(Master):
             If a flat has no light, or the filters differ.
         """
         job = building.Job.prepare(frames, options)
+        bad = building.mask_from(options, job.shape)
         for role, master in (("bias", bias), ("dark", dark)):
             if master is not None:
                 recording().parent(role, master.provenance)
@@ -244,7 +245,6 @@ class MasterFlat(Master):
         normal = normalise_flat(made.data, made.variance, (made.flags & fl.UNUSABLE) != 0)
         made = made._replace(data=normal.data, variance=normal.variance)
         recording().fit(normalisation=normal.constant)
-        bad = building.mask_from(options, job.shape)
         invalid = bad_from_flat(made.data)
         return cls(**building.fields(job, made, bad, units.NONE, bias, invalid=invalid))
 

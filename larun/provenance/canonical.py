@@ -15,6 +15,7 @@ import json
 import math
 from collections.abc import Callable, Mapping
 from collections.abc import Set as AbstractSet
+from types import CodeType
 from typing import Any
 
 import attrs
@@ -94,10 +95,14 @@ def array_from_canonical(value: Mapping[str, Any]) -> NDArray[Any]:
 def _callable(value: Callable[..., Any], *, closure: bool = True) -> dict[str, Any]:
     if isinstance(value, functools.partial):
         return {**_callable(value.func), "args": canonical(value.args), "keywords": canonical(value.keywords)}
+    code = getattr(value, "__code__", None)
     try:
         source = inspect.getsource(value)
+        if code is not None and code.co_name == "<lambda>":  # there may be several in these lines
+            source += f"# column {max(column or 0 for _, _, column, _ in code.co_positions())}"
     except (OSError, TypeError):
-        source = ""  # a builtin or something typed at a prompt: its name is all there is
+        # typed at a prompt: what it was compiled to has to do; of a builtin the name is all there is
+        source = "" if code is None else text_of(_compiled(code))
     name = f"{getattr(value, '__module__', '')}:{getattr(value, '__qualname__', type(value).__qualname__)}"
     made: dict[str, Any] = {"function": name}
     made["source"] = hashlib.sha256(source.encode()).hexdigest() if source else None
@@ -106,6 +111,11 @@ def _callable(value: Callable[..., Any], *, closure: bool = True) -> dict[str, A
         names = value.__code__.co_freevars
         made["closure"] = {key: _enclosed(cell) for key, cell in zip(names, cells, strict=True)}
     return made
+
+
+def _compiled(code: CodeType) -> list[Any]:
+    constants = [_compiled(item) if isinstance(item, CodeType) else repr(item) for item in code.co_consts]
+    return [code.co_code.hex(), list(code.co_names), constants]
 
 
 def _enclosed(cell: Any) -> Any:

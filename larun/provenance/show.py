@@ -25,7 +25,7 @@ def tree(provenance: Provenance) -> str:
     --------
     >>> from larun.provenance import Provenance, Root
     >>> print(tree(Provenance(root=Root(kind="memory", pixels="00"))))
-    arrays in memory  [9b3adf34]
+    arrays in memory  [51bfe4a2]
     """
     lines: list[str] = []
     shown: set[str] = set()

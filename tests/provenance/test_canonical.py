@@ -103,6 +103,10 @@ def test_functions_are_known_by_their_text_and_what_they_enclose():
     assert canonical(functools.partial(a_function, 1)) != canonical(functools.partial(a_function, 2))
     assert canonical(functools.partial(a_function, 1)) != canonical(functools.partial(max, 1))
     assert canonical(max)["source"] is None
+    two = (lambda image: image * 2, lambda image: image * 3)
+    assert canonical(two[0]) != canonical(two[1])
+    typed = [eval(text) for text in ("lambda x: x * 2", "lambda x: x * 3", "lambda x: x * 2")]  # as at a prompt
+    assert canonical(typed[0]) == canonical(typed[2]) != canonical(typed[1])
 
     def itself(x):
         return itself(x)

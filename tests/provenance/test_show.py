@@ -12,7 +12,7 @@ def test_the_tree_shows_steps_parents_fits_and_what_was_given():
     raw = Provenance(root=Root(kind="file", pixels="00", name="d1.fits", given={"gain": 1.8}))
     biases = [Provenance(root=Root(kind="file", pixels=f"{n}", name=f"b{n}.fits")) for n in (1, 2)]
     bias = Provenance(
-        step=Step(operation="master_bias", parameters={"sigma": 5}), parents=tuple(Parent("operand", b) for b in biases)
+        step=Step(operation="master_bias", parameters={"sigma": 5}), parents=tuple(Parent("frame", b) for b in biases)
     )
     made = Provenance(
         step=Step(operation="calibrate", version=2, fitted={"level": 1000.25}, substeps=(Step(operation="crop"),)),
@@ -25,8 +25,8 @@ def test_the_tree_shows_steps_parents_fits_and_what_was_given():
         "│    = level: 1000.25\n"
         "├─ file d1.fits (given: gain=1.8)  [{r}]\n"
         "├─ bias: master_bias v1(sigma=5)  [{b}]\n"
-        "│  ├─ operand: file b1.fits  [{one}]\n"
-        "│  └─ operand: file b2.fits  [{two}]\n"
+        "│  ├─ frame: file b1.fits  [{one}]\n"
+        "│  └─ frame: file b2.fits  [{two}]\n"
         "└─ dark: master_bias v1(sigma=5)  [{b}] (shown above)"
     ).format(**names)
 
