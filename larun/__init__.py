@@ -11,7 +11,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from larun import errors, flags, simulate
+    from larun import errors, flags, plots, simulate
     from larun.algorithms.jit import set_threads
     from larun.algorithms.overscan import OverscanOptions
     from larun.detector import Amplifier, Detector, Section
@@ -47,7 +47,7 @@ _HOMES = {
     "operation": "larun.provenance",
     "set_threads": "larun.algorithms.jit",
 }
-_MODULES = ("errors", "flags", "simulate")
+_MODULES = ("errors", "flags", "plots", "simulate")
 
 __all__ = [
     "Amplifier",
@@ -69,6 +69,7 @@ __all__ = [
     "errors",
     "flags",
     "operation",
+    "plots",
     "set_threads",
     "simulate",
 ]

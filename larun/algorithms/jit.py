@@ -67,6 +67,8 @@ class Kernel:
                     previous, numba.config.CACHE_DIR = numba.config.CACHE_DIR, str(folder)
                     try:
                         dispatcher.enable_caching()
+                    except RuntimeError:  # typed at a prompt: there is no file to cache it beside
+                        pass
                     finally:
                         numba.config.CACHE_DIR = previous
                 self._compiled = dispatcher

@@ -32,7 +32,7 @@ from larun.simulate import NightOptions, NightTruth, read_truth, simulate_night
 __all__ = ["DEMO_NIGHT", "DemoOptions", "compare", "run"]
 
 #: Darks as long as the flats (3 s) and as the science frames (60 s): nothing needs to be scaled.
-DEMO_NIGHT = NightOptions.from_dict(NightOptions().to_dict() | {"dark_exposures": (3.0, 60.0)})
+DEMO_NIGHT = NightOptions()
 
 _MARK = "larun-demo.json"
 

@@ -31,6 +31,8 @@ class Nickel(Frame):
         "filter": ("FILTNAM",),
         "date": ("DATE-BEG",),
         "temperature": ("TEMPDET",),
+        "binning_x": ("CDELT1U",),
+        "binning_y": ("CDELT2U",),
     }
     required: ClassVar[frozenset[str]] = frozenset({"bias", "flat"})
 

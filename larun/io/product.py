@@ -9,7 +9,7 @@ SCI            float32 image; ``BUNIT`` and the world coordinates
 VAR            float32 variance (absent: none)
 DQ             uint32 flags; the flag table in its header (``DQNAMEn``, ``DQBITn``)
 SHARED,i       float32 variance common to every frame that used a master; its id in ``MASTERID``
-ACF            covariance of the noise between neighbouring pixels (absent: white)
+ACF            autocorrelation of the noise, 1 at the centre (absent: white)
 others         further planes by name (coverage, kernel, …)
 HEADER         the exposure's header, every card of it, character for character
 PROVENANCE     the record: canonical JSON in UTF-8

@@ -322,14 +322,16 @@ def fields(
     made: Combined,
     bad: NDArray[np.bool_],
     unit: str,
-    bias: MasterBias | None = None,
+    names: Iterable[str],
     *,
+    bias: MasterBias | None = None,
     invalid: NDArray[np.bool_] | None = None,
 ) -> dict[str, Any]:
-    """The fields of a master from what was combined."""
+    """The fields of a master from what was combined; ``names`` are the criteria it keeps."""
     from astropy.io import fits
 
-    criteria = criteria_of(job.sources[0].source) | {"bias_removed": bias is not None}
+    criteria = {name: value for name, value in criteria_of(job.sources[0].source).items() if name in names}
+    criteria["bias_removed"] = bias is not None
     flags = np.where(bad, made.flags | fl.BAD, made.flags).astype(np.uint32)
     if invalid is not None:
         flags = np.where(invalid, flags | fl.FLAT_INVALID, flags).astype(np.uint32)

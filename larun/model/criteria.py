@@ -13,6 +13,11 @@ __all__ = ["Criterion", "Equal", "Exposure", "Temperature", "describe"]
 class Criterion(Protocol):
     """One thing a master and a frame are compared on."""
 
+    @property
+    def name(self) -> str:
+        """The quantity."""
+        ...
+
     def difference(self, master: Mapping[str, Any], frame: Mapping[str, Any]) -> str | None:
         """Why they do not fit, in words; None when they do."""
         ...
@@ -51,6 +56,11 @@ class Temperature:
     doubtful: float = 2.0
     impossible: float = 5.0
 
+    @property
+    def name(self) -> str:
+        """The quantity."""
+        return "temperature"
+
     def _gap(self, master: Mapping[str, Any], frame: Mapping[str, Any]) -> float:
         one, two = master.get("temperature"), frame.get("temperature")
         return 0.0 if one is None or two is None else abs(float(one) - float(two))
@@ -71,6 +81,11 @@ class Temperature:
 @attrs.frozen
 class Exposure:
     """Exposure time of a dark: at least the frame's once the bias is removed, else the same."""
+
+    @property
+    def name(self) -> str:
+        """The quantity."""
+        return "exposure"
 
     def difference(self, master: Mapping[str, Any], frame: Mapping[str, Any]) -> str | None:
         """See :class:`Criterion`."""

@@ -95,7 +95,7 @@ class Frame(SkyImage):
     @classmethod
     def criteria_from(cls, header: Header, detector: Detector) -> dict[str, Any]:
         """What masters are matched on, for a raw header and its detector."""
-        binning = [int(cls.quantity_of(header, name) or 1) for name in ("binning_x", "binning_y")]
+        binning = [abs(int(cls.quantity_of(header, name) or 1)) for name in ("binning_x", "binning_y")]
         ny, nx = detector.trimmed_shape
         return {
             "instrument": cls.quantity_of(header, "instrument"),

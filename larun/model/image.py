@@ -18,8 +18,8 @@ from larun.detector import Detector, Section
 from larun.errors import OptionError, UnitMismatch
 from larun.flags import Flag
 from larun.model import registry, store
-from larun.model.planes import Shared, binned_wcs, freeze, mixed_acf, same_plane, shifted_wcs
-from larun.provenance import Provenance, operation
+from larun.model.planes import Shared, binned_wcs, freeze, is_wcs_card, mixed_acf, same_plane, shifted_wcs
+from larun.provenance import Provenance, operation, pixel_digest, recording
 
 if TYPE_CHECKING:
     from astropy.io.fits import Header
@@ -188,8 +188,12 @@ class Image:
 
     @property
     def header(self) -> Header:
-        """A copy of the header."""
-        return self._header.copy()
+        """A copy of the header, with the WCS cards that fit this array."""
+        made = self._header.copy()
+        for keyword in [key for key in made if is_wcs_card(key)]:
+            made.remove(keyword, ignore_missing=True)
+        made.extend(self._wcs_header.cards)
+        return made
 
     @property
     def wcs(self) -> WCS | None:
@@ -257,6 +261,37 @@ class Image:
         np.float32(2.0)
         """
         return piped(self, function, args, kwargs)  # type: ignore[no-any-return]
+
+    @operation("with_planes", leave_out=("data", "variance", "flags"))
+    def with_planes(
+        self, *, data: ArrayLike | None = None, variance: ArrayLike | None = None, flags: ArrayLike | None = None
+    ) -> Self:
+        """The same image with other pixels, for steps of one's own; what is not given stays.
+
+        The record keeps the digests of the new planes. Inside a function called by :meth:`pipe` it also knows where
+        they come from.
+
+        Parameters
+        ----------
+        data, variance, flags : array_like (ny, nx), optional
+            New planes; copied.
+
+        Raises
+        ------
+        OptionError
+            If a shape differs.
+
+        Examples
+        --------
+        >>> import numpy as np, larun
+        >>> frame = larun.Frame.from_arrays(np.ones((2, 3)))
+        >>> frame.with_planes(data=frame.data * 2).data.max()
+        np.float32(2.0)
+        """
+        given = {"data": (data, np.float32), "variance": (variance, np.float32), "flags": (flags, np.uint32)}
+        planes = {name: np.array(value, kind) for name, (value, kind) in given.items() if value is not None}
+        recording().resolve(**{name: pixel_digest(plane) for name, plane in planes.items()})
+        return self._replace(**planes)
 
     @operation("crop")
     def crop(self, x: tuple[int, int], y: tuple[int, int]) -> Self:
@@ -379,8 +414,8 @@ class Image:
 
         Raises
         ------
-        FileError
-            Never; data that are not 2-D raise :class:`OptionError`.
+        OptionError
+            If the data are not 2-D, or have no unit.
         """
         from larun.model import interop
 

@@ -56,6 +56,11 @@ class Master(Image):
     criteria: Mapping[str, Any] = attrs.field(converter=_read_only)
     count: int
 
+    @classmethod
+    def criteria_names(cls) -> tuple[str, ...]:
+        """Names of the quantities this kind of master is matched on."""
+        return tuple(criterion.name for criterion in cls.matches_on)
+
     def differences(self, wanted: Mapping[str, Any]) -> tuple[str, ...]:
         """What keeps this master from serving a frame of these criteria, in words; empty when it fits."""
         found = (criterion.difference(self.criteria, wanted) for criterion in self.matches_on)
@@ -110,7 +115,7 @@ class MasterBias(Master):
         job = building.Job.prepare(frames, options)
         made = job.combine(building.bias_rows, CombineOptions(method=method, clip=clip, sigma=sigma))
         bad = bad_from_bias(made.data, made.variance) | building.mask_from(options, job.shape)
-        return cls(**building.fields(job, made, bad, units.ADU))
+        return cls(**building.fields(job, made, bad, units.ADU, cls.criteria_names()))
 
 
 @attrs.frozen(kw_only=True, eq=False, repr=False)
@@ -173,7 +178,7 @@ class MasterDark(Master):
             assert bias.variance is not None
             shared = (Shared(bias.provenance.id, bias.variance * scale**2),)
         unit = units.ADU if bias is None else units.ADU_PER_SECOND
-        plain = building.fields(job, made, bad, unit, bias)
+        plain = building.fields(job, made, bad, unit, cls.criteria_names(), bias=bias)
         return cls(**plain, shared=shared, exposure=exposure, bias_removed=bias is not None)
 
     def scaled(self, exposure: float) -> float:
@@ -246,7 +251,7 @@ class MasterFlat(Master):
         made = made._replace(data=normal.data, variance=normal.variance)
         recording().fit(normalisation=normal.constant)
         invalid = bad_from_flat(made.data)
-        return cls(**building.fields(job, made, bad, units.NONE, bias, invalid=invalid))
+        return cls(**building.fields(job, made, bad, units.NONE, cls.criteria_names(), bias=bias, invalid=invalid))
 
 
 class Selection(NamedTuple):

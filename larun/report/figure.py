@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from larun import flags as fl
+from larun.plots import show
 
 if TYPE_CHECKING:
     from larun.model.catalog import SourceCatalog
@@ -26,23 +27,15 @@ def draw_detections(
     image: SkyImage, catalog: SourceCatalog, path: Path, *, title: str = "", mark: tuple[float, float] | None = None
 ) -> None:
     """Write a PNG of an image with a circle at every source; saturated ones in red, ``mark`` (x, y) as a cross."""
-    from matplotlib import colormaps
-    from matplotlib.figure import Figure  # without pyplot: no window, no global state
+    from matplotlib.figure import Figure  # without a window and without global state
 
-    defects = (image.flags & (fl.BAD | fl.FLAT_INVALID | fl.NO_DATA)) != 0
-    gray = colormaps["gray"].with_extremes(bad="midnightblue")
-    good = image.data[~image.unusable]
-    low, high = np.quantile(good, [0.02, 0.995]) if good.size else (0.0, 1.0)
     figure = Figure(figsize=(8, 8), layout="constrained")
-    axes = figure.add_subplot()
-    axes.imshow(np.where(defects, np.nan, image.data), origin="lower", cmap=gray, vmin=low, vmax=high)
-    x, y = (np.asarray(catalog[name].value) for name in ("x", "y"))
+    axes = show(image, figure.add_subplot(), catalog=catalog)
     full = (np.asarray(catalog["flags"]) & fl.SATURATED) != 0
-    for chosen, color, label in ((~full, "tab:cyan", "source"), (full, "tab:red", "saturated")):
-        axes.scatter(x[chosen], y[chosen], s=40, facecolors="none", edgecolors=color, linewidths=0.7, label=label)
+    x, y = (np.asarray(catalog[name].value)[full] for name in ("x", "y"))
+    axes.scatter(x, y, s=40, facecolors="none", edgecolors="tab:red", linewidths=0.9, label="saturated")
     if mark is not None:
-        axes.scatter(*mark, s=160, marker="+", color="tab:orange", linewidths=1.2, label="new source (truth)")
-    ny, nx = image.shape
-    axes.set(title=title, xlabel="x [pixel]", ylabel="y [pixel]", xlim=(-0.5, nx - 0.5), ylim=(-0.5, ny - 0.5))
+        axes.scatter(*mark, s=160, marker="+", color="tab:cyan", linewidths=1.2, label="new source (truth)")
+    axes.set(title=title)
     axes.legend(loc="upper right", fontsize="small")
     figure.savefig(path, dpi=120)

@@ -96,7 +96,7 @@ class NightOptions:
     camera: Camera = attrs.field(factory=lambda: Camera(dead_columns=(217,)))
     biases: int = 10
     darks: int = 5
-    dark_exposures: tuple[float, ...] = attrs.field(default=(60.0, 180.0), converter=_numbers)
+    dark_exposures: tuple[float, ...] = attrs.field(default=(3.0, 60.0), converter=_numbers)
     flats: int = 5
     frames: int = 4
     exposure: float = 60.0

@@ -55,7 +55,7 @@ def test_noise_is_independent_from_frame_to_frame_and_from_seed_to_seed(night, t
 def test_the_night_holds_what_was_asked_for(night):
     names = sorted(path.name for path in night.folder.glob("*.fits"))
     assert names == sorted(
-        ["bias-001.fits", "bias-002.fits", "dark-060s-001.fits", "dark-180s-001.fits"]
+        ["bias-001.fits", "bias-002.fits", "dark-003s-001.fits", "dark-060s-001.fits"]
         + [f"flat-{band}-00{n}.fits" for band in "VR" for n in (1, 2)]
         + [f"science-{band}-00{n}.fits" for band in "VR" for n in (1, 2, 3, 4)]
     )
