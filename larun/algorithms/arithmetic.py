@@ -16,7 +16,10 @@ Float32 = NDArray[np.float32]
 
 
 class Planes(NamedTuple):
-    """Data, independent variance, flags, and what each shared master adds to the variance."""
+    """Data, independent variance, flags, and what each shared master adds to the variance.
+
+    A shared plane that is negative has the same size of noise with the opposite sign.
+    """
 
     data: Float32
     variance: Float32 | None
@@ -34,9 +37,9 @@ def linear(a: Planes, b: Planes, sign: float) -> Planes:
     shared = dict(a.shared)
     for master, plane in b.shared.items():
         if master in shared:
-            shared[master] = (np.sqrt(shared[master]) + np.float32(sign) * np.sqrt(plane)) ** 2
+            shared[master] = _squared(_amplitude(shared[master]) + np.float32(sign) * _amplitude(plane))
         else:
-            shared[master] = plane
+            shared[master] = np.float32(sign) * plane
     return Planes(data, variance, a.flags | b.flags, shared)
 
 
@@ -58,11 +61,22 @@ def _scaled(a: Planes, b: Planes, data: Float32, by_a: Float32, by_b: Float32) -
     variance = None
     if a.variance is not None and b.variance is not None:
         variance = a.variance * by_a**2 + b.variance * by_b**2
-    shared = {master: plane * by_a**2 for master, plane in a.shared.items()}
+    amplitudes = {master: _amplitude(plane) * by_a for master, plane in a.shared.items()}
     for master, plane in b.shared.items():
-        mine = plane * by_b**2
-        shared[master] = (np.sqrt(shared[master]) + np.sqrt(mine)) ** 2 if master in shared else mine
+        amplitudes[master] = amplitudes.get(master, np.float32(0)) + _amplitude(plane) * by_b
+    shared = {master: _squared(amplitude) for master, amplitude in amplitudes.items()}
     return Planes(data, variance, a.flags | b.flags, shared)
+
+
+def _amplitude(plane: Float32) -> Float32:
+    """The signed amplitude of a shared variance: two frames that used a master with opposite sign cancel its noise."""
+    root: Float32 = np.copysign(np.sqrt(np.abs(plane)), plane)
+    return root
+
+
+def _squared(amplitude: Float32) -> Float32:
+    square: Float32 = amplitude * np.abs(amplitude)
+    return square
 
 
 def bin_planes(planes: Planes, factor: int, noise_factor: float = 1.0) -> Planes:
@@ -81,10 +95,11 @@ def bin_planes(planes: Planes, factor: int, noise_factor: float = 1.0) -> Planes
     variance = None
     if planes.variance is not None:
         variance = (_blocks(planes.variance, factor).sum((1, 3), dtype=np.float64) * noise_factor).astype(np.float32)
-    shared = {}
-    for master, plane in planes.shared.items():
-        amplitude = np.sqrt(_blocks(plane, factor)).sum((1, 3), dtype=np.float64)
-        shared[master] = (amplitude**2).astype(np.float32)
+    # A master's noise is common to frames, not to pixels: each of its pixels has noise of its own.
+    shared = {
+        master: _blocks(plane, factor).sum((1, 3), dtype=np.float64).astype(np.float32)
+        for master, plane in planes.shared.items()
+    }
     flags = np.bitwise_or.reduce(np.bitwise_or.reduce(_blocks(planes.flags, factor), 3), 1)
     return Planes(blocks.sum((1, 3), dtype=np.float64).astype(np.float32), variance, flags, shared)
 

@@ -152,7 +152,9 @@ class Job:
         ny, nx = self.shape
         inflation: Inflation | None = None
         if options.method == "clipped" and options.clip == "noise" and len(self.sources) > 1:
-            sample = [self.rows(process, int(y), int(y) + 1) for y in sample_rows(ny, 64)]
+            # Enough pixels for the fit, however many frames there are.
+            rows = int(np.clip(np.ceil(60_000 / nx), 16, 64))
+            sample = [self.rows(process, int(y), int(y) + 1) for y in sample_rows(ny, rows)]
             stacked = Planes(*(np.concatenate(planes, axis=1) for planes in zip(*sample, strict=True)))
             inflation = fit_inflation(stacked.data, stacked.variance, stacked.flags)
             check_inflation(inflation)

@@ -207,7 +207,7 @@ class Image:
             return None
         total = self.variance.astype(np.float64)
         for item in self.shared:
-            total += item.variance
+            total += np.abs(item.variance)
         result: NDArray[np.float32] = np.sqrt(total).astype(np.float32)
         return result
 

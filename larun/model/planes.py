@@ -47,7 +47,8 @@ class Shared:
     master : str
         Provenance id of the master.
     variance : array (ny, nx), float32
-        In the unit of the image, squared.
+        In the unit of the image, squared; negative where the master's noise enters with the opposite sign (as in a
+        frame that was subtracted), so that it cancels or adds rightly in later arithmetic.
     """
 
     master: str

@@ -79,6 +79,9 @@ def test_noise_that_is_shared_cancels_however_the_difference_is_written():
     a, b = image(100, 9, shared={"bias": 4}), image(80, 16, shared={"bias": 4})
     for difference in (a - b, (a - b) / -2, (a + a) - (b + b), a / 2 - b / 2):
         assert np.allclose(difference.shared[0].variance, 0)
+    for total in (a + b, (a * -1) - b, b - (a * -1)):  # the sign is kept until the end
+        assert np.allclose(np.abs(total.shared[0].variance), (2 + 2) ** 2)
+        assert np.allclose(total.uncertainty, np.sqrt(9 + 16 + 16))
 
 
 def camera_frames(rng, signal, exposure, masters, response):
@@ -192,7 +195,7 @@ def test_bin_sums_noise_as_it_is():
     assert binned.shape == (3, 3)
     assert np.allclose(binned.data, 4)
     assert np.allclose(binned.variance[0, 0], variance[:2, :2].sum())
-    assert np.allclose(binned.shared[0].variance, (4 * 0.5) ** 2)  # fully correlated within the block, at worst
+    assert np.allclose(binned.shared[0].variance, 4 * 0.25)  # each pixel of the master has noise of its own
 
 
 def test_bin_knows_correlated_noise():
