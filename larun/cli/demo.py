@@ -29,10 +29,7 @@ from larun.report.terminal import cell, console, heading, write_json
 from larun.report.verdict import Check, photon_transfer, summarize
 from larun.simulate import NightOptions, NightTruth, read_truth, simulate_night
 
-__all__ = ["DEMO_NIGHT", "DemoOptions", "compare", "run"]
-
-#: Darks as long as the flats (3 s) and as the science frames (60 s): nothing needs to be scaled.
-DEMO_NIGHT = NightOptions()
+__all__ = ["DemoOptions", "compare", "run"]
 
 _MARK = "larun-demo.json"
 
@@ -59,7 +56,7 @@ class DemoOptions:
     seed: int = 1
     jobs: int = 1
     keep: bool = True
-    night: NightOptions = DEMO_NIGHT
+    night: NightOptions = attrs.field(factory=NightOptions)
 
 
 class _Clock:

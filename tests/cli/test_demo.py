@@ -7,22 +7,19 @@ import math
 import shutil
 from pathlib import Path
 
-import attrs
 import numpy as np
 import pytest
 
 import larun as package
 from larun.cli import demo
 from larun.cli.demo import DemoOptions, compare, run
-from larun.report.demo import check_table, frame_table
 from larun.report.recovery import Cosmics, compare_cosmics
-from larun.report.terminal import console
 from larun.report.verdict import Check, photon_transfer, robust_width, summarize
 from larun.simulate import NightOptions, NightTruth
 from tests.cli.conftest import Ended, Larun
 
 SMALL = NightOptions(
-    camera=demo.DEMO_NIGHT.camera.resized((320, 320)),
+    camera=NightOptions().camera.resized((320, 320)),
     dark_exposures=(3.0, 60.0),
     biases=5,
     darks=3,
@@ -181,10 +178,3 @@ def test_without_matplotlib_there_is_no_picture(
     assert not (shown / "demo.png").exists()
     assert "picture" not in ended.out
     assert ended.err == ""
-
-
-def test_the_demo_of_the_command_line_is_the_documented_night() -> None:
-    """Three-second darks serve the flats, so that nothing is scaled; all else is the simulator's default."""
-    assert attrs.evolve(demo.DEMO_NIGHT, dark_exposures=(60.0, 180.0)) == NightOptions()
-    assert frame_table(()).row_count == check_table(()).row_count == 0
-    assert console().width == 100
