@@ -70,14 +70,15 @@ class CosmicOptions:
     sigma_fraction : float
         Neighbours of such pixels belong to the ray above this fraction of ``sigma``.
     contrast : float or None
-        Least ratio of the Laplacian to the fine structure (van Dokkum's f_lim). None: 5 where no ``fwhm`` is given;
-        otherwise the bound from the FWHM takes its place. Given together, both must hold: 2 keeps the rings of a
-        diffraction-limited image, at the price of a cosmic ray in a hundred.
+        Least ratio of the Laplacian to the fine structure (van Dokkum's f_lim). None: 2 where ``fwhm`` is given, which
+        keeps elongated stars and the rings of diffraction for 0.6 % of the pixels of cosmic rays, and 5 otherwise.
+        Beside an ``fwhm`` both conditions must hold; a value near 0 leaves the bound from the FWHM alone.
     iterations : int
         At most so many; the search ends when one finds nothing.
     fwhm : float or None
-        Full width at half maximum of the stars, in pixels. None: the textbook's contrast alone protects the stars,
-        which is not enough below about 2.5 pixels.
+        Full width at half maximum of the stars along their minor axis, in pixels (``minor`` of
+        :func:`larun.algorithms.fwhm.estimate_fwhm`). None: the textbook's contrast alone protects the stars, which is
+        not enough below about 2.5 pixels.
 
     Raises
     ------

@@ -81,9 +81,11 @@ class Detections(NamedTuple):
     Attributes
     ----------
     x, y : (n,) float64
-        Position, pixels; (0, 0) is the centre of the first pixel.
+        Position, pixels; (0, 0) is the centre of the first pixel. Always inside the image, -0.5 to nx - 0.5: where the
+        centroid leaves it, or runs away to a neighbour, it is the centre of the highest pixel.
     x_error, y_error : (n,) float64
-        Standard error of the position, photon noise of the source included.
+        Standard error of the position, photon noise of the source included; at least half the FWHM of the filter where
+        the position is only that of the highest pixel.
     peak : (n,) float64
         Value of the brightest pixel above the background.
     flux, flux_error : (n,) float64

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import NamedTuple
 
 import numpy as np
@@ -21,8 +22,11 @@ _SEARCH_SNR = 15.0
 _MOST_STARS = 3000
 #: Sharper than any star that can be told from a cosmic ray.
 _SHARPEST = 1.2
-_MAX_ELLIPTICITY = 0.4
 _FEWEST = 5
+#: Stars of one image agree this well in ln FWHM and in each component of the ellipticity: (half the stars, all).
+_ALIKE = ((0.11, 0.12), (0.2, 0.25))
+#: S/N above which noise makes a round star's minor axis less than 2 % too short.
+_BRIGHT_SNR = 50.0
 
 
 class FwhmEstimate(NamedTuple):
@@ -31,13 +35,20 @@ class FwhmEstimate(NamedTuple):
     Attributes
     ----------
     fwhm : float
-        Pixels, before the pixel blurred it; ``DEFAULT_FWHM`` (3) where ``stars`` is 0.
+        Pixels, before the pixel blurred it, geometric mean of the axes; ``DEFAULT_FWHM`` (3) where ``stars`` is 0.
     stars : int
-        Stars it is the median of; 0 where fewer than 5 could be measured.
+        Stars it is the median of; 0 where fewer than 5 agree.
+    minor : float
+        FWHM along the minor axis, pixels: the median of those stars above S/N 50, or of the 5 brightest. Noise makes a
+        star look elongated, so for round stars it is up to a few per cent below ``fwhm``.
     """
 
     fwhm: float
     stars: int
+    minor: float
+
+
+_NONE = FwhmEstimate(DEFAULT_FWHM, 0, DEFAULT_FWHM)
 
 
 def estimate_fwhm(
@@ -46,10 +57,11 @@ def estimate_fwhm(
     noise_variance: NDArray[np.float32],
     flags: NDArray[np.uint32],
 ) -> FwhmEstimate:
-    """Median FWHM of bright, unsaturated, isolated, round stars, 1.5 to 12 pixels, with no prior.
+    """Median FWHM of bright, unsaturated, isolated stars, 1.5 to 12 pixels, with no prior.
 
-    Maxima above 15 sigma are measured with adaptive moments. Stars all have one size, so the most crowded 25 % wide
-    range of sizes is theirs; cosmic rays are sharper (most have no measurable size at all) and galaxies are spread.
+    Maxima above 15 sigma are measured with adaptive moments. Stars all have one size and, round or trailed, one
+    ellipticity, so where sources crowd most in size and the two components of ellipticity are the stars; cosmic rays
+    are sharper (most have no measurable size at all) or point anywhere, and galaxies are spread.
 
     Parameters
     ----------
@@ -71,7 +83,7 @@ def estimate_fwhm(
     --------
     >>> empty = np.zeros((50, 50), np.float32)
     >>> estimate_fwhm(empty, empty, empty + 1, empty.astype(np.uint32))
-    FwhmEstimate(fwhm=3.0, stars=0)
+    FwhmEstimate(fwhm=3.0, stars=0, minor=3.0)
     """
     planes = checked_planes(data, background_level, noise_variance, flags)
     options = DetectOptions(fwhm=_SEARCH_FWHM, threshold=_SEARCH_SNR)
@@ -79,25 +91,40 @@ def estimate_fwhm(
     peaks, snr = peaks[:_MOST_STARS], snr[:_MOST_STARS]
     found = measure(planes, peaks, mask=int(flagtable.UNUSABLE), fwhm=_SEARCH_FWHM, gain=1.0, growth=6.0)
     with np.errstate(invalid="ignore"):
-        size, ellipticity, _ = position_angle(found.xx, found.xy, found.yy)
+        size, ellipticity, theta = position_angle(found.xx, found.xy, found.yy)
         width = full_width(size, found.profile)
-        star = (width > _SHARPEST) & (ellipticity < _MAX_ELLIPTICITY)
+        minor = full_width(size * np.sqrt(1 - ellipticity), found.profile)
+        star = width > _SHARPEST
     star &= (found.flags & flagtable.UNUSABLE == 0) & found.inside
     if star.sum() < _FEWEST:
-        return FwhmEstimate(DEFAULT_FWHM, 0)
-    isolated = star & _isolated(found.x, found.y, snr, 3 * _mode(width[star]))
-    chosen = width[isolated if isolated.sum() >= _FEWEST else star]
-    centre = _mode(chosen)
-    chosen = chosen[np.abs(np.log(chosen / centre)) < 0.2]
-    return FwhmEstimate(float(np.median(chosen)), chosen.size)
+        return _NONE
+    angle = np.radians(2 * theta)
+    traits = np.column_stack([np.log(width), ellipticity * np.cos(angle), ellipticity * np.sin(angle)])
+    radius = 3 * math.exp(_mode(traits[star])[0])
+    isolated = star & _isolated(found.x, found.y, snr, radius)
+    chosen = np.flatnonzero(isolated if isolated.sum() >= _FEWEST else star)
+    centre = _mode(traits[chosen])
+    chosen = chosen[_agree(traits[chosen], centre, *_ALIKE[1])]
+    if chosen.size < _FEWEST:
+        return _NONE
+    bright = chosen[: max(_FEWEST, int((snr[chosen] > _BRIGHT_SNR).sum()))]
+    return FwhmEstimate(float(np.median(width[chosen])), chosen.size, float(np.median(minor[bright])))
 
 
-def _mode(values: NDArray[np.float64]) -> float:
-    """Median of the most values that lie within a factor 1.25 of each other."""
-    values = np.sort(values)
-    counts = np.searchsorted(values, 1.25 * values, side="right") - np.arange(values.size)
-    first = int(np.argmax(counts))
-    return float(np.median(values[first : first + counts[first]]))
+def _agree(
+    traits: NDArray[np.float64], centre: NDArray[np.float64], size: float, ellipticity: float
+) -> NDArray[np.bool_]:
+    return np.asarray((np.abs(traits - centre) < (size, ellipticity, ellipticity)).all(axis=1), np.bool_)
+
+
+def _mode(traits: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Median of the traits of the sources that agree with the one that most agree with."""
+    from scipy.spatial import KDTree
+
+    size, ellipticity = _ALIKE[0]
+    scaled = traits / (size, ellipticity, ellipticity)
+    counts = KDTree(scaled).query_ball_point(scaled, 1.0, p=np.inf, return_length=True)
+    return np.asarray(np.median(traits[_agree(traits, traits[int(np.argmax(counts))], size, ellipticity)], axis=0))
 
 
 def _isolated(

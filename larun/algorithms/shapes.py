@@ -39,7 +39,8 @@ class Measured(NamedTuple):
     x, y : (n,)
         Position, pixels.
     x_error, y_error : (n,)
-        Its standard error: background noise and photon noise of the source.
+        Its standard error: background noise and photon noise of the source; at least half the FWHM of a star where
+        no centroid was found and the position is the starting pixel.
     flux, flux_error : (n,)
         Flux of the pixel-integrated Gaussian that fits best at this position, and its standard error.
     xx, xy, yy : (n,)
@@ -83,8 +84,8 @@ def measure(
     planes : tuple of (ny, nx) arrays
         Data, background level, smooth noise variance (float32) and flags (uint32).
     peaks : (n,) int64
-        Flat indices of the pixels to start from; the position stays within max(1.5 px, fwhm / 2) of them, else it
-        is that pixel's centre.
+        Flat indices of the pixels to start from; the position stays within max(1.5 px, fwhm / 2) of them and inside
+        the image (-0.5 to nx - 0.5), else it is that pixel's centre, with an error of at least fwhm / 2.
     mask : int
         Bits that make a pixel unusable.
     fwhm : float
@@ -175,9 +176,13 @@ def _measure_range(
                     if flags[y, x] & bits == 0 and np.isfinite(value) and spread > 0 and np.isfinite(spread):
                         good[j, i], signal[j, i], variance[j, i] = True, value, spread
         stamp = signal, variance, good
-        cx, cy = _centroid(signal, good, weights, sigma, max(1.5, fwhm / 2))
+        room = (-0.5 - px, nx - 0.5 - px, -0.5 - py, ny - 0.5 - py)
+        cx, cy, certain = _position(signal, good, weights, sigma, max(1.5, fwhm / 2), room)
         out[n, 0], out[n, 1] = px + cx, py + cy
         out[n, 2], out[n, 3] = _centroid_errors(stamp, cx, cy, sigma, gain)
+        if not certain:
+            for axis in (2, 3):
+                out[n, axis] = out[n, axis] if out[n, axis] > fwhm / 2 else fwhm / 2
         out[n, 4], out[n, 5] = _fitted_flux(stamp, cx, cy, fwhm / FWHM_OF_SIGMA, gain)
         out[n, 6], out[n, 7], out[n, 8], out[n, 9] = moments(signal, good, weights, cx, cy, sigma, growth)
         inside[n] = True
@@ -191,8 +196,21 @@ def _measure_range(
 
 
 @kernel
-def _centroid(signal: Any, good: Any, weights: Any, sigma: float, limit: float) -> tuple[float, float]:
-    """Windowed centroid from the middle of the stamp; (0, 0) where it goes beyond ``limit``."""
+def _position(signal: Any, good: Any, weights: Any, sigma: float, limit: float, room: Any) -> tuple[float, float, bool]:
+    """Centroid within ``limit`` and the image, whose borders are ``room``; else (0, 0) and False."""
+    # 2 is Newton's step for a Gaussian star in a matched window; among neighbours it overshoots, 1 always climbs
+    for gain in (2.0, 1.0):
+        cx, cy, settled = _centroid(signal, good, weights, sigma, limit, gain)
+        if settled and room[0] <= cx <= room[1] and room[2] <= cy <= room[3]:
+            return cx, cy, True
+    return 0.0, 0.0, False
+
+
+@kernel
+def _centroid(
+    signal: Any, good: Any, weights: Any, sigma: float, limit: float, gain: float
+) -> tuple[float, float, bool]:
+    """Windowed centroid from the middle of the stamp, and whether it settled within ``limit``."""
     reach = signal.shape[0] // 2
     near = min(reach, int(np.ceil(3.5 * sigma + limit)))
     low, high = reach - near, reach + near + 1
@@ -208,15 +226,14 @@ def _centroid(signal: Any, good: Any, weights: Any, sigma: float, limit: float) 
                 first_x += value * (i - reach - cx)
                 first_y += value * (j - reach - cy)
         if total <= 0:
-            return 0.0, 0.0
-        # 2 is Newton's step for a Gaussian star in a matched window
-        step_x, step_y = 2 * first_x / total, 2 * first_y / total
+            return 0.0, 0.0, False
+        step_x, step_y = gain * first_x / total, gain * first_y / total
         cx, cy = cx + step_x, cy + step_y
         if not (math.hypot(cx, cy) <= limit):
-            return 0.0, 0.0
+            return 0.0, 0.0, False
         if math.hypot(step_x, step_y) < 1e-4:
-            break
-    return cx, cy
+            return cx, cy, True
+    return cx, cy, math.hypot(step_x, step_y) < 0.01
 
 
 @kernel

@@ -159,6 +159,9 @@ def reduce(
     threshold: Annotated[float | None, typer.Option(help="Least S/N of a source (default 5).")] = None,
     radii: Annotated[str | None, typer.Option(metavar="R,R,…", help="Aperture radii (default 1,1.5,2.5,4).")] = None,
     radius_unit: Annotated[RadiusUnit | None, typer.Option(help="Their unit (default fwhm).")] = None,
+    annulus: Annotated[
+        str | None, typer.Option(metavar="IN,OUT", help="Sky annulus, same unit (default beyond 5 FWHM).")
+    ] = None,
     as_json: Json = False,
 ) -> int:
     """Reduce a night: masters, calibrated frames, catalogues.
@@ -179,6 +182,7 @@ def reduce(
         threshold=threshold,
         radii=options.parse_radii(radii),
         radius_unit=radius_unit,
+        annulus=options.parse_radii(annulus, "--annulus"),
     )
     if dry_run:
         return night.plan(folder, out, wishes, as_json)

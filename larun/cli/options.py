@@ -148,7 +148,7 @@ def parse_kinds(texts: Iterable[str]) -> tuple[str, ...]:
     return tuple(sorted(kinds))
 
 
-def parse_radii(text: str | None) -> tuple[float, ...] | None:
+def parse_radii(text: str | None, option: str = "--radii") -> tuple[float, ...] | None:
     """Aperture radii from ``1,1.5,2.5``; None stays None.
 
     Raises
@@ -161,9 +161,9 @@ def parse_radii(text: str | None) -> tuple[float, ...] | None:
     try:
         radii = tuple(float(part) for part in text.split(","))
     except ValueError as error:
-        raise OptionError(f"--radii {text!r}: give numbers with commas, for example 1,1.5,2.5") from error
+        raise OptionError(f"{option} {text!r}: give numbers with commas, for example 1,1.5,2.5") from error
     if not all(0 < radius < math.inf for radius in radii):
-        raise OptionError(f"--radii {text!r}: every radius must be positive")
+        raise OptionError(f"{option} {text!r}: every radius must be positive")
     return radii
 
 
@@ -188,6 +188,7 @@ class Wishes:
     threshold: float | None = None
     radii: tuple[float, ...] | None = None
     radius_unit: RadiusUnit | None = None
+    annulus: tuple[float, ...] | None = None
 
     def __attrs_post_init__(self) -> None:
         if not self.clean and (self.engine is not None or self.flag_only):
@@ -217,6 +218,8 @@ class Wishes:
         photometer: dict[str, Any] = {} if self.radii is None else {"radii": self.radii}
         if self.radius_unit is not None:
             photometer["unit"] = str(self.radius_unit)
+        if self.annulus is not None:
+            photometer["annulus"] = self.annulus
         return ChainOptions(
             without=self.without,
             build=self.build(),

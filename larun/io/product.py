@@ -109,6 +109,15 @@ def primary_hdu(class_name: str, header: fits.Header | None = None) -> Hdu:
     return Hdu("PRIMARY", cards + body)
 
 
+def _in_electrons(header: fits.Header) -> fits.Header:
+    """The header for other programs: the gain is in the pixels and must not be applied again (HEADER keeps the old)."""
+    if "GAIN" not in header:
+        return header
+    made = header.copy()
+    made["GAIN"] = (1.0, "pixels are electrons; the detector's is in HEADER")
+    return made
+
+
 def record_hdu(record: dict[str, Any]) -> Hdu:
     """The record of a file as canonical JSON."""
     try:
@@ -122,7 +131,7 @@ def _hdus(parts: ProductParts) -> list[Hdu]:
     if parts.wcs_header is not None:
         science += header_text(parts.wcs_header)
     hdus = [
-        primary_hdu(parts.class_name, parts.header),
+        primary_hdu(parts.class_name, _in_electrons(parts.header) if parts.unit == "electron" else parts.header),
         image_hdu("SCI", _plane("data", parts.data, np.float32, parts.data.shape), cards=science),
     ]
     shape = parts.data.shape
@@ -258,6 +267,8 @@ def read_product(path: str | Path, *, verify: bool = True) -> ProductParts:
     path = Path(path)
     with open_plain(path) as file:
         entries = open_entries(path, file, verify=verify)
+        if "SCI" not in entries:
+            raise FileError(f"{path}: holds no image but a catalogue: read it with larun.SourceCatalog.read(path)")
         primary, _ = container.read_entry(file, entries["PRIMARY"])
         header_hdu, data = container.read_entry(file, entries["SCI"])
         assert data is not None  # image_hdu refuses empty arrays

@@ -49,6 +49,11 @@ def _mask_image(value: Any) -> Any:
     )
 
 
+def _overscan_options(instance: Any, attribute: Any, value: Any) -> None:
+    if not isinstance(value, OverscanOptions):
+        raise OptionError(f"overscan={value!r}: give larun.OverscanOptions(method=…)")
+
+
 def _positive(instance: Any, attribute: Any, value: float) -> None:
     if not value > 0:
         raise OptionError(f"{attribute.name}={value}: must be positive")
@@ -72,7 +77,7 @@ class BuildOptions:
         Class to read the files with; by default every header chooses its own.
     """
 
-    overscan: OverscanOptions = OverscanOptions()
+    overscan: OverscanOptions = attrs.field(factory=OverscanOptions, validator=_overscan_options)
     bad_pixels: Any = attrs.field(default=None, converter=_mask_image)
     max_memory: float = attrs.field(default=1e9, validator=_positive, metadata={"recorded": False})
     given: Mapping[str, Any] = attrs.field(factory=dict, metadata={"recorded": False})

@@ -28,9 +28,8 @@ __all__ = ["SourceCatalog"]
 _P = ParamSpec("_P")
 _R = TypeVar("_R")
 
-#: Default aperture radii and sky annulus, in units of the FWHM.
+#: Default aperture radii, in units of the FWHM.
 RADII = (1.0, 1.5, 2.5, 4.0)
-ANNULUS = (5.0, 8.0)
 GROWTH_RADII = (0.5, 0.75, 1.0, 1.25, 1.5, 2.0, 2.5, 3.0, 3.5, 4.0)
 
 
@@ -133,7 +132,15 @@ class SourceCatalog:
         CatalogError
             If the image is not the one the catalogue was made from.
         """
-        if not any(node.id == image.provenance.id for node in self.provenance.walk()):
+        wanted = [
+            parent.provenance.id
+            for node in self.provenance.line()
+            if node.step is not None and node.step.operation in ("detect", "forced_photometry")
+            for parent in node.parents
+            if parent.role == "self"
+        ]
+        record = getattr(image, "provenance", None)
+        if not hasattr(image, "data") or record is None or record.id not in wanted:
             raise CatalogError(f"{image!r} is not the image this catalogue was measured on")
         return self._replace(image=image)
 
@@ -162,7 +169,7 @@ class SourceCatalog:
         *,
         unit: str = "fwhm",
         sky: str = "annulus",
-        annulus: tuple[float, float] = ANNULUS,
+        annulus: tuple[float, float] | None = None,
     ) -> Self:
         """Measure the sources in circular apertures on their image.
 
@@ -174,8 +181,9 @@ class SourceCatalog:
             Unit of the radii and of the annulus.
         sky : {"annulus", "background", "none"}
             Local sky by a clipped median with neighbours masked; the background mesh; or no sky at all.
-        annulus : (float, float)
-            Inner and outer radius of the sky annulus.
+        annulus : (float, float), optional
+            Inner and outer radius of the sky annulus, in ``unit``. By default from 5 FWHM, or 1 FWHM beyond the
+            largest aperture if that is farther, and 3 FWHM wide.
 
         Returns
         -------
@@ -209,7 +217,7 @@ class SourceCatalog:
         *,
         unit: str = "fwhm",
         sky: str = "annulus",
-        annulus: tuple[float, float] = ANNULUS,
+        annulus: tuple[float, float] | None = None,
     ) -> CurveOfGrowth:
         """The share of a star's light inside each radius: the median over bright, isolated, unflagged stars.
 

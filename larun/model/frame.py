@@ -17,7 +17,8 @@ from larun.detector import Detector
 from larun.errors import AlreadyApplied, OptionError, UnitMismatch
 from larun.io.headers import get_number, get_text
 from larun.model import calibration, cleaning, headers, store
-from larun.model.masters import Master, Masters
+from larun.model.building import BuildOptions, mask_from
+from larun.model.masters import Master, Masters, Selection
 from larun.model.planes import shifted_wcs
 from larun.model.sky import SkyImage
 from larun.provenance import operation, recording
@@ -47,6 +48,15 @@ class Frame(SkyImage):
     keywords: ClassVar[Mapping[str, tuple[str, ...]]] = headers.KEYWORDS
     #: Hook: kinds of masters that must be there unless the caller says ``without=``.
     required: ClassVar[frozenset[str]] = frozenset({"bias", "dark", "flat"})
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        unknown = set(cls.required) - set(Selection._fields)
+        if unknown:
+            raise OptionError(f"{cls.__name__}.required names {sorted(unknown)}: use {', '.join(Selection._fields)}")
+        for quantity, names in vars(cls).get("keywords", {}).items():
+            if isinstance(names, str):
+                raise OptionError(f"{cls.__name__}.keywords[{quantity!r}] = {names!r}: give a tuple, ({names!r},)")
 
     # -- hooks -----------------------------------------------------------------------------------------------------
 
@@ -137,13 +147,14 @@ class Frame(SkyImage):
 
     # -- verbs -----------------------------------------------------------------------------------------------------
 
-    @operation("calibrate", reach="global", once=True, leave_out=("masters",))
+    @operation("calibrate", reach="global", once=True, leave_out=("masters", "bad_pixels"))
     def calibrate(
         self,
         masters: Masters | Master | Iterable[Master] | str | Path = (),
         *,
         without: Iterable[str] = (),
         overscan: OverscanOptions = OverscanOptions(),
+        bad_pixels: Any = None,
     ) -> Self:
         """Undo what the camera did: overscan, trim, bias, linearity, gain, dark, flat; make flags and variance.
 
@@ -155,6 +166,8 @@ class Frame(SkyImage):
             Kinds to do without although the camera requires them; recorded.
         overscan : OverscanOptions
             How the overscan level is found, where the detector has one.
+        bad_pixels : Image, path or array (ny, nx), optional
+            Known bad pixels of the trimmed image (not zero is bad), besides those the masters know.
 
         Returns
         -------
@@ -178,16 +191,18 @@ class Frame(SkyImage):
             raise UnitMismatch(f"{self!r} is in {self.unit}: only raw frames in adu can be calibrated")
         left_out = sorted({without} if isinstance(without, str) else set(without))
         recording().resolve(without=left_out)  # equal work has an equal id, however it was asked for
+        known = BuildOptions(overscan=overscan, bad_pixels=bad_pixels)
+        mask = mask_from(known, self.detector.trimmed_shape)
         selection = _as_masters(masters).select(self, without=left_out)
         for role, master in zip(selection._fields, selection, strict=True):
             if master is not None:
                 recording().parent(role, master.provenance)
-        made = calibration.calibrate(self, selection, overscan)
+        made = calibration.calibrate(self, selection, known.overscan)
         corner = calibration.corner(self.detector)
         return self._replace(
             data=made.data,
             variance=made.variance,
-            flags=made.flags,
+            flags=made.flags if bad_pixels is None else fl.resolve_bad(np.where(mask, made.flags | fl.BAD, made.flags)),
             shared=made.shared,
             unit=units.ELECTRON,
             header=store.without_sections(self._header),

@@ -374,17 +374,34 @@ class Image:
 
     __radd__ = __add__
     __rmul__ = __mul__
+    #: ``array * image`` is left to the image, which refuses it, instead of giving an array of images.
+    __array_ufunc__ = None
+
+    def __neg__(self) -> Self:
+        return self * -1.0
+
+    def __rsub__(self, other: float) -> Self:
+        return (self * -1.0) + other
+
+    def __array__(self, dtype: Any = None, copy: bool | None = None) -> NDArray[Any]:
+        """The data, for numpy functions that know no masks or noise."""
+        return np.array(self.data, dtype=dtype, copy=copy)
 
     def _planes(self) -> arithmetic.Planes:
         return arithmetic.Planes(self.data, self.variance, self.flags, {s.master: s.variance for s in self.shared})
 
-    def _operand(self, other: Image | float, *, same: bool = False) -> arithmetic.Planes:
+    def _operand(self, other: Any, *, same: bool = False) -> arithmetic.Planes:
         if isinstance(other, Image):
             if other.shape != self.shape:
                 raise OptionError(f"images of shape {self.shape} and {other.shape} do not combine")
             if same and other.unit != self.unit:
                 raise UnitMismatch(f"{self.unit or 'dimensionless'} and {other.unit or 'dimensionless'} do not add")
             return other._planes()
+        if isinstance(other, np.ndarray) and other.ndim:
+            raise OptionError("a plain array knows no noise: make it an image with larun.Image.from_arrays(array, …)")
+        if getattr(other, "unit", None) is not None and units.canonical(other.unit) != (self.unit if same else ""):
+            what = f"{self.unit} can be added or subtracted" if same else "plain numbers can multiply or divide"
+            raise UnitMismatch(f"{other}: only {what}")
         number = units.plain(other, self.unit if same else "", "operand")
         zeros = np.broadcast_to(np.uint32(0), self.shape)
         constant = np.broadcast_to(np.float32(number), self.shape)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import math
 import warnings
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -139,7 +140,8 @@ def group(kind: str, frames: Iterable[Exposure]) -> tuple[Group, ...]:
         if kind == "flat":
             parts.append(str(criteria.get("filter") or "nofilter"))
         if kind == "dark":
-            parts.append(f"{criteria.get('exposure') or 0:g}s")
+            seconds = criteria.get("exposure")
+            parts.append("unknown-exposure" if seconds is None else f"{seconds:g}s")
         nx, ny = criteria["size"]
         name = slug("-".join([*parts, f"{nx}x{ny}"]))
         used = [g.name for g in groups]
@@ -216,8 +218,10 @@ def _reduce(task: Task) -> Row:
     candidates = _candidates(task.masters)
     done = _done(task, raw, candidates)
     if done is not None:
-        return _row(task, done, "skipped")
-    frame = raw.calibrate(candidates, without=options.without, overscan=options.build.overscan)
+        return _row(task, raw, done, "skipped")
+    frame = raw.calibrate(
+        candidates, without=options.without, overscan=options.build.overscan, bad_pixels=options.build.bad_pixels
+    )
     if options.clean is not None:
         frame = frame.clean(**options.clean)
     catalog = frame.detect(**options.detect).photometer(**options.photometer)
@@ -225,7 +229,7 @@ def _reduce(task: Task) -> Row:
         path.parent.mkdir(parents=True, exist_ok=True)
     frame.write(task.frame_path, overwrite=True)
     catalog.write(task.catalog_path, overwrite=True)
-    return _row(task, catalog, "done")
+    return _row(task, raw, catalog, "done")
 
 
 def _done(task: Task, raw: Frame, masters: Masters) -> SourceCatalog | None:
@@ -235,6 +239,8 @@ def _done(task: Task, raw: Frame, masters: Masters) -> SourceCatalog | None:
     options = task.options
     selection = masters.select(raw, without=options.without)
     parents = [Parent("self", raw.provenance)]
+    if options.build.bad_pixels is not None:
+        parents.append(Parent("bad_pixels", options.build.bad_pixels.provenance))
     parents += [
         Parent(role, m.provenance) for role, m in zip(selection._fields, selection, strict=True) if m is not None
     ]
@@ -266,7 +272,14 @@ def _about(task: Task) -> Row:
     )
 
 
-def _row(task: Task, catalog: SourceCatalog, status: str) -> Row:
+def _saturated(raw: Frame, catalog: SourceCatalog) -> int | None:
+    """How many sources are saturated; None where nobody knows the level."""
+    if not any(math.isfinite(amplifier.saturation) for amplifier in raw.detector.amplifiers):
+        return None
+    return int(np.count_nonzero(np.asarray(catalog["flags"]) & fl.SATURATED))
+
+
+def _row(task: Task, raw: Frame, catalog: SourceCatalog, status: str) -> Row:
     meta = catalog.meta
     cosmic = next(
         (
@@ -284,7 +297,7 @@ def _row(task: Task, catalog: SourceCatalog, status: str) -> Row:
         sky=round(meta["sky_level"], 3),
         sky_rms=round(meta["sky_rms"], 3),
         sources=len(catalog),
-        saturated=int(np.count_nonzero(np.asarray(catalog["flags"]) & fl.SATURATED)),
+        saturated=_saturated(raw, catalog),
         cosmic_pixels=cosmic,
     )
 

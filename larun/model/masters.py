@@ -15,7 +15,7 @@ from larun import flags as fl
 from larun import units
 from larun.algorithms.badpixels import bad_from_bias, bad_from_dark, bad_from_flat, normalise_flat
 from larun.algorithms.combine import CombineOptions
-from larun.errors import LarunWarning, NoMatchingMaster, OptionError
+from larun.errors import FileError, LarunWarning, NoMatchingMaster, OptionError
 from larun.model import building
 from larun.model.building import BuildOptions
 from larun.model.criteria import Criterion, Equal, Exposure, Temperature, describe
@@ -290,6 +290,8 @@ class Masters:
         """
         from larun.io.product import is_product
 
+        if not Path(folder).is_dir():
+            raise FileError(f"{folder}: no such folder")
         paths = sorted(path for path in Path(folder).rglob("*.fits") if is_product(path))
         found = [image for image in (Image.read(path) for path in paths) if isinstance(image, Master)]
         if not found:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from typing import TYPE_CHECKING, Any
 
 import attrs
@@ -25,7 +26,14 @@ __all__ = ["ApertureOptions", "detected", "growth", "photometered", "placed", "p
 
 
 def _radii(value: Any) -> tuple[float, ...]:
-    return tuple(float(item) for item in np.atleast_1d(np.asarray(value, dtype=float)))
+    try:
+        return tuple(float(item) for item in np.atleast_1d(np.asarray(value, dtype=float)))
+    except (TypeError, ValueError) as error:
+        raise OptionError(f"radii {value!r}: must be numbers") from error
+
+
+def _annulus_radii(value: Any) -> tuple[float, ...] | None:
+    return None if value is None else _radii(value)
 
 
 @attrs.frozen(kw_only=True)
@@ -35,7 +43,7 @@ class ApertureOptions:
     radii: tuple[float, ...] = attrs.field(converter=_radii)
     unit: str
     sky: str
-    annulus: tuple[float, ...] = attrs.field(converter=_radii)
+    annulus: tuple[float, ...] | None = attrs.field(converter=_annulus_radii)
 
     def __attrs_post_init__(self) -> None:
         if self.unit not in ("fwhm", "pixel"):
@@ -44,14 +52,22 @@ class ApertureOptions:
             raise OptionError(f"sky={self.sky!r}: must be 'annulus', 'background' or 'none'")
         if not self.radii or not all(0 < radius < np.inf for radius in self.radii):
             raise OptionError(f"radii={self.radii}: must be positive numbers")
-        if len(self.annulus) != 2:
-            raise OptionError(f"annulus={self.annulus}: must be an inner and an outer radius")
+        if len(set(self.radii)) != len(self.radii):
+            raise OptionError(f"radii={self.radii}: each only once")
+        if self.annulus is not None and (len(self.annulus) != 2 or not self.annulus[0] >= max(self.radii)):
+            raise OptionError(
+                f"annulus={self.annulus}: must be an inner and an outer radius (in {self.unit}), "
+                f"the inner one not below the largest aperture, {max(self.radii):g}"
+            )
 
     def scaled(self, fwhm: float) -> tuple[tuple[float, ...], tuple[float, float]]:
         """Sorted aperture radii and the annulus, in pixels."""
         factor = fwhm if self.unit == "fwhm" else 1.0
-        inner, outer = self.annulus
-        return tuple(sorted(radius * factor for radius in self.radii)), (inner * factor, outer * factor)
+        radii = tuple(sorted(radius * factor for radius in self.radii))
+        if self.annulus is not None:
+            return radii, (self.annulus[0] * factor, self.annulus[1] * factor)
+        inner = max(5 * fwhm, radii[-1] + fwhm)  # outside the wings, and outside whatever is measured
+        return radii, (inner, inner + 3 * fwhm)
 
 
 def detected(image: SkyImage, found: Detections, fwhm: float, sky: Background) -> QTable:
@@ -214,25 +230,34 @@ def _aperture_columns(
 def _total(
     measured: Photometry, radii: tuple[float, ...], x: NDArray[np.float64], y: NDArray[np.float64], fwhm: float
 ) -> tuple[dict[str, NDArray[np.float64]], dict[str, Any]]:
-    """Magnitudes corrected from the smallest to the largest aperture, and the correction with its common error."""
+    """Magnitudes corrected from the smallest aperture, and the correction with its common error.
+
+    It goes to the largest aperture within which at least three bright stars are alone; ``meta`` says which.
+    """
     none = np.full(len(x), np.nan)
     total = {"mag_total": none, "mag_total_error": none}
     meta: dict[str, Any] = {
         "aperture_correction": None,
         "aperture_correction_error": None,
         "aperture_correction_stars": 0,
+        "aperture_correction_radius": None,
     }
     if measured.flux_error is None or measured.magnitude_error is None:
         return total, meta
-    usable = growth_stars(measured.flux, measured.flux_error, measured.flags, x, y, separation=radii[-1] + 2 * fwhm)
-    try:
-        found = aperture_correction(measured.flux, measured.flux_error, np.asarray(radii), usable=usable)
-    except CatalogError:  # too few bright, lonely stars: the columns say so by being empty
+    found = None
+    for count in range(len(radii), 1, -1):  # in a crowd no star is alone within the largest aperture
+        flux, error, flags = (plane[:, :count] for plane in (measured.flux, measured.flux_error, measured.flags))
+        usable = growth_stars(flux, error, flags, x, y, separation=radii[count - 1] + fwhm)
+        with contextlib.suppress(CatalogError):  # too few bright, lonely stars
+            found = aperture_correction(flux, error, np.asarray(radii[:count]), usable=usable)
+            break
+    if found is None:
         return total, meta
     meta = {
         "aperture_correction": [float(value) for value in found.correction],
         "aperture_correction_error": [float(value) for value in found.error],
         "aperture_correction_stars": int(found.stars),
+        "aperture_correction_radius": float(found.radii[-1]),
     }
     total = {
         "mag_total": measured.magnitude[:, 0] + found.correction[0],

@@ -238,11 +238,14 @@ class Night:
         if processes < 1:
             raise OptionError(f"processes={processes}: must be at least 1")
         chosen = options or ChainOptions()
+        others = [Path(folder) for folder in ([masters] if isinstance(masters, str | Path) else masters)]
+        for folder in others:
+            Masters.read(folder)  # a folder without masters is an error now, not a frame without masters later
         rows = [
             Row(name=item.path.name, kind="unreadable", status="failed", message=item.evidence)
             for item in self.of("unreadable")
         ]
-        folders = (Path(out) / "masters", *map(Path, [masters] if isinstance(masters, str | Path) else masters))
+        folders = (Path(out) / "masters", *others)
         self.masters(folders[0], without=chosen.without, options=chosen.build, progress=progress, report=rows.append)
         tasks = self._tasks(Path(out), chosen, folders)
         if not tasks:

@@ -78,7 +78,7 @@ def choose(header: Header, base: type[Any], where: str) -> type[Any]:
     found = cameras()
     if any(issubclass(base, camera) for camera in found) or not any(issubclass(camera, base) for camera in found):
         return base
-    matching = [camera for camera in found if issubclass(camera, base) and camera.matches(header)]
+    matching = [camera for camera in found if issubclass(camera, base) and _matches(camera, header, where)]
     best = [c for c in matching if not any(other is not c and issubclass(other, c) for other in matching)]
     if len(best) > 1:
         names = ", ".join(name_of(camera) for camera in best)
@@ -86,6 +86,13 @@ def choose(header: Header, base: type[Any], where: str) -> type[Any]:
             f"{where}: claimed by {names}; read it with the one you mean, as {best[0].__name__}.read(path)"
         )
     return best[0] if best else by_name("larun.instruments.generic:Generic") or base
+
+
+def _matches(camera: type[Any], header: Header, where: str) -> bool:
+    try:
+        return bool(camera.matches(header))
+    except Exception as error:  # whatever a user's hook does
+        raise HeaderError(f"{where}: {name_of(camera)}.matches failed: {error!r}; use header.get(keyword)") from error
 
 
 def by_name(name: str) -> type[Any] | None:

@@ -60,7 +60,9 @@ APERTURE: tuple[Column, ...] = (
 )
 
 TOTAL: tuple[Column, ...] = (
-    Column("mag_total", np.float64, "mag", "magnitude in the smallest aperture, corrected to the largest"),
+    Column(
+        "mag_total", np.float64, "mag", "magnitude in the smallest aperture, corrected to the meta's correction radius"
+    ),
     Column("mag_total_error", np.float64, "mag", "1 sigma, without the correction's own error, common to all stars"),
 )
 

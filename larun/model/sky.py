@@ -12,7 +12,7 @@ from larun.algorithms.detect import DetectOptions, detect_matched, detect_peaks
 from larun.algorithms.fwhm import estimate_fwhm
 from larun.errors import OptionError
 from larun.model import measuring
-from larun.model.catalog import ANNULUS, RADII, SourceCatalog
+from larun.model.catalog import RADII, SourceCatalog
 from larun.model.image import Image
 from larun.provenance import operation, recording
 
@@ -114,7 +114,7 @@ class SkyImage(Image):
         *,
         unit: str = "fwhm",
         sky: str = "annulus",
-        annulus: tuple[float, float] = ANNULUS,
+        annulus: tuple[float, float] | None = None,
     ) -> SourceCatalog:
         """Forced photometry: measure given positions, whether or not anything is seen there.
 

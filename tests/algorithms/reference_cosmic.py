@@ -88,8 +88,8 @@ def lacosmic(data, variance, unusable, saturated, protected, *, options):
         seeds = (level > options.sigma) & ~protected
         if options.fwhm is not None:
             seeds &= sharper_than_stars(image, noise, options.fwhm)
-        if options.fwhm is None or options.contrast is not None:
-            seeds &= level > (options.contrast or 5.0) * fine_structure(image, noise)
+        contrast = options.contrast or (5.0 if options.fwhm is None else 2.0)
+        seeds &= level > contrast * fine_structure(image, noise)
         if not seeds.any():
             break
         image[seeds], noise[seeds] = np.nan, np.nan

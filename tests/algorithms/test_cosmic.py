@@ -7,9 +7,11 @@ import pytest
 from scipy import ndimage
 
 from larun.algorithms import cosmic, cosmic_common, engine_astroscrappy, jit
+from larun.algorithms.background import background
 from larun.algorithms.cosmic import CosmicOptions, lacosmic
 from larun.algorithms.cosmic_common import protected_stars, replace_pixels
 from larun.algorithms.cosmic_median import clip_against_median
+from larun.algorithms.fwhm import estimate_fwhm
 from larun.errors import OptionError
 from larun.simulate.cosmics import cosmic_rays
 from tests.algorithms import reference_cosmic
@@ -17,16 +19,19 @@ from tests.algorithms import reference_cosmic
 SKY, READ_NOISE, FULL_WELL = 200.0, 8.0, 60_000.0
 
 
-def add_moffat(image, y, x, flux, fwhm, beta=2.5):
-    """Add a Moffat star, integrated over pixels by 5 × 5 points in each."""
+def add_moffat(image, y, x, flux, fwhm, beta=2.5, *, ellipticity=0.0, theta=0.0):
+    """Add a Moffat star, integrated over pixels by 5 × 5 points in each; ``fwhm`` is the geometric mean of the axes."""
     alpha = fwhm / 2 / np.sqrt(2 ** (1 / beta) - 1)
     y0, x0 = round(y), round(x)
     rows = np.arange(max(0, y0 - 30), min(image.shape[0], y0 + 31))
     columns = np.arange(max(0, x0 - 30), min(image.shape[1], x0 + 31))
     offsets = (np.arange(5) - 2) / 5
-    fine_y = (rows[:, None] + offsets - y).ravel() ** 2
-    fine_x = (columns[:, None] + offsets - x).ravel() ** 2
-    profile = (1 + (fine_y[:, None] + fine_x) / alpha**2) ** -beta
+    fine_y = (rows[:, None] + offsets - y).ravel()[:, None]
+    fine_x = (columns[:, None] + offsets - x).ravel()
+    along = np.cos(theta) * fine_x + np.sin(theta) * fine_y
+    across = np.cos(theta) * fine_y - np.sin(theta) * fine_x
+    radius2 = along**2 * (1 - ellipticity) + across**2 / (1 - ellipticity)
+    profile = (1 + radius2 / alpha**2) ** -beta
     profile = profile.reshape(rows.size, 5, columns.size, 5).mean(axis=(1, 3))
     image[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1] += flux * profile * (beta - 1) / (np.pi * alpha**2)
 
@@ -91,12 +96,60 @@ def test_acceptance_17_undersampled_stars_left():
     assert precision >= 0.90
 
 
+def elongated(ellipticity, theta, *, beta=2.5, seed=3, fwhm=3.5):
+    """400 elongated stars 30 pixels apart with noise and no rays: data, variance, y, x."""
+    rng = np.random.default_rng(seed)
+    y, x = (15.0 + 30 * np.indices((20, 20)) + rng.uniform(-0.5, 0.5, (2, 20, 20))).reshape(2, 400)
+    true = np.full((600, 600), SKY)
+    for cy, cx, flux in zip(y, x, 10 ** rng.uniform(3, 5.3, 400), strict=True):
+        add_moffat(true, cy, cx, flux, fwhm, beta, ellipticity=ellipticity, theta=theta)
+    data = (rng.poisson(true) + rng.normal(0, READ_NOISE, true.shape)).astype(np.float32)
+    return data, np.maximum(data, 0) + np.float32(READ_NOISE**2), y, x
+
+
+def cores_touched(mask, y, x):
+    return sum(mask[j - 1 : j + 2, i - 1 : i + 2].any() for j, i in zip(y.round().astype(int), x.round().astype(int)))
+
+
+@pytest.mark.parametrize("theta", [0.0, 0.5])
+@pytest.mark.parametrize("beta", [2.5, 4.765])
+@pytest.mark.parametrize("ellipticity", [0.2, 0.4, 0.46])
+def test_acceptance_17_elongated_stars_left(ellipticity, beta, theta):
+    data, variance, y, x = elongated(ellipticity, theta, beta=beta)
+    none = np.zeros(data.shape, bool)
+    made = background(data, variance, none)
+    measured = estimate_fwhm(data, made.level, made.variance, none.astype(np.uint32))
+    assert measured.minor == pytest.approx(3.5 * np.sqrt(1 - ellipticity), rel=0.04)
+    mask = lacosmic(data, variance, none, none, options=CosmicOptions(fwhm=measured.minor)).mask
+    print("MINOR", ellipticity, beta, theta, measured, mask.sum(), cores_touched(mask, y, x))
+    assert cores_touched(mask, y, x) <= 4  # of 400
+    assert mask.sum() <= 40
+    alone = lacosmic(data, variance, none, none, options=CosmicOptions(fwhm=measured.minor, contrast=1e-6)).mask
+    print("ALONE", alone.sum(), cores_touched(alone, y, x))
+    mean = lacosmic(data, variance, none, none, options=CosmicOptions(fwhm=measured.fwhm)).mask
+    print("MEAN", mean.sum(), cores_touched(mean, y, x))
+
+
+def test_acceptance_17_contrast_guards_elongated_stars_from_a_wrong_fwhm():
+    data, variance, y, x = elongated(0.46, 0.0)
+    none = np.zeros(data.shape, bool)
+    bound, both = (
+        lacosmic(data, variance, none, none, options=CosmicOptions(fwhm=3.5, contrast=contrast)).mask
+        for contrast in (1e-6, None)
+    )
+    print("GUARD", cores_touched(bound, y, x), cores_touched(both, y, x))
+    assert cores_touched(bound, y, x) > 100
+    assert cores_touched(both, y, x) <= 4
+    same = lacosmic(data, variance, none, none, options=CosmicOptions(fwhm=3.5, contrast=2.0)).mask
+    assert (same == both).all()
+
+
 def test_acceptance_17_sharper_stars_are_refused_with_the_reason():
     with pytest.raises(OptionError, match=r"fwhm = 1\.0.*cannot be told from cosmic rays"):
         CosmicOptions(fwhm=1.0)
 
 
-@pytest.mark.parametrize(("profile", "contrast"), [("Kolmogorov", None), ("Gaussian", None), ("Airy", 2.0)])
+@pytest.mark.parametrize(("profile", "contrast"), [("Kolmogorov", 1e-6), ("Gaussian", 1e-6), ("Airy", None)])
 def test_acceptance_17_stars_of_an_independent_simulator(profile, contrast):
     galsim = pytest.importorskip("galsim")
     fwhm, rng = 1.7, np.random.default_rng(7)
@@ -163,7 +216,7 @@ def odd_scene():
 
 @pytest.mark.parametrize(
     "options",
-    [{"fwhm": 2.2}, {}, {"contrast": 2.0, "fwhm": 2.2, "sigma": 6.0}, {"iterations": 1, "sigma_fraction": 1.0}],
+    [{"fwhm": 2.2}, {}, {"contrast": 1e-6, "fwhm": 2.2}, {"contrast": 3.0, "fwhm": 2.2, "sigma": 6.0}, {"iterations": 1, "sigma_fraction": 1.0}],
 )
 def test_agrees_with_the_plain_reference(options):
     planes = odd_scene()

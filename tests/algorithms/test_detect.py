@@ -366,3 +366,27 @@ def test_real_globular_cluster():
     assert density[5] < 2 * np.median(density) + 5
     bright = found.snr > 200
     assert 5 < np.nanmedian(found.fwhm[bright]) < 7.5
+    # centroids neither leave the image nor run to a neighbour: what has none is said to be uncertain
+    assert (found.x >= -0.5).all()
+    assert (found.y >= -0.5).all()
+    assert (found.x <= data.shape[1] - 0.5).all()
+    assert (found.y <= data.shape[0] - 0.5).all()
+    lost = (found.x == np.round(found.x)) & (found.y == np.round(found.y))
+    assert (found.x_error[lost] >= 3).all()
+    assert (found.y_error[lost] >= 3).all()
+    assert (lost & (found.flags & flagtable.EDGE == 0)).sum() < 0.005 * found.x.size
+
+
+@pytest.mark.parametrize("outside", [-2.5, -1.5, -0.9])
+def test_a_star_beyond_the_border_stays_in_the_image_and_is_flagged(rng, outside):
+    image = draw((60, 60), [outside, 30.3, 59 - outside], [30.2, outside, 20.4], [2e4] * 3, 4.0)
+    found = found_in(image + rng.normal(0, 3, image.shape), 9.0, fwhm=4.0)
+    assert found.x.size >= 3
+    assert (np.abs(found.x - 29.5) <= 30).all()
+    assert (np.abs(found.y - 29.5) <= 30).all()
+    for cx, cy in ((outside, 30.2), (30.3, outside), (59 - outside, 20.4)):
+        nearest = int(np.argmin(np.hypot(found.x - cx, found.y - cy)))
+        assert found.flags[nearest] & flagtable.EDGE
+        pulls = ((found.x - cx) / found.x_error)[nearest], ((found.y - cy) / found.y_error)[nearest]
+        print(outside, found.x[nearest], found.y[nearest], found.x_error[nearest], pulls)
+        assert np.abs(pulls).max() < 4

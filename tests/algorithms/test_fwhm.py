@@ -5,6 +5,7 @@ from larun import flags as flagtable
 from larun.algorithms.background import background
 from larun.algorithms.fwhm import DEFAULT_FWHM, FwhmEstimate, estimate_fwhm
 from tests.algorithms.star_fields import draw, field
+from tests.algorithms.test_cosmic import add_moffat
 from tests.algorithms.test_detect import nickel
 
 
@@ -60,7 +61,7 @@ def test_a_crowded_field(rng):
 
 def test_too_few_stars_give_the_documented_default(rng):
     noise = rng.normal(100, 5, (200, 200)).astype(np.float32)
-    assert estimate(noise, np.full_like(noise, 25)) == FwhmEstimate(DEFAULT_FWHM, 0)
+    assert estimate(noise, np.full_like(noise, 25)) == FwhmEstimate(DEFAULT_FWHM, 0, DEFAULT_FWHM)
     spikes = noise.copy()
     spikes[tuple(rng.integers(5, 195, (2, 60)))] += 3000
     assert estimate(spikes, np.full_like(noise, 25)).stars == 0
@@ -71,4 +72,39 @@ def test_real_images():
         data, variance, flags = nickel(name)
         found = estimate(data, variance, flags)
         assert 5.3 < found.fwhm < 6.6
+        assert 0.8 * found.fwhm < found.minor < found.fwhm
         assert found.stars >= fewest
+
+
+@pytest.mark.parametrize("fwhm", [2.5, 4.0])
+@pytest.mark.parametrize("ellipticity", [0.0, 0.2, 0.46, 0.6])
+def test_trailed_stars_and_their_minor_axis(rng, fwhm, ellipticity):
+    image = np.full((600, 600), 200.0)
+    y, x = rng.uniform(0, 599, (2, 150))
+    for cy, cx, flux in zip(y, x, 10 ** rng.uniform(3.3, 5, 150), strict=True):
+        add_moffat(image, cy, cx, flux, fwhm, 3.0, ellipticity=ellipticity, theta=0.7)
+    data = rng.poisson(image).astype(np.float32)
+    data[tuple(rng.integers(0, 600, (2, 50)))] += 5000
+    found = estimate(data, np.maximum(data, 1))
+    print(fwhm, ellipticity, found, found.fwhm / fwhm, found.minor / fwhm / np.sqrt(1 - ellipticity))
+    assert found.stars >= 50
+    assert found.fwhm == pytest.approx(fwhm, rel=0.03)
+    assert found.minor == pytest.approx(fwhm * np.sqrt(1 - ellipticity), rel=0.04)
+
+
+@pytest.mark.parametrize("stars", [2, 8])
+def test_few_stars_among_galaxies_and_rays(rng, stars):
+    for _ in range(6):
+        image = np.full((300, 300), 200.0)
+        for count, size in ((stars, lambda: 4.16), (3, lambda: rng.uniform(5, 10))):
+            for cy, cx in rng.uniform(20, 280, (count, 2)):
+                add_moffat(image, cy, cx, 10 ** rng.uniform(4, 5), size(), 3.0)
+        data = rng.poisson(image).astype(np.float32)
+        data[tuple(rng.integers(0, 300, (2, 20)))] += 5000
+        found = estimate(data, np.maximum(data, 1))
+        print(stars, found)
+        if stars == 2:
+            assert found == (DEFAULT_FWHM, 0, DEFAULT_FWHM)
+        else:
+            assert found.fwhm == pytest.approx(4.16, rel=0.05)
+            assert found.stars >= 5
