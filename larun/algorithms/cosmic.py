@@ -46,7 +46,7 @@ _Plane = NDArray[np.float32]
 _Floats = NDArray[np.float64]
 
 _CONTRAST = 5.0  # fine-structure limit where no FWHM is known
-_CONTRAST_BESIDE_FWHM = 2.0  # half a per cent of the pixels of cosmic rays, for stars the FWHM does not describe
+_CONTRAST_BESIDE_FWHM = 2.0  # 0.7 % of the pixels of cosmic rays, for stars the FWHM does not describe
 _MARGIN = 2.0  # standard deviations of each pixel in favour of the star
 _TILE = 64
 _SKY_REACH = 10  # half the side of the square on whose border the sky beside a star is read

@@ -71,8 +71,9 @@ class CosmicOptions:
         Neighbours of such pixels belong to the ray above this fraction of ``sigma``.
     contrast : float or None
         Least ratio of the Laplacian to the fine structure (van Dokkum's f_lim). None: 2 where ``fwhm`` is given, which
-        keeps elongated stars and the rings of diffraction for 0.6 % of the pixels of cosmic rays, and 5 otherwise.
-        Beside an ``fwhm`` both conditions must hold; a value near 0 leaves the bound from the FWHM alone.
+        keeps elongated stars and the rings of diffraction for 0.7 % of the pixels of cosmic rays, and 5 otherwise
+        (``clip_against_median`` and astroscrappy document their own). Beside an ``fwhm`` both conditions must hold; a
+        value near 0 leaves the bound from the FWHM alone.
     iterations : int
         At most so many; the search ends when one finds nothing.
     fwhm : float or None

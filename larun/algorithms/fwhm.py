@@ -25,7 +25,7 @@ _SHARPEST = 1.2
 _FEWEST = 5
 #: Stars of one image agree this well in ln FWHM and in each component of the ellipticity: (half the stars, all).
 _ALIKE = ((0.11, 0.12), (0.2, 0.25))
-#: S/N above which noise makes a round star's minor axis less than 2 % too short.
+#: S/N above which noise makes a round star's minor axis at most about 3 % too short.
 _BRIGHT_SNR = 50.0
 
 
@@ -102,13 +102,14 @@ def estimate_fwhm(
     traits = np.column_stack([np.log(width), ellipticity * np.cos(angle), ellipticity * np.sin(angle)])
     radius = 3 * math.exp(_mode(traits[star])[0])
     isolated = star & _isolated(found.x, found.y, snr, radius)
-    chosen = np.flatnonzero(isolated if isolated.sum() >= _FEWEST else star)
-    centre = _mode(traits[chosen])
-    chosen = chosen[_agree(traits[chosen], centre, *_ALIKE[1])]
-    if chosen.size < _FEWEST:
-        return _NONE
-    bright = chosen[: max(_FEWEST, int((snr[chosen] > _BRIGHT_SNR).sum()))]
-    return FwhmEstimate(float(np.median(width[chosen])), chosen.size, float(np.median(minor[bright])))
+    for kind in (isolated, star):
+        chosen = np.flatnonzero(kind)
+        if chosen.size:
+            chosen = chosen[_agree(traits[chosen], _mode(traits[chosen]), *_ALIKE[1])]
+        if chosen.size >= _FEWEST:
+            bright = chosen[: max(_FEWEST, int((snr[chosen] > _BRIGHT_SNR).sum()))]
+            return FwhmEstimate(float(np.median(width[chosen])), chosen.size, float(np.median(minor[bright])))
+    return _NONE
 
 
 def _agree(

@@ -231,10 +231,10 @@ class Frame(SkyImage):
         sigma : float
             Detection limit in units of the noise.
         contrast : float, optional
-            Limit of the Laplacian against the fine structure. Without it the star size alone tells stars from rays;
-            2 as well spares diffraction-limited stars, at the cost of a few per cent of the rays.
+            Limit of the Laplacian against the fine structure, besides the bound that the star size sets; by default 2
+            (5 for astroscrappy, which has no such bound). Higher spares more stars and misses more rays.
         fwhm : float, optional
-            Of the stars, in pixels; measured when not given. astroscrappy knows no star size.
+            Of the stars along their narrow axis, in pixels; measured when not given. astroscrappy knows no star size.
         iterations : int
             Most passes.
         replace : bool

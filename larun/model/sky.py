@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from typing import TYPE_CHECKING, Any
 
 import attrs
@@ -9,8 +10,8 @@ import numpy as np
 
 from larun.algorithms.background import Background, BackgroundOptions, background
 from larun.algorithms.detect import DetectOptions, detect_matched, detect_peaks
-from larun.algorithms.fwhm import estimate_fwhm
-from larun.errors import OptionError
+from larun.algorithms.fwhm import FwhmEstimate, estimate_fwhm
+from larun.errors import LarunWarning, OptionError
 from larun.model import measuring
 from larun.model.catalog import RADII, SourceCatalog
 from larun.model.image import Image
@@ -48,10 +49,29 @@ class SkyImage(Image):
         options = BackgroundOptions(mesh=mesh, filter_size=filter_size, sigma=sigma)
         return background(self.data, self.variance, self.unusable, options=options)
 
-    def stellar_fwhm(self, *, mesh: int = 64) -> float:
-        """The median FWHM in pixels of the stars, measured without any prior (Gaussian-weighted moments)."""
-        sky = self.background(mesh=mesh)
-        return float(estimate_fwhm(self.data, sky.level, sky.variance, self.flags).fwhm)
+    def star_size(self, sky: Background | None = None) -> FwhmEstimate:
+        """The median size of the stars, measured without any prior (Gaussian-weighted moments).
+
+        Parameters
+        ----------
+        sky : Background, optional
+            What :meth:`background` found; measured when not given.
+
+        Returns
+        -------
+        FwhmEstimate
+            ``fwhm`` and ``minor`` (along the narrow axis) in pixels, and the number of ``stars``; a warning, and an
+            assumed size, where there are too few.
+        """
+        sky = sky or self.background()
+        found = estimate_fwhm(self.data, sky.level, sky.variance, self.flags)
+        if found.stars == 0:
+            warnings.warn(
+                f"{self!r}: too few stars to measure their size; {found.fwhm:g} pixels are assumed: give fwhm=…",
+                LarunWarning,
+                stacklevel=4,
+            )
+        return found
 
     @operation("detect", reach="global")
     def detect(
@@ -94,7 +114,7 @@ class SkyImage(Image):
             raise OptionError(f"method={method!r}: must be one of {', '.join(map(repr, _METHODS))}")
         sky = self.background(mesh=mesh)
         if fwhm is None:
-            measured = estimate_fwhm(self.data, sky.level, sky.variance, self.flags)
+            measured = self.star_size(sky)
             fwhm = float(measured.fwhm)
             recording().fit(fwhm=fwhm, fwhm_stars=int(measured.stars))
         options = DetectOptions(threshold=threshold, fwhm=fwhm, gain=self.detector.amplifiers[0].gain or 1.0)

@@ -108,7 +108,7 @@ def elongated(ellipticity, theta, *, beta=2.5, seed=3, fwhm=3.5):
 
 
 def cores_touched(mask, y, x):
-    return sum(mask[j - 1 : j + 2, i - 1 : i + 2].any() for j, i in zip(y.round().astype(int), x.round().astype(int)))
+    return sum(mask[j - 1 : j + 2, i - 1 : i + 2].any() for j, i in np.rint([y, x]).astype(int).T)
 
 
 @pytest.mark.parametrize("theta", [0.0, 0.5])
@@ -121,13 +121,10 @@ def test_acceptance_17_elongated_stars_left(ellipticity, beta, theta):
     measured = estimate_fwhm(data, made.level, made.variance, none.astype(np.uint32))
     assert measured.minor == pytest.approx(3.5 * np.sqrt(1 - ellipticity), rel=0.04)
     mask = lacosmic(data, variance, none, none, options=CosmicOptions(fwhm=measured.minor)).mask
-    print("MINOR", ellipticity, beta, theta, measured, mask.sum(), cores_touched(mask, y, x))
     assert cores_touched(mask, y, x) <= 4  # of 400
     assert mask.sum() <= 40
     alone = lacosmic(data, variance, none, none, options=CosmicOptions(fwhm=measured.minor, contrast=1e-6)).mask
-    print("ALONE", alone.sum(), cores_touched(alone, y, x))
-    mean = lacosmic(data, variance, none, none, options=CosmicOptions(fwhm=measured.fwhm)).mask
-    print("MEAN", mean.sum(), cores_touched(mean, y, x))
+    assert cores_touched(alone, y, x) <= 4
 
 
 def test_acceptance_17_contrast_guards_elongated_stars_from_a_wrong_fwhm():
@@ -137,8 +134,7 @@ def test_acceptance_17_contrast_guards_elongated_stars_from_a_wrong_fwhm():
         lacosmic(data, variance, none, none, options=CosmicOptions(fwhm=3.5, contrast=contrast)).mask
         for contrast in (1e-6, None)
     )
-    print("GUARD", cores_touched(bound, y, x), cores_touched(both, y, x))
-    assert cores_touched(bound, y, x) > 100
+    assert cores_touched(bound, y, x) > 50
     assert cores_touched(both, y, x) <= 4
     same = lacosmic(data, variance, none, none, options=CosmicOptions(fwhm=3.5, contrast=2.0)).mask
     assert (same == both).all()
@@ -216,7 +212,13 @@ def odd_scene():
 
 @pytest.mark.parametrize(
     "options",
-    [{"fwhm": 2.2}, {}, {"contrast": 1e-6, "fwhm": 2.2}, {"contrast": 3.0, "fwhm": 2.2, "sigma": 6.0}, {"iterations": 1, "sigma_fraction": 1.0}],
+    [
+        {"fwhm": 2.2},
+        {},
+        {"contrast": 1e-6, "fwhm": 2.2},
+        {"contrast": 3.0, "fwhm": 2.2, "sigma": 6.0},
+        {"iterations": 1, "sigma_fraction": 1.0},
+    ],
 )
 def test_agrees_with_the_plain_reference(options):
     planes = odd_scene()

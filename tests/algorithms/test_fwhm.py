@@ -86,7 +86,6 @@ def test_trailed_stars_and_their_minor_axis(rng, fwhm, ellipticity):
     data = rng.poisson(image).astype(np.float32)
     data[tuple(rng.integers(0, 600, (2, 50)))] += 5000
     found = estimate(data, np.maximum(data, 1))
-    print(fwhm, ellipticity, found, found.fwhm / fwhm, found.minor / fwhm / np.sqrt(1 - ellipticity))
     assert found.stars >= 50
     assert found.fwhm == pytest.approx(fwhm, rel=0.03)
     assert found.minor == pytest.approx(fwhm * np.sqrt(1 - ellipticity), rel=0.04)
@@ -102,7 +101,6 @@ def test_few_stars_among_galaxies_and_rays(rng, stars):
         data = rng.poisson(image).astype(np.float32)
         data[tuple(rng.integers(0, 300, (2, 20)))] += 5000
         found = estimate(data, np.maximum(data, 1))
-        print(stars, found)
         if stars == 2:
             assert found == (DEFAULT_FWHM, 0, DEFAULT_FWHM)
         else:

@@ -229,7 +229,7 @@ def test_cleaning_d1074_leaves_the_stars_alone(folder, masters):
     x, y = x[inside], y[inside]
     assert len(x) > 40
     touched = np.array([cosmic[b - 1 : b + 2, a - 1 : a + 2].any() for a, b in zip(x, y, strict=True)])
-    assert touched.mean() <= 0.01
+    assert touched.sum() <= 1  # a ray may well lie on one of them
     before, after = frame.data[y, x], clean.data[y, x]
     assert (before == after)[~touched].all()
 

@@ -151,6 +151,7 @@ def test_select_keeps_what_is_chosen(hit):
     assert bright.provenance.step.operation == "select"
 
 
+@pytest.mark.filterwarnings("ignore:.*too few stars to measure their size")
 def test_nothing_to_find_is_an_empty_catalogue(tmp_path):
     rng = np.random.default_rng(4)
     frame = larun.Frame.from_arrays(rng.normal(100, 5, (64, 64)), variance=np.full((64, 64), 25.0), unit="electron")

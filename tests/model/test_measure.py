@@ -7,6 +7,7 @@ import larun
 from larun.simulate import Scene, raw_science
 
 
+@pytest.mark.filterwarnings("ignore:.*too few stars to measure their size")
 @pytest.mark.parametrize("sky", ["annulus", "none"])
 def test_acceptance_23_aperture_errors_by_forced_photometry(sky):
     """2025 empty places on one noisy image; own error of the ratio 1.6 %."""
@@ -27,6 +28,7 @@ def test_acceptance_23_aperture_errors_by_forced_photometry(sky):
         assert abs(float(np.mean(flux / errors))) < 0.1
 
 
+@pytest.mark.filterwarnings("ignore:.*too few stars to measure their size")
 def test_acceptance_24_a_bright_neighbour_in_the_annulus_does_not_bias_the_sky():
     rng = np.random.default_rng(24)
     y, x = np.indices((160, 160))
