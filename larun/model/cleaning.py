@@ -50,7 +50,7 @@ class Cleaned(NamedTuple):
     data: NDArray[np.float32]
     variance: NDArray[np.float32]
     mask: NDArray[np.bool_]
-    fwhm: float
+    fwhm: float | None
     pixels: int
 
 
@@ -84,8 +84,10 @@ def clean(image: SkyImage, engine: str, chosen: CosmicOptions, fwhm: float | Non
         if fwhm is not None:
             raise OptionError("fwhm: astroscrappy knows no star size; leave it out, or use engine='larun'")
         chosen = chosen if chosen.contrast is not None else attrs.evolve(chosen, contrast=5.0)
-    size = narrow_width(image) if fwhm is None else fwhm
+        size = None
+    else:
+        size = narrow_width(image) if fwhm is None else float(fwhm)
     saturated = (image.flags & fl.SATURATED) != 0
     unusable = (image.flags & (fl.BAD | fl.FLAT_INVALID | fl.NO_DATA)) != 0
     found = ENGINES[engine]()(image.data, image.variance, unusable, saturated, options=attrs.evolve(chosen, fwhm=size))
-    return Cleaned(found.cleaned, found.variance, found.mask, float(size), int(found.mask.sum()))
+    return Cleaned(found.cleaned, found.variance, found.mask, size, int(found.mask.sum()))
