@@ -15,9 +15,11 @@ if TYPE_CHECKING:
     from larun.algorithms.jit import set_threads
     from larun.algorithms.overscan import OverscanOptions
     from larun.detector import Amplifier, Detector, Section
+    from larun.model.building import BuildOptions
     from larun.model.catalog import SourceCatalog
     from larun.model.frame import Frame
     from larun.model.image import Image
+    from larun.model.jobs import ChainOptions
     from larun.model.masters import Master, MasterBias, MasterDark, MasterFlat, Masters
     from larun.model.night import Night
     from larun.model.planes import Shared
@@ -29,6 +31,8 @@ __version__ = "0.1.0"
 # Every public name and where it lives: loaded on first use, so that ``import larun`` costs next to nothing.
 _HOMES = {
     "Amplifier": "larun.detector",
+    "BuildOptions": "larun.model.building",
+    "ChainOptions": "larun.model.jobs",
     "Detector": "larun.detector",
     "Frame": "larun.model.frame",
     "Image": "larun.model.image",
@@ -51,6 +55,8 @@ _MODULES = ("errors", "flags", "plots", "simulate")
 
 __all__ = [
     "Amplifier",
+    "BuildOptions",
+    "ChainOptions",
     "Detector",
     "Frame",
     "Image",

@@ -360,9 +360,9 @@ class Masters:
         head = f"no {kind} master fits {name}"
         candidates = sorted(self.of(kind), key=lambda item: (len(item.differences(wanted)), *_distance(item, wanted)))
         if not candidates:
-            return f"{head}: there is none at all; give one, or say without=('{kind}',)"
+            return f"{head}: there is none at all; give one, or say without=('{kind}',) (--without {kind})"
         rows = "; ".join(f"{item!r} differs in {', '.join(item.differences(wanted))}" for item in candidates[:3])
-        return f"{head}; nearest: {rows}; or say without=('{kind}',)"
+        return f"{head}; nearest: {rows}; or say without=('{kind}',) (--without {kind})"
 
 
 def _distance(item: Master, wanted: Mapping[str, Any]) -> tuple[float, float]:
