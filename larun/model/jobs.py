@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import math
 import warnings
@@ -155,15 +156,15 @@ def still_right(cls: type[_M], path: Path, raws: list[Path], arguments: Mapping[
     build: BuildOptions = arguments["options"]
     try:
         kept = cls.read(path)
-        roots: dict[str, Provenance] = {}  # a copy of a file counts once
-        for raw in raws:
-            source = measure(
-                open_raw(raw, build.camera or Frame, given=build.given, in_memory=False), OverscanOptions(method="none")
-            ).source
-            assert source.provenance is not None
-            roots[source.provenance.id] = source.provenance
     except LarunError:
         return None
+    roots: dict[str, Provenance] = {}  # a copy of a file counts once
+    for raw in raws:
+        with contextlib.suppress(LarunError):  # what cannot be read was left out then, too
+            opened = open_raw(raw, build.camera or Frame, given=build.given, in_memory=False)
+            provenance = measure(opened, OverscanOptions(method="none")).source.provenance
+            assert provenance is not None
+            roots[provenance.id] = provenance
     name = f"master_{cls.kind}"
     parents = [Parent("frame", roots[key]) for key in sorted(roots)]
     used = {"bad_pixels": build.bad_pixels, "bias": arguments.get("bias"), "dark": arguments.get("dark")}

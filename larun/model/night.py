@@ -182,7 +182,8 @@ class Night:
 
     def _groups(self, without: Iterable[str]) -> list[jobs.Group]:
         """The calibration frames that belong together, in the order in which their masters need each other."""
-        kinds = [kind for kind in Selection._fields if kind not in frozenset(without)]
+        left_out = frozenset([without] if isinstance(without, str) else without)
+        kinds = [kind for kind in Selection._fields if kind not in left_out]
         return [group for kind in kinds for group in jobs.group(kind, self.of(kind))]
 
     def plan(self, out: str | Path, *, without: Iterable[str] = ()) -> tuple[dict[str, str], ...]:

@@ -366,3 +366,18 @@ def test_build_options_reach_the_masters(sample):
     for master in made:
         assert master.flags[3, 4] & larun.flags.BAD
         assert master.provenance.step.parameters["method"] == "median"
+
+
+def test_a_master_made_without_a_bad_file_is_not_made_again(sample, tmp_path):
+    folder = tmp_path / "raw"
+    folder.mkdir()
+    for path in sample.paths("bias"):
+        shutil.copy(path, folder / path.name)
+    broken = folder / sample.paths("bias")[1].name
+    broken.write_bytes(broken.read_bytes()[:-20000])
+    rows = []
+    for _ in range(2):
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", larun.errors.LarunWarning)
+            larun.Night(folder).masters(tmp_path / "masters", report=rows.append)
+    assert [(row.status, row.frames) for row in rows if row.kind == "bias"] == [("done", 4), ("skipped", 4)]
