@@ -28,7 +28,8 @@ _HELP = """Astronomical CCD/CMOS images from raw files to catalogues.
 
 _CODES = (
     "[bold]Exit codes[/bold]  0 all is well; 1 some frames or masters failed, the rest is done; 2 wrong usage or "
-    "option; 3 an input cannot be read or an output not written; 4 another error; 130 interrupted."
+    "option; 3 an input cannot be read or an output not written; 4 another error; 130 interrupted; "
+    "141 the reader of the output went away."
     "\n\n[bold]Environment[/bold]  LARUN_THREADS=N limits threads; LARUN_DEBUG=1 shows tracebacks."
 )
 

@@ -137,6 +137,13 @@ def _first_section(header: Header, keywords: tuple[str, ...]) -> tuple[Section |
     return None, None
 
 
+def _is_time(value: Any) -> bool:
+    try:
+        return 0 <= float(value) < math.inf
+    except (TypeError, ValueError):
+        return False
+
+
 def split_given(
     given: Mapping[str, Any], keywords: Mapping[str, tuple[str, ...]]
 ) -> tuple[dict[str, float], dict[str, Any]]:
@@ -173,6 +180,8 @@ def split_given(
             if not 0 <= number < math.inf or (number == 0 and quantity != "read_noise"):
                 raise OptionError(f"{name} = {value!r}: must be positive")
             values[str(quantity)] = number
+        elif quantity == "exposure" and not _is_time(value):
+            raise OptionError(f"{name} = {value!r}: must be a number of seconds, at least 0")
         elif name in keywords:
             cards[keywords[name][0]] = value
         elif re.fullmatch(r"[A-Z0-9_-]{1,8}", name):

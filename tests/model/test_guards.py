@@ -158,3 +158,9 @@ def test_other_programs_do_not_apply_the_gain_again(tmp_path) -> None:
 def test_nothing_is_calibrated_with_masters_that_are_missing() -> None:
     with pytest.raises(NoMatchingMaster, match="there is none at all"):
         raw_field().calibrate()
+
+
+@pytest.mark.parametrize("wrong", [{"exposure": -60}, {"EXPTIME": "long"}, {"gain": 0}, {"brightness": 3}])
+def test_what_is_given_for_a_header_must_make_sense(wrong: dict[str, object]) -> None:
+    with pytest.raises(OptionError):
+        larun.Frame.from_arrays(np.ones((4, 4)), **wrong)

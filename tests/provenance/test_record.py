@@ -43,6 +43,7 @@ def test_one_step_for_each_outermost_call():
     assert [r.kind for r in root] == ["memory"]
 
 
+@pytest.mark.filterwarnings("ignore:.*too few stars to measure their size")
 def test_what_an_operation_calls_is_a_substep_and_not_a_step():
     made = frame().pipe(double, factor=3.0)
     assert operations(made.provenance) == ["pipe"]
@@ -135,6 +136,7 @@ def test_equal_work_has_an_equal_id_and_other_work_another():
     assert reference not in ids
 
 
+@pytest.mark.filterwarnings("ignore:.*too few stars to measure their size")
 def test_ids_follow_from_parameters_however_they_are_written():
     sky = frame().calibrate(without=WITHOUT)
     one = sky.detect(5).provenance.id
