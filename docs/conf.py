@@ -78,6 +78,7 @@ def _bars_are_bars(app, what, name, obj, options, lines):
 def setup(app):
     """Called by Sphinx."""
     _copy_tutorials()
+    shutil.rmtree(HERE / "api", ignore_errors=True)  # pages of names that have moved would be orphans
     make_tables.write_all(HERE / "api")
     app.connect("autodoc-skip-member", _skip_member)
     app.connect("autodoc-process-docstring", _bars_are_bars, priority=900)  # after numpydoc
