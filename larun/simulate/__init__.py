@@ -2,8 +2,9 @@
 
 from larun.simulate.camera import Camera, Chip
 from larun.simulate.cosmics import cosmic_rays
-from larun.simulate.frames import RawFrame, Scene, noisy, raw_bias, raw_dark, raw_flat, raw_science
+from larun.simulate.frames import Scene, noisy, raw_bias, raw_dark, raw_flat, raw_science
 from larun.simulate.night import simulate_night
+from larun.simulate.readout import RawFrame, photons, raw_frame, read_out
 from larun.simulate.stars import StarField, draw_stars, render
 from larun.simulate.truth import FrameTruth, NewSource, NightOptions, NightTruth, read_truth
 
@@ -20,10 +21,13 @@ __all__ = [
     "cosmic_rays",
     "draw_stars",
     "noisy",
+    "photons",
     "raw_bias",
     "raw_dark",
     "raw_flat",
+    "raw_frame",
     "raw_science",
+    "read_out",
     "read_truth",
     "render",
     "simulate_night",

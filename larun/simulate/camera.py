@@ -11,7 +11,7 @@ import attrs
 import numpy as np
 from numpy.typing import NDArray
 
-from larun.detector import Section
+from larun.detector import Detector, Section
 from larun.errors import OptionError
 
 if TYPE_CHECKING:
@@ -175,6 +175,18 @@ class Camera:
     def overscan_section(self) -> Section | None:
         """The overscan of a raw frame; None where the camera has none."""
         return Section(0, self.shape[0], self.shape[1], self.raw_shape[1]) if self.overscan else None
+
+    @property
+    def detector(self) -> Detector:
+        """The detector of a raw frame: what calibration has to know."""
+        return Detector.single(
+            self.raw_shape,
+            data=self.data_section,
+            overscan=self.overscan_section,
+            gain=self.gain,
+            read_noise=self.read_noise,
+            saturation=self.saturation,
+        )
 
     def resized(self, shape: tuple[int, int]) -> Self:
         """The same camera with another imaging area; dead columns keep their relative place."""

@@ -8,7 +8,7 @@ at the saturation level. Overscan columns hold the bias level and read noise onl
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 import attrs
 import numpy as np
@@ -17,39 +17,19 @@ from numpy.typing import ArrayLike, NDArray
 from larun.errors import OptionError
 from larun.simulate.camera import Camera, Chip
 from larun.simulate.cosmics import cosmic_rays
+from larun.simulate.readout import RawFrame, photons, read_out
 from larun.simulate.stars import render
 
 if TYPE_CHECKING:
     from astropy.io.fits import Header
 
-__all__ = ["RawFrame", "Scene", "noisy", "raw_bias", "raw_dark", "raw_flat", "raw_science"]
+__all__ = ["Scene", "noisy", "raw_bias", "raw_dark", "raw_flat", "raw_science"]
 
 _START = "2026-03-14T18:00:00.000"
 
 
 def _column(values: ArrayLike) -> NDArray[np.float64]:
     return np.asarray(values, dtype=np.float64)
-
-
-class RawFrame(NamedTuple):
-    """A raw frame and its truth.
-
-    Attributes
-    ----------
-    data : ndarray of uint16
-        (ny, nx + overscan) in ADU.
-    header : astropy.io.fits.Header
-        The camera's honest header.
-    bias_level : float
-        Bias level of this frame, drift included, ADU.
-    cosmics : ndarray of float32
-        (ny, nx) electrons that cosmic rays left.
-    """
-
-    data: NDArray[np.uint16]
-    header: Header
-    bias_level: float
-    cosmics: NDArray[np.float32]
 
 
 @attrs.frozen(kw_only=True, eq=False)
@@ -141,7 +121,7 @@ def noisy(
     """
     if not 0 <= read_noise < math.inf or not 0 < gain < math.inf:
         raise OptionError(f"read_noise = {read_noise}, gain = {gain}: give read_noise >= 0 and gain > 0, finite")
-    electrons = _photons(np.asarray(expected_electrons, dtype=np.float64), rng)
+    electrons = photons(expected_electrons, rng=rng)
     electrons += read_noise * rng.standard_normal(electrons.shape)
     return (electrons / gain).astype(np.float32)
 
@@ -163,7 +143,7 @@ def raw_dark(
 ) -> RawFrame:
     """A dark frame of ``exposure`` seconds: a bias frame with dark current and cosmic rays."""
     header = camera.header("dark", exposure=exposure, date_obs=date_obs)
-    electrons = _photons(chip.dark * np.float64(exposure), rng)
+    electrons = photons(chip.dark * np.float64(exposure), rng=rng)
     return _read_out(camera, chip, electrons, cosmic_rays(camera.shape, count=cosmics, rng=rng), header, rng)
 
 
@@ -183,7 +163,7 @@ def raw_flat(
     header = camera.header("flat", exposure=exposure, band=band, date_obs=date_obs)
     expected = chip.response[band] * (level * camera.gain) + chip.dark * np.float64(exposure)
     none = np.zeros(camera.shape, dtype=np.float32)
-    return _read_out(camera, chip, _photons(expected, rng), none, header, rng)
+    return _read_out(camera, chip, photons(expected, rng=rng), none, header, rng)
 
 
 def raw_science(camera: Camera, chip: Chip, scene: Scene, *, rng: np.random.Generator) -> RawFrame:
@@ -200,13 +180,7 @@ def raw_science(camera: Camera, chip: Chip, scene: Scene, *, rng: np.random.Gene
     light += scene.sky * scene.exposure
     expected = light * chip.response[scene.band] + chip.dark * np.float64(scene.exposure)
     cosmics = cosmic_rays(camera.shape, count=scene.cosmics, rng=rng)
-    return _read_out(camera, chip, _photons(expected, rng), cosmics, header, rng)
-
-
-def _photons(expected: NDArray[np.float64], rng: np.random.Generator) -> NDArray[np.float64]:
-    if not (np.isfinite(expected).all() and (expected >= 0).all()):
-        raise OptionError("expected electrons must be finite and at least 0 in every pixel")
-    return rng.poisson(expected).astype(np.float64)
+    return _read_out(camera, chip, photons(expected, rng=rng), cosmics, header, rng)
 
 
 def _read_out(
@@ -217,14 +191,12 @@ def _read_out(
     header: Header,
     rng: np.random.Generator,
 ) -> RawFrame:
-    """Electrons to whole ADU: bias, drift, structure, read noise, converter."""
-    level = camera.bias_level + camera.bias_drift * rng.standard_normal()
-    values = level + (camera.read_noise / camera.gain) * rng.standard_normal(camera.raw_shape)
-    image = values[camera.data_section.slices]
-    image += (electrons + cosmics) / camera.gain
-    image += chip.bias
-    data = np.clip(np.rint(values), 0, camera.saturation).astype(np.uint16)
-    return RawFrame(data, header, float(level), cosmics)
+    """A frame of the camera, its bias drifted to a level of its own."""
+    level = camera.bias_level + camera.bias_drift * float(rng.standard_normal())
+    data = read_out(
+        camera.detector, electrons + cosmics, rng=rng, shape=camera.raw_shape, bias_levels=level, bias=chip.bias
+    )
+    return RawFrame(data, header, (level,), cosmics)
 
 
 def _point(header: Header, camera: Camera, scene: Scene) -> None:

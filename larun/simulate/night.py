@@ -14,7 +14,8 @@ from numpy.typing import NDArray
 from larun.algorithms.jit import threads
 from larun.errors import FileError, OptionError
 from larun.simulate.camera import Camera, Chip
-from larun.simulate.frames import RawFrame, Scene, raw_bias, raw_dark, raw_flat, raw_science
+from larun.simulate.frames import Scene, raw_bias, raw_dark, raw_flat, raw_science
+from larun.simulate.readout import RawFrame
 from larun.simulate.stars import draw_stars, render
 from larun.simulate.truth import Deposits, FrameTruth, NewSource, NightOptions, NightTruth, write_truth
 
