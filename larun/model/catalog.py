@@ -200,8 +200,8 @@ class SourceCatalog:
         """
         from larun.model import measuring
 
-        image = self._require_image()
         options = measuring.ApertureOptions(radii=radii, unit=unit, sky=sky, annulus=annulus)
+        image = self._require_image()
         return self._replace(table=measuring.photometered(self._table, image, options, neighbours=self._table))
 
     def _require_image(self) -> SkyImage:

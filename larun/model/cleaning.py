@@ -54,9 +54,23 @@ class Cleaned(NamedTuple):
     pixels: int
 
 
-def options(*, sigma: float, contrast: float | None, iterations: int) -> CosmicOptions:
-    """Validated options of the engines; the FWHM is added once it is known."""
-    return CosmicOptions(sigma=sigma, contrast=contrast, iterations=iterations)
+def options(engine: str, *, sigma: float, contrast: float | None, fwhm: float | None, iterations: int) -> CosmicOptions:
+    """Validated options of an engine, before any pixel is looked at; a FWHM that is not given is measured later.
+
+    Raises
+    ------
+    OptionError
+        If the engine is unknown, or an option makes no sense for it.
+    """
+    if engine not in ENGINES:
+        raise OptionError(f"engine={engine!r}: must be one of {', '.join(map(repr, ENGINES))}")
+    if engine == "astroscrappy":
+        if fwhm is not None:
+            raise OptionError("fwhm: astroscrappy knows no star size; leave it out, or use engine='larun'")
+        contrast = 5.0 if contrast is None else contrast
+    return CosmicOptions(
+        sigma=sigma, contrast=contrast, fwhm=None if fwhm is None else float(fwhm), iterations=iterations
+    )
 
 
 def narrow_width(image: SkyImage) -> float:
@@ -70,23 +84,11 @@ def narrow_width(image: SkyImage) -> float:
     return float(max(width, _SHARPEST)) if found.fwhm >= _SHARPEST else float(width)
 
 
-def clean(image: SkyImage, engine: str, chosen: CosmicOptions, fwhm: float | None) -> Cleaned:
-    """Run an engine on an image with variance.
-
-    Raises
-    ------
-    OptionError
-        If the engine is unknown.
-    """
-    if engine not in ENGINES:
-        raise OptionError(f"engine={engine!r}: must be one of {', '.join(map(repr, ENGINES))}")
-    if engine == "astroscrappy":
-        if fwhm is not None:
-            raise OptionError("fwhm: astroscrappy knows no star size; leave it out, or use engine='larun'")
-        chosen = chosen if chosen.contrast is not None else attrs.evolve(chosen, contrast=5.0)
-        size = None
-    else:
-        size = narrow_width(image) if fwhm is None else float(fwhm)
+def clean(image: SkyImage, engine: str, chosen: CosmicOptions) -> Cleaned:
+    """Run an engine on an image with variance; the star size is measured where the engine wants one."""
+    size = chosen.fwhm
+    if size is None and engine != "astroscrappy":
+        size = narrow_width(image)
     saturated = (image.flags & fl.SATURATED) != 0
     unusable = (image.flags & (fl.BAD | fl.FLAT_INVALID | fl.NO_DATA)) != 0
     found = ENGINES[engine]()(image.data, image.variance, unusable, saturated, options=attrs.evolve(chosen, fwhm=size))

@@ -18,7 +18,7 @@ from larun.errors import AlreadyApplied, OptionError, UnitMismatch
 from larun.io.headers import get_number, get_text
 from larun.model import calibration, cleaning, headers, store
 from larun.model.building import BuildOptions, mask_from
-from larun.model.masters import Master, Masters, Selection
+from larun.model.masters import Master, Masters, Selection, kinds
 from larun.model.planes import shifted_wcs
 from larun.model.sky import SkyImage
 from larun.provenance import operation, recording
@@ -185,13 +185,13 @@ class Frame(SkyImage):
         AlreadyApplied
             If the frame is calibrated already.
         """
+        left_out = kinds(without)
+        known = BuildOptions(overscan=overscan, bad_pixels=bad_pixels)
+        recording().resolve(without=left_out)  # equal work has an equal id, however it was asked for
         if self.detector.raw is not None:
             raise AlreadyApplied(f"{self!r} is calibrated already")
         if self.unit != units.ADU:
             raise UnitMismatch(f"{self!r} is in {self.unit}: only raw frames in adu can be calibrated")
-        left_out = sorted({without} if isinstance(without, str) else set(without))
-        recording().resolve(without=left_out)  # equal work has an equal id, however it was asked for
-        known = BuildOptions(overscan=overscan, bad_pixels=bad_pixels)
         mask = mask_from(known, self.detector.trimmed_shape)
         selection = _as_masters(masters).select(self, without=left_out)
         for role, master in zip(selection._fields, selection, strict=True):
@@ -247,10 +247,10 @@ class Frame(SkyImage):
         AlreadyApplied
             If the frame was cleaned before.
         """
+        options = cleaning.options(engine, sigma=sigma, contrast=contrast, fwhm=fwhm, iterations=iterations)
         if self.variance is None:
             raise OptionError(f"{self!r} has no variance plane: calibrate it first")
-        options = cleaning.options(sigma=sigma, contrast=contrast, iterations=iterations)
-        made = cleaning.clean(self, engine, options, fwhm)
+        made = cleaning.clean(self, engine, options)
         recording().fit(fwhm=made.fwhm, cosmic_pixels=made.pixels)
         if not replace:
             return self._replace(flags=np.where(made.mask, self.flags | fl.COSMIC, self.flags).astype(np.uint32))

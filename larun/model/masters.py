@@ -26,7 +26,7 @@ from larun.provenance import operation, recording
 if TYPE_CHECKING:
     from larun.model.frame import Frame
 
-__all__ = ["Master", "MasterBias", "MasterDark", "MasterFlat", "Masters", "Selection"]
+__all__ = ["Master", "MasterBias", "MasterDark", "MasterFlat", "Masters", "Selection", "kinds"]
 
 _HIDDEN = ("frames", "bias", "dark")
 _SIZE, _BINNING, _GAIN = Equal("size"), Equal("binning"), Equal("gain")
@@ -112,8 +112,9 @@ class MasterBias(Master):
         NoiseModelError
             If ``clip="noise"`` and the frames scatter much more than the noise model says.
         """
+        how = CombineOptions(method=method, clip=clip, sigma=sigma)
         job = building.Job.prepare(frames, options)
-        made = job.combine(building.bias_rows, CombineOptions(method=method, clip=clip, sigma=sigma))
+        made = job.combine(building.bias_rows, how)
         bad = bad_from_bias(made.data, made.variance) | building.mask_from(options, job.shape)
         return cls(**building.fields(job, made, bad, units.ADU, cls.criteria_names()))
 
@@ -162,11 +163,10 @@ class MasterDark(Master):
         OptionError
             If the frames' exposure times differ, or are zero.
         """
+        how = CombineOptions(method=method, clip=clip, sigma=sigma)
         job = building.Job.prepare(frames, options)
         exposure = job.common_exposure()
-        made = job.combine(
-            building.dark_rows(Selection(bias, None, None)), CombineOptions(method=method, clip=clip, sigma=sigma)
-        )
+        made = job.combine(building.dark_rows(Selection(bias, None, None)), how)
         # A dark that holds its bias is judged above its own pedestal.
         pedestal = np.float32(0 if bias is not None else np.nanmedian(made.data))
         bad = bad_from_dark(made.data - pedestal, made.variance) | building.mask_from(options, job.shape)
@@ -240,13 +240,14 @@ class MasterFlat(Master):
         OptionError
             If a flat has no light, or the filters differ.
         """
+        how = CombineOptions(method=method, clip=clip, sigma=sigma)
         job = building.Job.prepare(frames, options)
         bad = building.mask_from(options, job.shape)
         for role, master in (("bias", bias), ("dark", dark)):
             if master is not None:
                 recording().parent(role, master.provenance)
         rows = building.flat_rows(job, Selection(bias, dark, None))
-        made = job.combine(rows, CombineOptions(method=method, clip=clip, sigma=sigma), weights=rows.weights)
+        made = job.combine(rows, how, weights=rows.weights)
         normal = normalise_flat(made.data, made.variance, (made.flags & fl.UNUSABLE) != 0)
         made = made._replace(data=normal.data, variance=normal.variance)
         recording().fit(normalisation=normal.constant)
@@ -260,6 +261,25 @@ class Selection(NamedTuple):
     bias: MasterBias | None
     dark: MasterDark | None
     flat: MasterFlat | None
+
+
+def kinds(without: Iterable[str]) -> tuple[str, ...]:
+    """Kinds of masters to do without, each once and sorted.
+
+    Raises
+    ------
+    OptionError
+        If there is no such kind.
+
+    Examples
+    --------
+    >>> kinds(["flat", "dark", "flat"]), kinds("dark")
+    (('dark', 'flat'), ('dark',))
+    """
+    found = tuple(sorted({without} if isinstance(without, str) else set(without)))
+    if not set(found) <= set(Selection._fields):
+        raise OptionError(f"without={list(found)}: must be among {', '.join(map(repr, Selection._fields))}")
+    return found
 
 
 def _tuple(items: Iterable[Master]) -> tuple[Master, ...]:
@@ -327,9 +347,7 @@ class Masters:
         NoMatchingMaster
             If a required kind has no match: lists the nearest candidates and what differs.
         """
-        left_out = frozenset([without] if isinstance(without, str) else without)
-        if not left_out <= set(Selection._fields):
-            raise OptionError(f"without={sorted(left_out)}: must be among {', '.join(map(repr, Selection._fields))}")
+        left_out = kinds(without)
         wanted, name = frame.criteria, repr(frame)
         chosen = {kind: None if kind in left_out else self.best(kind, wanted, name) for kind in Selection._fields}
         dark = chosen["dark"]

@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 __all__ = ["SkyImage"]
 
 _METHODS = ("matched", "peaks")
+#: Stands in for a size that is not measured yet, when options are checked.
+_ANY_FWHM = 3.0
 
 
 @attrs.frozen(kw_only=True, eq=False, repr=False)
@@ -112,12 +114,13 @@ class SkyImage(Image):
         """
         if method not in _METHODS:
             raise OptionError(f"method={method!r}: must be one of {', '.join(map(repr, _METHODS))}")
+        options = DetectOptions(threshold=threshold, fwhm=_ANY_FWHM if fwhm is None else fwhm)
         sky = self.background(mesh=mesh)
         if fwhm is None:
             measured = self.star_size(sky)
             fwhm = float(measured.fwhm)
             recording().fit(fwhm=fwhm, fwhm_stars=int(measured.stars))
-        options = DetectOptions(threshold=threshold, fwhm=fwhm, gain=self.detector.amplifiers[0].gain or 1.0)
+        options = attrs.evolve(options, fwhm=fwhm, gain=self.detector.amplifiers[0].gain or 1.0)
         planes = (self.data, sky.level, sky.variance, self.flags)
         if method == "matched":
             acf = None if self.noise_acf is None else self.noise_acf.astype(np.float64)
@@ -156,11 +159,11 @@ class SkyImage(Image):
         CatalogError
             If sky coordinates are given and the image has no WCS.
         """
+        options = measuring.ApertureOptions(radii=radii, unit=unit, sky=sky, annulus=annulus)
         x, y = measuring.positions_of(self, positions)
         recording().resolve(positions=np.column_stack([x, y]))
         if hasattr(positions, "provenance"):
             recording().parent("positions", positions.provenance)
-        options = measuring.ApertureOptions(radii=radii, unit=unit, sky=sky, annulus=annulus)
         found = self.detect()._table
         table = measuring.placed(self, x, y, found)
         made = measuring.photometered(table, self, options, neighbours=found)
