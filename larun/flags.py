@@ -24,6 +24,7 @@ __all__ = [
     "UNUSABLE",
     "Flag",
     "bits_of",
+    "counts_of",
     "names_of",
     "resolve_bad",
 ]
@@ -59,6 +60,7 @@ BAD, SATURATED, NONLINEAR, COSMIC, FLAT_INVALID, EDGE, NO_DATA, INTERPOLATED = (
 UNUSABLE: np.uint32 = np.uint32(BAD | SATURATED | COSMIC | FLAT_INVALID | NO_DATA)
 
 _BY_NAME = {flag.name: flag for flag in TABLE}
+_CHUNK = 1 << 17
 
 
 def bits_of(*names: str) -> np.uint32:
@@ -90,6 +92,26 @@ def names_of(value: int, extra: tuple[Flag, ...] = ()) -> tuple[str, ...]:
     """
     known = {flag.bit: flag.name for flag in (*TABLE, *extra)}
     return tuple(known.get(bit, f"bit{bit}") for bit in range(32) if int(value) >> bit & 1)
+
+
+def counts_of(flags: NDArray[np.uint32], extra: tuple[Flag, ...] = ()) -> dict[str, int]:
+    """How many pixels carry each flag that occurs, by name, in order of the bits.
+
+    Examples
+    --------
+    >>> counts_of(np.array([[0, 1], [9, 8]], np.uint32))
+    {'BAD': 2, 'COSMIC': 2}
+    """
+    found = [0] * 32
+    flat = flags.reshape(-1)
+    for start in range(0, flat.size, _CHUNK):  # pieces that stay in the cache: few pixels have a flag
+        chunk = flat[start : start + _CHUNK]
+        hit = chunk[chunk != 0]
+        present = int(np.bitwise_or.reduce(hit)) if hit.size else 0
+        for bit in range(32):
+            if present >> bit & 1:
+                found[bit] += int(np.count_nonzero(hit & np.uint32(1 << bit)))
+    return {names_of(1 << bit, extra)[0]: count for bit, count in enumerate(found) if count}
 
 
 def resolve_bad(flags: NDArray[np.uint32]) -> NDArray[np.uint32]:

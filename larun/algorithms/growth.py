@@ -13,6 +13,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from larun.algorithms.aperture import positions
 from larun.errors import CatalogError, OptionError
+from larun.markup import Markup, joined, table
 
 __all__ = ["ApertureCorrection", "CurveOfGrowth", "aperture_correction", "curve_of_growth", "growth_stars"]
 
@@ -40,6 +41,11 @@ class CurveOfGrowth(NamedTuple):
     fraction: NDArray[np.float64]
     scatter: NDArray[np.float64]
     stars: int
+
+    def _repr_html_(self) -> str:
+        rows = ((f"{r:.2f}", f"{f:.4f}", f"{s:.4f}") for r, f, s in zip(*self[:3], strict=True))
+        head = ("radius (pixel)", "share of the light", "scatter from star to star")
+        return joined([Markup("<p>"), f"Curve of growth of {self.stars} stars", Markup("</p>"), table(head, rows)])
 
 
 class ApertureCorrection(NamedTuple):

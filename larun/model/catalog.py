@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from larun.errors import CatalogError, OptionError
-from larun.model import registry
+from larun.model import display, registry
 from larun.model.image import piped
 from larun.provenance import Provenance, environment, operation
 
@@ -98,6 +98,8 @@ class SourceCatalog:
 
     def __str__(self) -> str:
         return f"{self!r}\n{self._table}"
+
+    _repr_html_ = display.catalog_html
 
     def identical(self, other: object) -> bool:
         """Whether columns (bit for bit, with units), metadata and provenance agree; the image does not count."""

@@ -17,7 +17,7 @@ from larun.algorithms import arithmetic
 from larun.detector import Detector, Section
 from larun.errors import OptionError, UnitMismatch
 from larun.flags import Flag
-from larun.model import registry, store
+from larun.model import display, registry, store
 from larun.model.planes import Shared, binned_wcs, freeze, is_wcs_card, mixed_acf, same_plane, shifted_wcs
 from larun.provenance import Provenance, operation, pixel_digest, recording
 
@@ -234,6 +234,8 @@ class Image:
     def __repr__(self) -> str:
         ny, nx = self.shape
         return f"<{type(self).__name__} {nx} × {ny} {self.unit or 'dimensionless'}>"
+
+    _repr_html_ = display.image_html
 
     # -- the next object -------------------------------------------------------------------------------------------
 

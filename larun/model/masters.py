@@ -16,7 +16,7 @@ from larun import units
 from larun.algorithms.badpixels import bad_from_bias, bad_from_dark, bad_from_flat, normalise_flat
 from larun.algorithms.combine import CombineOptions
 from larun.errors import FileError, LarunWarning, NoMatchingMaster, OptionError
-from larun.model import building
+from larun.model import building, display
 from larun.model.building import BuildOptions
 from larun.model.criteria import Criterion, Equal, Exposure, Temperature, describe
 from larun.model.image import Image
@@ -317,6 +317,8 @@ class Masters:
         if not found:
             raise OptionError(f"{folder}: holds no masters written by larun")
         return cls(tuple(found))
+
+    _repr_html_ = display.masters_html
 
     def __len__(self) -> int:
         return len(self.items)

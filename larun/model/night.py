@@ -16,7 +16,7 @@ import attrs
 
 from larun.algorithms.jit import set_threads, threads
 from larun.errors import FileError, LarunError, LarunWarning, OptionError
-from larun.model import exposures, jobs
+from larun.model import display, exposures, jobs
 from larun.model.building import BuildOptions
 from larun.model.exposures import Exposure
 from larun.model.frame import Frame
@@ -93,6 +93,8 @@ class Night:
             If the folder does not exist or holds no FITS file.
         """
         return tuple(exposures.examine(path, self.camera, self.given) for path in exposures.find(self.folder))
+
+    _repr_html_ = display.night_html
 
     def of(self, kind: str) -> tuple[Exposure, ...]:
         """The files of one kind."""

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 
 from larun import flags as fl
+from larun.algorithms.stretch import stretch_of
 from larun.errors import MissingExtra, OptionError
 from larun.model.image import Image
 
@@ -16,52 +17,12 @@ if TYPE_CHECKING:
 
     from larun.model.catalog import SourceCatalog
 
-__all__ = ["Stretch", "show", "stretch_of"]
+__all__ = ["show"]
 
 # Colours that are told apart with the common forms of colour blindness (Okabe & Ito 2008); flags beyond them repeat.
 _COLOURS = ("#D55E00", "#CC79A7", "#F0E442", "#56B4E9", "#E69F00", "#009E73", "#0072B2", "#999999")
 _CIRCLES = "#E69F00"
 _SCATTERED = 100_000  # flagged pixels that are also drawn as dots; more of them are seen anyway
-
-
-class Stretch(NamedTuple):
-    """How values become grey levels: ``asinh((value - middle) / width)`` between ``low`` and ``high``."""
-
-    low: float
-    high: float
-    middle: float
-    width: float
-
-
-def stretch_of(values: ArrayLike) -> Stretch:
-    """A stretch from the values' own median and scatter (median absolute deviation), stars and defects apart.
-
-    Parameters
-    ----------
-    values : array_like
-        Any shape; values that are not finite do not count.
-
-    Returns
-    -------
-    Stretch
-        From 3 σ below the median to the 99.8 per cent quantile, at least 10 σ above it; in the unit of the values.
-
-    Examples
-    --------
-    >>> made = stretch_of(np.random.default_rng(1).normal(100, 2, 10_000))
-    >>> round(made.middle), round(made.width), round(made.low), round(made.high)
-    (100, 2, 94, 120)
-    """
-    array = np.asarray(values, dtype=np.float64)
-    good = array[np.isfinite(array)]
-    if good.size == 0:
-        return Stretch(0.0, 1.0, 0.0, 1.0)
-    middle = float(np.median(good))
-    width = float(1.4826 * np.median(np.abs(good - middle)))
-    if not width > 0:  # most values are equal: the flags of a simulation, a constant
-        width = float(good.std()) or max(abs(middle), 1.0) * 1e-3
-    high = max(float(np.quantile(good, 0.998)), middle + 10 * width)
-    return Stretch(middle - 3 * width, high, middle, width)
 
 
 def show(
@@ -120,15 +81,9 @@ def show(
         usable = data[~image.unusable]
     found = stretch_of(usable)
 
-    def forward(values: NDArray[np.float64]) -> NDArray[np.float64]:
-        return np.arcsinh((values - found.middle) / found.width)
-
-    def inverse(values: NDArray[np.float64]) -> NDArray[np.float64]:
-        return np.asarray(found.middle + found.width * np.sinh(values))
-
     if ax is None:
         _, ax = plt.subplots(figsize=(6, 6), layout="constrained")
-    norm = FuncNorm((forward, inverse), vmin=found.low, vmax=found.high, clip=True)
+    norm = FuncNorm((found.forward, found.inverse), vmin=found.low, vmax=found.high, clip=True)
     ax.imshow(np.ma.masked_invalid(data), norm=norm, cmap="gray", origin="lower", interpolation="nearest")
     ax.set_xlabel("x (pixel)")
     ax.set_ylabel("y (pixel)")

@@ -289,6 +289,11 @@ class Provenance:
 
         return tree(self)
 
+    def _repr_html_(self) -> str:
+        from larun.provenance.show import tree_html
+
+        return tree_html(self)
+
 
 def _contains(step: Step, operation: str) -> bool:
     return step.operation == operation or any(_contains(sub, operation) for sub in step.substeps)

@@ -5,12 +5,16 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
+from larun.markup import Markup, cell, joined, printable
+
 if TYPE_CHECKING:
     from larun.provenance.record import Provenance, Step
 
-__all__ = ["describe", "tree"]
+__all__ = ["describe", "printable", "tree", "tree_html"]
 
 _LONGEST = 60
+#: Nodes of the record that a page shows: a master of a thousand frames, each with its own history, is not read there.
+_MOST = 400
 
 
 def describe(step: Step) -> str:
@@ -51,6 +55,62 @@ def tree(provenance: Provenance) -> str:
     return "\n".join(lines)
 
 
+def tree_html(provenance: Provenance) -> str:
+    """The whole record as an HTML tree whose branches fold; of very large records the beginning.
+
+    Every text in it is escaped.
+
+    Examples
+    --------
+    >>> from larun.provenance import Provenance, Root
+    >>> "arrays in memory" in tree_html(Provenance(root=Root(kind="memory", pixels="00")))
+    True
+    """
+    pieces: list[Markup] = []
+    shown: set[str] = set()
+    # What is left to write, last first: nodes with their role and level, and the ends of what has begun.
+    waiting: list[Markup | tuple[Provenance, str, int]] = [(provenance, "", 0)]
+    count = 0
+    while waiting:
+        item = waiting.pop()
+        if isinstance(item, Markup):
+            pieces.append(item)
+            continue
+        node, role, level = item
+        count += 1
+        if count > _MOST:
+            if count == _MOST + 1:
+                pieces.append(Markup("<li>… (print the record for the rest)</li>"))
+            continue
+        again = bool(node.id in shown and node.parents)
+        head = _head(node, role, again)
+        more = [] if again else _more(node)
+        if again or not (more or node.parents):
+            pieces.append(Markup(f"<li>{head}</li>"))
+            continue
+        shown.add(node.id)
+        opened = " open" if level < 2 else ""
+        pieces.append(Markup(f"<li><details{opened}><summary>{head}</summary><ul>{joined(more)}"))
+        waiting.append(Markup("</ul></details></li>"))
+        waiting += [(parent.provenance, parent.role, level + 1) for parent in reversed(node.parents)]
+    return Markup(f'<ul style="list-style:none;padding-left:0">{joined(pieces)}</ul>')
+
+
+def _head(node: Provenance, role: str, again: bool) -> Markup:
+    label = f"{role}: " if role not in ("", "self") else ""
+    number = Markup(f" <small><code>{node.id[:8]}</code>{' (shown above)' if again else ''}</small>")
+    return joined([cell(label) if label else Markup(), cell(_title(node)), number])
+
+
+def _more(node: Provenance) -> list[Markup]:
+    """What a step called and fitted, as items."""
+    if node.step is None:
+        return []
+    texts = [f"· {describe(step)}" for step in node.step.substeps]
+    texts += [f"= {key}: {_short(value)}" for key, value in node.step.fitted.items()]
+    return [Markup(f"<li>{cell(text)}</li>") for text in texts]
+
+
 def _title(node: Provenance) -> str:
     if node.root is not None:
         name = "arrays in memory" if node.root.kind == "memory" else f"file {printable(node.root.name)}"
@@ -78,8 +138,3 @@ def _short(value: Any) -> str:
     else:
         text = printable(repr(value) if isinstance(value, str) else str(value))
     return text if len(text) <= _LONGEST else text[: _LONGEST - 1] + "…"
-
-
-def printable(text: str) -> str:
-    """Text from a header or a file name without control characters: it must not steer a terminal."""
-    return "".join(character if character.isprintable() else "�" for character in text)

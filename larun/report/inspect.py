@@ -109,10 +109,7 @@ def _pixels(image: Image) -> dict[str, float | None]:
 
 def flag_counts(image: Image) -> dict[str, int]:
     """How many pixels carry each flag, by name, in order of the bits."""
-    found = int(np.bitwise_or.reduce(image.flags, axis=None))
-    bits = [1 << bit for bit in range(32) if found >> bit & 1]
-    names = [fl.names_of(bit, image.instrument_flags)[0] for bit in bits]
-    return {name: int(np.count_nonzero(image.flags & np.uint32(bit))) for name, bit in zip(names, bits, strict=True)}
+    return fl.counts_of(image.flags, image.instrument_flags)
 
 
 def _detector(detector: Detector) -> dict[str, Any]:

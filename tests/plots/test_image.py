@@ -9,7 +9,6 @@ import pytest
 
 import larun
 from larun import errors, flags, plots
-from larun.plots.image import stretch_of
 
 mpl.use("Agg")
 
@@ -31,23 +30,6 @@ def frame(rng):
     bits[5, 5] = flags.COSMIC | flags.INTERPOLATED
     sky[:, 7] = 1e6
     return larun.Frame.from_arrays(sky, variance=np.full((60, 80), 25.0), flags=bits, unit="electron")
-
-
-def test_stretch_ignores_stars_and_values_that_are_not_finite(rng):
-    sky = rng.normal(100, 5, 20_000)
-    sky[:20], sky[20:30] = 1e6, np.nan
-    found = stretch_of(sky)
-    assert found.middle == pytest.approx(100, abs=0.2)
-    assert found.width == pytest.approx(5, rel=0.03)
-    assert found.low == pytest.approx(85, abs=1)
-    assert found.high == pytest.approx(150, abs=2)
-
-
-@pytest.mark.parametrize("values", [np.full(50, 3.0), np.full(50, 0.0), np.full(50, np.nan), np.array([])])
-def test_stretch_of_nothing_much_is_still_a_range(values):
-    found = stretch_of(values)
-    assert found.low < found.middle < found.high or found == (0.0, 1.0, 0.0, 1.0)
-    assert found.width > 0
 
 
 def test_unusable_pixels_do_not_count_for_the_stretch(frame):
