@@ -11,7 +11,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from larun import errors, flags, plots, simulate
+    from larun import errors, flags, instruments, plots, simulate
     from larun.algorithms.jit import set_threads
     from larun.algorithms.overscan import OverscanOptions
     from larun.detector import Amplifier, Detector, Section
@@ -51,7 +51,7 @@ _HOMES = {
     "operation": "larun.provenance",
     "set_threads": "larun.algorithms.jit",
 }
-_MODULES = ("errors", "flags", "plots", "simulate")
+_MODULES = ("errors", "flags", "instruments", "plots", "simulate")
 
 __all__ = [
     "Amplifier",
@@ -74,6 +74,7 @@ __all__ = [
     "SourceCatalog",
     "errors",
     "flags",
+    "instruments",
     "operation",
     "plots",
     "set_threads",

@@ -56,6 +56,12 @@ Keyword = Annotated[
         "Repeat it for more.",
     ),
 ]
+Instrument = Annotated[
+    list[Path] | None,
+    typer.Option(
+        "--instrument", metavar="FILE.py", help="Python file with the camera's class, which is run; repeat for more."
+    ),
+]
 Without = Annotated[
     list[str] | None,
     typer.Option("--without", metavar="KINDS", help="Do without these masters: bias, dark, flat, with commas."),
@@ -90,10 +96,11 @@ def _root(
 
 @app.command("ls")
 @command
-def ls(folder: Folder, keyword: Keyword = None, as_json: Json = False) -> int:
+def ls(folder: Folder, keyword: Keyword = None, instrument: Instrument = None, as_json: Json = False) -> int:
     """What every raw file of a folder is, and why."""
     from larun.cli import night, options
 
+    options.load_instruments(instrument)
     return night.list_files(folder, options.check_given(options.parse_keywords(keyword or ())), as_json)
 
 
@@ -104,11 +111,13 @@ def info(
     ext: Annotated[
         str | None, typer.Option("--ext", help="HDU of a raw file with several images: its number or name.")
     ] = None,
+    instrument: Instrument = None,
     as_json: Json = False,
 ) -> int:
     """What a file holds: raw frame, product or catalogue."""
-    from larun.cli import info
+    from larun.cli import info, options
 
+    options.load_instruments(instrument)
     return info.show(file, ext, as_json)
 
 
@@ -122,11 +131,13 @@ def masters(
     overscan: OverscanOption = Overscan.median,
     bad_pixels: BadPixels = None,
     max_memory: Memory = None,
+    instrument: Instrument = None,
     as_json: Json = False,
 ) -> int:
     """Combine bias, dark and flat frames into masters."""
     from larun.cli import night, options
 
+    options.load_instruments(instrument)
     wishes = options.Wishes(
         given=options.check_given(options.parse_keywords(keyword or ())),
         without=options.parse_kinds(without or ()),
@@ -163,6 +174,7 @@ def reduce(
     annulus: Annotated[
         str | None, typer.Option(metavar="IN,OUT", help="Sky annulus, same unit (default beyond 5 FWHM).")
     ] = None,
+    instrument: Instrument = None,
     as_json: Json = False,
 ) -> int:
     """Reduce a night: masters, calibrated frames, catalogues.
@@ -171,6 +183,7 @@ def reduce(
     """
     from larun.cli import night, options
 
+    options.load_instruments(instrument)
     wishes = options.Wishes(
         given=options.check_given(options.parse_keywords(keyword or ())),
         without=options.parse_kinds(without or ()),
@@ -194,11 +207,13 @@ def reduce(
 @command
 def provenance(
     file: Annotated[Path, typer.Argument(metavar="FILE", help="Product, catalogue or raw file.")],
+    instrument: Instrument = None,
     as_json: Json = False,
 ) -> int:
     """How a file was made: every step back to the raw files."""
-    from larun.cli import info
+    from larun.cli import info, options
 
+    options.load_instruments(instrument)
     return info.show_provenance(file, as_json)
 
 

@@ -23,6 +23,7 @@ __all__ = [
     "RadiusUnit",
     "Wishes",
     "check_given",
+    "load_instruments",
     "parse_keywords",
     "parse_kinds",
     "parse_radii",
@@ -127,6 +128,21 @@ def check_given(given: dict[str, Any]) -> dict[str, Any]:
 
         split_given(given, Frame.all_keywords())
     return given
+
+
+def load_instruments(paths: Iterable[Path] | None) -> None:
+    """Make the cameras of some Python files known.
+
+    Raises
+    ------
+    FileError
+        If one cannot be run or defines no camera that works.
+    """
+    if paths:
+        from larun.instruments import load
+
+        for path in paths:
+            load(path)
 
 
 def parse_kinds(texts: Iterable[str]) -> tuple[str, ...]:

@@ -1,1 +1,7 @@
-"""One small file a camera. Each is found through the entry-point group ``larun.instruments``."""
+"""Cameras, one small file each, found through the entry-point group ``larun.instruments``; the door for new ones."""
+
+from __future__ import annotations
+
+from larun.model.loading import load
+
+__all__ = ["load"]

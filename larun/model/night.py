@@ -16,7 +16,7 @@ import attrs
 
 from larun.algorithms.jit import set_threads, threads
 from larun.errors import FileError, LarunError, LarunWarning, OptionError
-from larun.model import display, exposures, jobs
+from larun.model import display, exposures, jobs, loading
 from larun.model.building import BuildOptions
 from larun.model.exposures import Exposure
 from larun.model.frame import Frame
@@ -285,7 +285,8 @@ def _run(tasks: list[Task], processes: int) -> Iterable[Row]:
         return
     share = max(1, threads() // processes)
     context = get_context("spawn")  # fork after threads have started is not safe
-    pool = ProcessPoolExecutor(min(processes, len(tasks)), context, initializer=_start_worker, initargs=(share,))
+    start = (share, loading.sources())
+    pool = ProcessPoolExecutor(min(processes, len(tasks)), context, initializer=_start_worker, initargs=start)
     try:
         yield from pool.map(jobs.run, tasks)
     except BrokenProcessPool as error:
@@ -297,6 +298,7 @@ def _run(tasks: list[Task], processes: int) -> Iterable[Row]:
         pool.shutdown(cancel_futures=True)
 
 
-def _start_worker(share: int) -> None:
+def _start_worker(share: int, sources: tuple[loading.Source, ...]) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the parent, which lets the running frames end
     set_threads(share)
+    loading.restore(sources)  # before a task arrives: it names classes of these files

@@ -2,25 +2,51 @@
 
 A class becomes a camera by defining ``matches`` in its own body. The most derived match wins; two equal ones raise.
 Cameras that are installed (larun's own included) come in through the entry-point group ``larun.instruments`` on
-first use. A name in a file is looked up among the registered classes: nothing is ever imported because a file says so.
+first use; a file that the user names is run by :mod:`larun.model.loading`. A name in a product is looked up among the
+registered classes: nothing is ever imported because a file says so.
 """
 
 from __future__ import annotations
 
 import functools
+import hashlib
 import warnings
 from importlib import metadata
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from larun.errors import HeaderError, LarunWarning
 
 if TYPE_CHECKING:
     from astropy.io.fits import Header
 
-__all__ = ["by_name", "cameras", "choose", "load_plugins", "name_of", "register"]
+__all__ = [
+    "GROUP",
+    "SOURCES",
+    "Source",
+    "by_name",
+    "cameras",
+    "choose",
+    "forget",
+    "identity_of",
+    "load_plugins",
+    "name_of",
+    "register",
+]
 
 GROUP = "larun.instruments"
 _CLASSES: dict[str, type[Any]] = {}
+
+
+class Source(NamedTuple):
+    """A file of cameras that the user named, and the bytes that were run."""
+
+    path: Path
+    code: bytes
+
+
+#: By name of the module that the file became.
+SOURCES: dict[str, Source] = {}
 
 
 def name_of(cls: type[Any]) -> str:
@@ -30,6 +56,22 @@ def name_of(cls: type[Any]) -> str:
     """
     module = "__main__" if cls.__module__ == "__mp_main__" else cls.__module__
     return f"{module}:{cls.__qualname__}"
+
+
+def identity_of(cls: type[Any]) -> str:
+    """The name of a class as a record holds it; of a class from a file that the user named also what the file says.
+
+    Its constants and hooks decide pixels, so an edited file makes other products.
+    """
+    modules = dict.fromkeys(base.__module__ for base in cls.__mro__)
+    digests = [hashlib.sha256(SOURCES[name].code).hexdigest()[:16] for name in modules if name in SOURCES]
+    return " ".join([name_of(cls), *digests])
+
+
+def forget(module: str) -> None:
+    """Drop every class of a module, as before it was loaded."""
+    for name in [name for name, cls in _CLASSES.items() if cls.__module__ == module]:
+        del _CLASSES[name]
 
 
 def register(cls: type[Any]) -> None:
@@ -83,7 +125,8 @@ def choose(header: Header, base: type[Any], where: str) -> type[Any]:
     if len(best) > 1:
         names = ", ".join(name_of(camera) for camera in best)
         raise HeaderError(
-            f"{where}: claimed by {names}; read it with the one you mean, as {best[0].__name__}.read(path)"
+            f"{where}: claimed by {names}; read it with the one you mean, as {best[0].__name__}.read(path), "
+            "or derive one from the other: the most derived wins"
         )
     return best[0] if best else by_name("larun.instruments.generic:Generic") or base
 

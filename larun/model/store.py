@@ -104,7 +104,7 @@ def from_arrays(
                 pixels=lambda: pixel_digest(plane, noise, bits),
                 given={**detector_values, "detector": device.to_dict(), "unit": units.canonical(unit)},
                 header=cards_header.tostring(sep="\n"),
-                instrument=registry.name_of(cls),
+                instrument=registry.identity_of(cls),
             )
         ),
     )
@@ -204,7 +204,7 @@ def file_root(
             name=path.name,
             location=f"{path}[{hdu}]",
             given=dict(given),
-            instrument=registry.name_of(camera),
+            instrument=registry.identity_of(camera),
         )
     )
 
@@ -219,7 +219,7 @@ def _read_product(cls: type[_I], path: Path, verify: bool) -> _I:
         assert made is not None
         warnings.warn(
             f"{path}: was written by class {parts.class_name!r}, which is not known here: read as Generic; "
-            "import the module that defines it first",
+            "import the module that defines it first, or name its file (larun.instruments.load, --instrument)",
             LarunWarning,
             stacklevel=4,
         )

@@ -1,0 +1,132 @@
+"""The door for new cameras: ``--instrument FILE.py`` and ``larun instrument``."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from larun.model import loading, registry
+from larun.simulate import NightTruth
+from tests.cli.conftest import Larun
+
+COMMAND = [sys.executable, "-W", "error", "-c", "from larun.cli import main; main()"]
+
+CAMERA = '''
+import larun
+
+
+class TestCamera(larun.Frame):
+    """The camera of the simulated nights."""
+
+    required = frozenset({"bias", "flat"})
+    read_noise = 6.5
+
+    @classmethod
+    def matches(cls, header):
+        return header.get("INSTRUME") == "larun simulated camera"
+
+    @classmethod
+    def detector_for(cls, header, shape):
+        return super().detector_for(header, shape).with_values(read_noise=cls.read_noise)
+'''
+
+
+@pytest.fixture(autouse=True)
+def forget_new_cameras(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Every test begins and ends with the installed cameras."""
+    registry.load_plugins()
+    monkeypatch.setattr(registry, "_CLASSES", dict(registry._CLASSES))
+    monkeypatch.setattr(registry, "SOURCES", {})
+    monkeypatch.setattr(loading, "SOURCES", registry.SOURCES)
+    yield
+    for name in registry.SOURCES:
+        del sys.modules[name]
+
+
+@pytest.fixture
+def camera(tmp_path: Path) -> Path:
+    path = tmp_path / "test_camera.py"
+    path.write_text(CAMERA)
+    return path
+
+
+# -- --instrument ------------------------------------------------------------------------------------------------------
+
+
+def test_ls_and_info_use_the_camera_that_is_named(larun: Larun, night: NightTruth, camera: Path) -> None:
+    raw = night.folder / "science-V-001.fits"
+    assert json.loads(larun("info", raw, "--json").out)["class"] == "larun.instruments.generic:Generic"
+    about = json.loads(larun("info", raw, "--instrument", camera, "--json").out)
+    assert about["class"] == "test_camera:TestCamera"
+    assert about["detector"]["amplifiers"][0]["read_noise"] == 6.5
+    rows = json.loads(larun("ls", night.folder, "--instrument", camera, "--json").out)
+    assert {row["camera"] for row in rows} == {"TestCamera"}
+
+
+@pytest.mark.parametrize("words", [("ls", "raw"), ("info", "raw"), ("masters", "raw", "o"), ("reduce", "raw", "o")])
+def test_every_command_says_what_is_wrong_with_the_file(larun: Larun, tmp_path: Path, words: tuple[str, ...]) -> None:
+    path = tmp_path / "broken.py"
+    path.write_text("import larun\n\nclass Camera(larun.Frame:\n")
+    ended = larun(*words, "--instrument", path)
+    assert (ended.code, ended.out) == (3, "")
+    assert ended.err.startswith(f"error: {path}, line 3: not Python: ")
+    assert ended.err.count("\n") == 1
+
+
+def test_a_second_class_that_claims_the_files_is_refused_with_a_way_out(
+    larun: Larun, night: NightTruth, camera: Path, tmp_path: Path
+) -> None:
+    rival = tmp_path / "rival.py"
+    rival.write_text(CAMERA.replace("TestCamera", "Rival"))
+    ended = larun("info", night.folder / "bias-001.fits", "--instrument", camera, "--instrument", rival)
+    assert ended.code == 4
+    assert "claimed by rival:Rival, test_camera:TestCamera" in ended.err
+    assert "derive one from the other" in ended.err
+
+
+def test_workers_know_the_camera_and_products_come_back_with_it(
+    larun: Larun, night: NightTruth, camera: Path, tmp_path: Path
+) -> None:
+    """Through a process of its own: workers are spawned."""
+    out = tmp_path / "out"
+    words = ["reduce", str(night.folder), str(out), "--jobs", "2", "--no-clean", "--without", "dark", "--json"]
+    words += ["--instrument", str(camera)]
+    run = subprocess.run([*COMMAND, *words], capture_output=True, text=True, check=False)
+    assert run.returncode == 0, run.stderr
+    rows = json.loads(run.stdout)
+    assert {row["status"] for row in rows} == {"done"}
+    product = out / "frames" / "science-V-001.fits"
+    about = json.loads(larun("info", product, "--instrument", camera, "--json").out)
+    assert about["class"] == "test_camera:TestCamera"
+    assert about["detector"]["amplifiers"][0]["read_noise"] == 6.5
+    again = larun(*words)
+    assert {row["status"] for row in json.loads(again.out)} == {"skipped"}
+    # An edited camera is another camera: nothing of before is taken for right.
+    camera.write_text(CAMERA.replace("6.5", "7.5"))
+    assert {
+        row["status"]
+        for row in json.loads(
+            larun("masters", *words[1:2], out / "masters", *words[-2:], "--without", "dark", "--json").out
+        )
+    } == {"done"}
+
+
+def test_without_the_file_products_are_generic_with_a_warning(
+    larun: Larun, night: NightTruth, camera: Path, tmp_path: Path
+) -> None:
+    import larun as package
+
+    (cls,) = package.instruments.load(camera)
+    frame = package.Frame.read(night.folder / "bias-001.fits")
+    assert type(frame) is cls
+    frame.write(tmp_path / "product.fits")
+    run = subprocess.run(
+        [*COMMAND, "info", str(tmp_path / "product.fits"), "--json"], capture_output=True, text=True, check=False
+    )
+    assert json.loads(run.stdout)["class"] == "larun.instruments.generic:Generic"
+    assert "'test_camera:TestCamera', which is not known here: read as Generic" in run.stderr
