@@ -10,7 +10,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from larun.errors import OptionError
 
-__all__ = ["StarField", "draw_stars", "render"]
+__all__ = ["StarField", "add_stamp", "checked_stars", "draw_stars", "render"]
 
 _LEFT_OUT = 1e-4  # of a star's flux may lie outside its stamp
 _FAINTEST = 0.02  # electrons per pixel: where a bright star's wing may be cut
@@ -116,13 +116,7 @@ def render(
     >>> round(float(image.sum()), 1)
     1000.0
     """
-    xs, ys, fluxes = (np.atleast_1d(np.asarray(values, dtype=np.float64)) for values in (x, y, flux))
-    if not (xs.shape == ys.shape == fluxes.shape and xs.ndim == 1):
-        raise OptionError(
-            f"x, y and flux have shapes {xs.shape}, {ys.shape} and {fluxes.shape}: give three equal lists"
-        )
-    if not (np.isfinite(xs).all() and np.isfinite(ys).all() and np.isfinite(fluxes).all()):
-        raise OptionError("x, y and flux must be finite: remove the stars that are not")
+    xs, ys, fluxes = checked_stars(x, y, flux)
     if not 0.5 <= fwhm < math.inf or (beta is not None and not 1 < beta < math.inf):
         raise OptionError(f"fwhm = {fwhm}, beta = {beta}: give fwhm >= 0.5 pixels and beta > 1 (None for a Gaussian)")
     image = np.zeros(shape, dtype=np.float64)
@@ -138,11 +132,23 @@ def render(
             stamps = _gaussian(dx, dy, int(size), fwhm) if beta is None else _moffat(dx, dy, int(size), fwhm, beta)
             stamps *= fluxes[some, None, None]
             for stamp, x0, y0 in zip(stamps, column[some] - size, row[some] - size, strict=True):
-                _add(image, stamp, int(x0), int(y0))
+                add_stamp(image, stamp, int(x0), int(y0))
     return image
 
 
-def _add(image: NDArray[np.float64], stamp: NDArray[np.float64], x0: int, y0: int) -> None:
+def checked_stars(x: ArrayLike, y: ArrayLike, flux: ArrayLike) -> StarField:
+    """Positions and fluxes as arrays, or what is wrong with them."""
+    xs, ys, fluxes = (np.atleast_1d(np.asarray(values, dtype=np.float64)) for values in (x, y, flux))
+    if not (xs.shape == ys.shape == fluxes.shape and xs.ndim == 1):
+        raise OptionError(
+            f"x, y and flux have shapes {xs.shape}, {ys.shape} and {fluxes.shape}: give three equal lists"
+        )
+    if not (np.isfinite(xs).all() and np.isfinite(ys).all() and np.isfinite(fluxes).all()):
+        raise OptionError("x, y and flux must be finite: remove the stars that are not")
+    return StarField(xs, ys, fluxes)
+
+
+def add_stamp(image: NDArray[np.float64], stamp: NDArray[np.float64], x0: int, y0: int) -> None:
     """Add the part of the stamp that lies on the image; its first pixel is at (x0, y0)."""
     top, left = max(y0, 0), max(x0, 0)
     bottom, right = min(y0 + stamp.shape[0], image.shape[0]), min(x0 + stamp.shape[1], image.shape[1])
