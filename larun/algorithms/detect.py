@@ -26,7 +26,15 @@ from larun.algorithms.peaks import (
 from larun.algorithms.shapes import full_width, measure, position_angle
 from larun.errors import OptionError
 
-__all__ = ["DetectOptions", "Detections", "checked_planes", "detect_matched", "detect_peaks"]
+__all__ = [
+    "FINDING_MASK",
+    "DetectOptions",
+    "Detections",
+    "checked_planes",
+    "described",
+    "detect_matched",
+    "detect_peaks",
+]
 
 #: Saturated pixels hide their value, not the star: they take part in finding, and the source is flagged.
 FINDING_MASK = int(flagtable.UNUSABLE & ~flagtable.SATURATED)
@@ -168,7 +176,7 @@ def detect_matched(
     planes = checked_planes(data, background_level, noise_variance, flags)
     star = gaussian_profile(options.fwhm)
     peaks, snr = candidates(planes, options, noise_factor(star, star, acf))
-    return _described(planes, peaks, snr, options, acf)
+    return described(planes, peaks, snr, options, acf)
 
 
 def detect_peaks(
@@ -203,7 +211,7 @@ def detect_peaks(
     value = image.ravel()[peaks].astype(np.float64)
     highest = prominent(image, peaks, np.full(peaks.size, np.inf), max(1, round(options.fwhm)))
     peaks, snr = _ordered(peaks, value, _one_each(peaks, value, highest, planes[3], options.fwhm))
-    return _described(planes, peaks, snr, options, None)
+    return described(planes, peaks, snr, options, None)
 
 
 def checked_planes(
@@ -287,13 +295,14 @@ def _one_each(
     return kept
 
 
-def _described(
+def described(
     planes: Planes,
     peaks: NDArray[np.int64],
     snr: NDArray[np.float64],
     options: DetectOptions,
     acf: NDArray[np.float64] | None,
 ) -> Detections:
+    """Measure the sources at the given pixels (flat indices): everything but the S/N comes from the image."""
     data, level = planes[0].ravel()[peaks], planes[1].ravel()[peaks]
     found = measure(planes, peaks, mask=FINDING_MASK, fwhm=options.fwhm, gain=options.gain)
 

@@ -11,7 +11,7 @@ from typing import Annotated
 
 import typer
 
-from larun.cli.options import Engine, Overscan, RadiusUnit
+from larun.cli.options import Engine, Method, Overscan, RadiusUnit
 from larun.cli.running import command
 
 __all__ = ["app"]
@@ -168,6 +168,7 @@ def reduce(
     flag_only: Annotated[
         bool, typer.Option("--flag-only", help="Flag them, keep their values: for time series.")
     ] = False,
+    detect_method: Annotated[Method | None, typer.Option(help="What finds sources (default matched).")] = None,
     threshold: Annotated[float | None, typer.Option(help="Least S/N of a source (default 5).")] = None,
     radii: Annotated[str | None, typer.Option(metavar="R,R,…", help="Aperture radii (default 1,1.5,2.5,4).")] = None,
     radius_unit: Annotated[RadiusUnit | None, typer.Option(help="Their unit (default fwhm).")] = None,
@@ -193,6 +194,7 @@ def reduce(
         clean=clean,
         engine=clean_engine,
         flag_only=flag_only,
+        method=detect_method,
         threshold=threshold,
         radii=options.parse_radii(radii),
         radius_unit=radius_unit,

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "Engine",
+    "Method",
     "Overscan",
     "RadiusUnit",
     "Wishes",
@@ -51,6 +52,16 @@ class Engine(enum.StrEnum):
     larun = "larun"
     astroscrappy = "astroscrappy"
     median = "median"
+
+
+class Method(enum.StrEnum):
+    """What finds sources."""
+
+    matched = "matched"
+    peaks = "peaks"
+    dao = "dao"
+    sep = "sep"
+    segmentation = "segmentation"
 
 
 class RadiusUnit(enum.StrEnum):
@@ -201,6 +212,7 @@ class Wishes:
     clean: bool = True
     engine: Engine | None = None
     flag_only: bool = False
+    method: Method | None = None
     threshold: float | None = None
     radii: tuple[float, ...] | None = None
     radius_unit: RadiusUnit | None = None
@@ -229,8 +241,10 @@ class Wishes:
         clean: dict[str, Any] = {} if self.engine is None else {"engine": str(self.engine)}
         if self.flag_only:
             clean["replace"] = False
-        detect = {} if self.threshold is None else {"threshold": self.threshold}
+        detect: dict[str, Any] = {} if self.threshold is None else {"threshold": self.threshold}
         DetectOptions(fwhm=3.0, **detect)
+        if self.method is not None:
+            detect["method"] = str(self.method)
         photometer: dict[str, Any] = {} if self.radii is None else {"radii": self.radii}
         if self.radius_unit is not None:
             photometer["unit"] = str(self.radius_unit)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import attrs
 import numpy as np
@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from larun import flags as fl
 from larun.algorithms.cosmic import CosmicOptions, CosmicRays, lacosmic
+from larun.algorithms.cosmic_common import replace_pixels
 from larun.errors import OptionError
 
 if TYPE_CHECKING:
@@ -54,7 +55,14 @@ class Cleaned(NamedTuple):
     pixels: int
 
 
-def options(engine: str, *, sigma: float, contrast: float | None, fwhm: float | None, iterations: int) -> CosmicOptions:
+def options(
+    engine: str | Callable[..., Any],
+    *,
+    sigma: float,
+    contrast: float | None,
+    fwhm: float | None,
+    iterations: int,
+) -> CosmicOptions:
     """Validated options of an engine, before any pixel is looked at; a FWHM that is not given is measured later.
 
     Raises
@@ -62,8 +70,8 @@ def options(engine: str, *, sigma: float, contrast: float | None, fwhm: float | 
     OptionError
         If the engine is unknown, or an option makes no sense for it.
     """
-    if engine not in ENGINES:
-        raise OptionError(f"engine={engine!r}: must be one of {', '.join(map(repr, ENGINES))}")
+    if not callable(engine) and engine not in ENGINES:
+        raise OptionError(f"engine={engine!r}: must be one of {', '.join(map(repr, ENGINES))}, or a function")
     if engine == "astroscrappy":
         if fwhm is not None:
             raise OptionError("fwhm: astroscrappy knows no star size; leave it out, or use engine='larun'")
@@ -84,12 +92,43 @@ def narrow_width(image: SkyImage) -> float:
     return float(max(width, _SHARPEST)) if found.fwhm >= _SHARPEST else float(width)
 
 
-def clean(image: SkyImage, engine: str, chosen: CosmicOptions) -> Cleaned:
+def _own(function: Callable[..., Any]) -> Engine:
+    """A function of the user's own as an engine: what it returns is checked, and its mask replaced as larun does."""
+    name = getattr(function, "__qualname__", type(function).__qualname__)
+
+    def engine(
+        data: NDArray[np.float32],
+        variance: NDArray[np.float32],
+        unusable: NDArray[np.bool_],
+        saturated: NDArray[np.bool_],
+        *,
+        options: CosmicOptions,
+    ) -> CosmicRays:
+        made = function(data, variance, unusable, saturated, options=options)
+        mask = np.asarray(made.mask if isinstance(made, CosmicRays) else made)
+        if mask.dtype != bool or mask.shape != data.shape:
+            raise OptionError(
+                f"{name} returned {mask.dtype} {mask.shape}: must be a mask of {data.shape} booleans, true where a "
+                "cosmic ray is, or a larun.algorithms.cosmic.CosmicRays"
+            )
+        if not isinstance(made, CosmicRays):
+            mask = mask & ~unusable
+            return CosmicRays(mask, *replace_pixels(data, variance, mask, unusable | saturated), 1)
+        planes = np.asarray(made.cleaned, np.float32), np.asarray(made.variance, np.float32)
+        if any(plane.shape != data.shape for plane in planes):
+            raise OptionError(f"{name} returned planes of {[p.shape for p in planes]}: must be {data.shape}")
+        return CosmicRays(mask, *planes, int(made.iterations))
+
+    return engine
+
+
+def clean(image: SkyImage, engine: str | Callable[..., Any], chosen: CosmicOptions) -> Cleaned:
     """Run an engine on an image with variance; the star size is measured where the engine wants one."""
+    run = _own(engine) if callable(engine) else ENGINES[engine]()
     size = chosen.fwhm
     if size is None and engine != "astroscrappy":
         size = narrow_width(image)
     saturated = (image.flags & fl.SATURATED) != 0
     unusable = (image.flags & (fl.BAD | fl.FLAT_INVALID | fl.NO_DATA)) != 0
-    found = ENGINES[engine]()(image.data, image.variance, unusable, saturated, options=attrs.evolve(chosen, fwhm=size))
+    found = run(image.data, image.variance, unusable, saturated, options=attrs.evolve(chosen, fwhm=size))
     return Cleaned(found.cleaned, found.variance, found.mask, size, int(found.mask.sum()))

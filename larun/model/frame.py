@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Self
 
@@ -214,7 +214,7 @@ class Frame(SkyImage):
     def clean(
         self,
         *,
-        engine: str = "larun",
+        engine: str | Callable[..., Any] = "larun",
         sigma: float = 4.5,
         contrast: float | None = None,
         fwhm: float | None = None,
@@ -225,9 +225,11 @@ class Frame(SkyImage):
 
         Parameters
         ----------
-        engine : {"larun", "astroscrappy", "median"}
+        engine : {"larun", "astroscrappy", "median"} or callable
             L.A.Cosmic on the variance plane, safe for stars (van Dokkum 2001, PASP 113, 1420); the same by
-            astroscrappy; a plain clip against the local median.
+            astroscrappy; a plain clip against the local median; or a function of your own with the signature of
+            :func:`larun.algorithms.cosmic.lacosmic`, which returns a boolean mask of the rays (the pixels are then
+            replaced as larun does) or a ``CosmicRays``. Its qualified name and the digest of its source are recorded.
         sigma : float
             Detection limit in units of the noise.
         contrast : float, optional

@@ -5,6 +5,8 @@ from __future__ import annotations
 import contextlib
 import functools
 import math
+import pickle
+import sys
 import warnings
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -15,7 +17,7 @@ import numpy as np
 
 from larun import flags as fl
 from larun.algorithms.overscan import OverscanOptions
-from larun.errors import FileError, LarunError, LarunWarning
+from larun.errors import FileError, LarunError, LarunWarning, OptionError
 from larun.model.building import BuildOptions
 from larun.model.catalog import SourceCatalog
 from larun.model.exposures import Exposure, slug
@@ -24,7 +26,18 @@ from larun.model.masters import Master, Masters
 from larun.model.reduction import measure, open_raw
 from larun.provenance import Parent, Provenance, predict
 
-__all__ = ["ChainOptions", "Group", "Row", "Task", "group", "run", "still_right", "unreadable", "write_summary"]
+__all__ = [
+    "ChainOptions",
+    "Group",
+    "Row",
+    "Task",
+    "check_portable",
+    "group",
+    "run",
+    "still_right",
+    "unreadable",
+    "write_summary",
+]
 
 _M = TypeVar("_M", bound=Master)
 
@@ -126,6 +139,30 @@ _GROUPED_BY = {
     "dark": ("instrument", "size", "binning", "gain", "exposure"),
     "flat": ("instrument", "size", "binning", "filter"),
 }
+
+
+def check_portable(options: ChainOptions) -> None:
+    """Refuse functions of the user's own that another process could not find.
+
+    Raises
+    ------
+    OptionError
+        If one is a lambda, was defined inside another function, or was typed at a prompt.
+    """
+    given = {"engine": (options.clean or {}).get("engine"), "method": options.detect.get("method")}
+    for name, function in given.items():
+        if not callable(function):
+            continue
+        typed = getattr(function, "__module__", "") == "__main__" and not hasattr(sys.modules["__main__"], "__file__")
+        try:
+            pickle.dumps(function)
+        except (pickle.PicklingError, AttributeError, TypeError):
+            typed = True
+        if typed:
+            raise OptionError(
+                f"{name}={function!r}: other processes cannot find it: define it at the top level of a module or "
+                "script, or use processes=1"
+            )
 
 
 def group(kind: str, frames: Iterable[Exposure]) -> tuple[Group, ...]:

@@ -241,6 +241,8 @@ class Night:
         if processes < 1:
             raise OptionError(f"processes={processes}: must be at least 1")
         chosen = options or ChainOptions()
+        if processes > 1:
+            jobs.check_portable(chosen)
         others = [Path(folder) for folder in ([masters] if isinstance(masters, str | Path) else masters)]
         for folder in others:
             Masters.read(folder)  # a folder without masters is an error now, not a frame without masters later

@@ -35,7 +35,12 @@ DETECTED: tuple[Column, ...] = (
     Column("ra", np.float64, "deg", "right ascension, where the image has a WCS"),
     Column("dec", np.float64, "deg", "declination, where the image has a WCS"),
     Column("peak", np.float64, "image", "highest pixel above the background"),
-    Column("flux", np.float64, "image", "flux of the matched filter, total for a star of the filter's shape"),
+    Column(
+        "flux",
+        np.float64,
+        "image",
+        "flux as the method of detection sums it up; of the filter, total for a star of its shape",
+    ),
     Column("flux_error", np.float64, "image", "1 sigma of flux from the noise of the sky"),
     Column("snr", np.float64, "", "signal to noise of the detection"),
     Column("fwhm", np.float64, "pix", "full width at half maximum from weighted moments; NaN where not measurable"),

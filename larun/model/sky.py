@@ -9,20 +9,21 @@ import attrs
 import numpy as np
 
 from larun.algorithms.background import Background, BackgroundOptions, background
-from larun.algorithms.detect import DetectOptions, detect_matched, detect_peaks
+from larun.algorithms.detect import DetectOptions
 from larun.algorithms.fwhm import FwhmEstimate, estimate_fwhm
-from larun.errors import LarunWarning, OptionError
-from larun.model import measuring
+from larun.errors import LarunWarning
+from larun.model import detecting, measuring
 from larun.model.catalog import RADII, SourceCatalog
 from larun.model.image import Image
 from larun.provenance import operation, recording
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
     from numpy.typing import ArrayLike
 
 __all__ = ["SkyImage"]
 
-_METHODS = ("matched", "peaks")
 #: Stands in for a size that is not measured yet, when options are checked.
 _ANY_FWHM = 3.0
 
@@ -75,14 +76,15 @@ class SkyImage(Image):
             )
         return found
 
-    @operation("detect", reach="global")
+    @operation("detect", reach="global", resolve=detecting.recorded)
     def detect(
         self,
         threshold: float = 5.0,
         *,
-        method: str = "matched",
+        method: str | Callable[..., Any] = "matched",
         fwhm: float | None = None,
         mesh: int = 64,
+        options: Mapping[str, Any] | Any = None,
     ) -> SourceCatalog:
         """Find sources and measure positions, fluxes and shapes.
 
@@ -90,12 +92,15 @@ class SkyImage(Image):
         ----------
         threshold : float
             Least signal to noise of a detection.
-        method : {"matched", "peaks"}
-            Maxima of the matched filter in true S/N, or plain local maxima of the image.
+        method : {"matched", "peaks", "dao", "sep", "segmentation"} or callable
+            Maxima of the matched filter in true S/N; plain local maxima of the image; photutils' DAOFIND; sep
+            (SExtractor); photutils' segmentation with deblending; or a function of your own.
         fwhm : float, optional
             Of the stars, in pixels: the filter's shape. Measured when not given; recorded.
         mesh : int
             Size in pixels of the cells of the background mesh.
+        options : DaoOptions, SepOptions, SegmentationOptions or mapping, optional
+            Options of the engine, or keywords of the function; recorded with all their defaults.
 
         Returns
         -------
@@ -105,29 +110,30 @@ class SkyImage(Image):
         Raises
         ------
         OptionError
-            If an option makes no sense.
+            If an option makes no sense, or the engine has no such option.
 
         Notes
         -----
         The noise is the smooth noise of the sky (the variance plane's median in every cell), so 5 σ means 5 σ; where
         the image has no variance plane, the clipped scatter of the cell takes its place.
+
+        Positions and ``flux`` are the engine's; what it does not measure is measured as for ``"matched"``. A function
+        is called as ``method(search, **options)`` with a :class:`larun.algorithms.engines.Search` and returns positions
+        (n, 2), or a mapping or table (:func:`larun.algorithms.engines.found_by`). The record keeps its qualified name
+        and the digest of its source.
         """
-        if method not in _METHODS:
-            raise OptionError(f"method={method!r}: must be one of {', '.join(map(repr, _METHODS))}")
-        options = DetectOptions(threshold=threshold, fwhm=_ANY_FWHM if fwhm is None else fwhm)
+        wanted = DetectOptions(threshold=threshold, fwhm=_ANY_FWHM if fwhm is None else fwhm)
         sky = self.background(mesh=mesh)
         if fwhm is None:
             measured = self.star_size(sky)
             fwhm = float(measured.fwhm)
             recording().fit(fwhm=fwhm, fwhm_stars=int(measured.stars))
-        options = attrs.evolve(options, fwhm=fwhm, gain=self.detector.amplifiers[0].gain or 1.0)
-        planes = (self.data, sky.level, sky.variance, self.flags)
-        if method == "matched":
-            acf = None if self.noise_acf is None else self.noise_acf.astype(np.float64)
-            found = detect_matched(*planes, options=options, acf=acf)
-        else:
-            found = detect_peaks(*planes, options=options)
-        return SourceCatalog(table=measuring.detected(self, found, fwhm, sky), image=self, provenance=self.provenance)
+        wanted = attrs.evolve(wanted, fwhm=fwhm, gain=self.detector.amplifiers[0].gain or 1.0)
+        found = detecting.detect(self, sky, method, options, wanted, mesh)
+        table = measuring.detected(self, found, fwhm, sky)
+        if isinstance(method, str):
+            table["flux"].info.description = detecting.FLUX[method]
+        return SourceCatalog(table=table, image=self, provenance=self.provenance)
 
     @operation("forced_photometry", reach="global", leave_out=("positions",))
     def photometer(

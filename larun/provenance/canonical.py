@@ -103,7 +103,10 @@ def _callable(value: Callable[..., Any], *, closure: bool = True) -> dict[str, A
     except (OSError, TypeError):
         # typed at a prompt: what it was compiled to has to do; of a builtin the name is all there is
         source = "" if code is None else text_of(_compiled(code))
-    name = f"{getattr(value, '__module__', '')}:{getattr(value, '__qualname__', type(value).__qualname__)}"
+    module = getattr(value, "__module__", "")
+    if module == "__mp_main__":  # what a process that was started calls the script of the one that started it
+        module = "__main__"
+    name = f"{module}:{getattr(value, '__qualname__', type(value).__qualname__)}"
     made: dict[str, Any] = {"function": name}
     made["source"] = hashlib.sha256(source.encode()).hexdigest() if source else None
     cells = getattr(value, "__closure__", None)

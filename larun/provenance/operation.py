@@ -30,6 +30,7 @@ class Operation:
     reach: str
     function: Callable[..., Any]
     hidden: frozenset[str]
+    resolve: Callable[[dict[str, Any]], dict[str, Any]] | None = None
 
 
 #: Every operation by name, filled as modules are imported.
@@ -86,6 +87,7 @@ def operation(
     once: bool = False,
     symmetric: bool = False,
     leave_out: Iterable[str] = (),
+    resolve: Callable[[dict[str, Any]], dict[str, Any]] | None = None,
 ) -> Callable[[Callable[_P, _R]], Callable[_P, _R]]:
     """Make a method an operation: its result carries a new step, with the operands as parents.
 
@@ -103,6 +105,10 @@ def operation(
         The order of the operands does not matter: parents are sorted by id and share one role.
     leave_out : iterable of str
         Arguments that do not decide pixels (memory limits, progress, paths that become roots).
+    resolve : callable, optional
+        Makes of the arguments by name those that are recorded, before anything runs: one form for what can be said in
+        several ways, defaults filled in, and an argument left out that is newer than the records of others and has
+        its default. It may raise on arguments that make no sense.
 
     Raises
     ------
@@ -127,10 +133,8 @@ def operation(
                     f"{name} was already applied to {first!r}: start again from the frame before that step"
                 )
             mine = Recording()
-            if not isinstance(first, type):
-                _gather(mine, bound, hidden)
-            else:
-                _gather(mine, bound, hidden | {next(iter(bound.arguments))})
+            left_out = hidden | {next(iter(bound.arguments))} if isinstance(first, type) else hidden
+            _gather(mine, bound, left_out, resolve)
             token = _current.set(mine)
             try:
                 result = function(*args, **kwargs)
@@ -153,7 +157,7 @@ def operation(
                 outer.nest(step, mine, made)
             return result._replace(provenance=made) if hasattr(result, "provenance") else result  # type: ignore[attr-defined]
 
-        OPERATIONS[name] = Operation(name, version, reach, wrapper, hidden)
+        OPERATIONS[name] = Operation(name, version, reach, wrapper, hidden, resolve)
         return wrapper
 
     return decorate
@@ -169,13 +173,20 @@ def predict(name: str, *args: Any, **kwargs: Any) -> Step:
     bound.apply_defaults()
     mine = Recording()
     first = next(iter(bound.arguments))
-    _gather(mine, bound, known.hidden | ({first} if isinstance(bound.arguments[first], type) else frozenset()))
+    hidden = known.hidden | ({first} if isinstance(bound.arguments[first], type) else frozenset())
+    _gather(mine, bound, hidden, known.resolve)
     return Step(operation=name, version=known.version, parameters=mine.parameters, reach=known.reach)
 
 
-def _gather(mine: Recording, bound: inspect.BoundArguments, hidden: frozenset[str]) -> None:
+def _gather(
+    mine: Recording,
+    bound: inspect.BoundArguments,
+    hidden: frozenset[str],
+    resolve: Callable[[dict[str, Any]], dict[str, Any]] | None,
+) -> None:
     """Split arguments into parents (whatever has a record of its own) and parameters."""
-    for role, value in bound.arguments.items():
+    arguments = dict(bound.arguments) if resolve is None else resolve(dict(bound.arguments))
+    for role, value in arguments.items():
         if role in hidden:
             continue
         kind = bound.signature.parameters[role].kind
