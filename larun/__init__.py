@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from larun.model.night import Night
     from larun.model.planes import Shared
     from larun.model.sky import SkyImage
+    from larun.model.timing import ExposureTime, Site
     from larun.provenance import Provenance, operation
 
 __version__ = "0.1.0"
@@ -34,6 +35,7 @@ _HOMES = {
     "BuildOptions": "larun.model.building",
     "ChainOptions": "larun.model.jobs",
     "Detector": "larun.detector",
+    "ExposureTime": "larun.model.timing",
     "Frame": "larun.model.frame",
     "Image": "larun.model.image",
     "Master": "larun.model.masters",
@@ -46,6 +48,7 @@ _HOMES = {
     "Provenance": "larun.provenance",
     "Section": "larun.detector",
     "Shared": "larun.model.planes",
+    "Site": "larun.model.timing",
     "SkyImage": "larun.model.sky",
     "SourceCatalog": "larun.model.catalog",
     "operation": "larun.provenance",
@@ -58,6 +61,7 @@ __all__ = [
     "BuildOptions",
     "ChainOptions",
     "Detector",
+    "ExposureTime",
     "Frame",
     "Image",
     "Master",
@@ -70,6 +74,7 @@ __all__ = [
     "Provenance",
     "Section",
     "Shared",
+    "Site",
     "SkyImage",
     "SourceCatalog",
     "errors",

@@ -16,11 +16,12 @@ from larun.algorithms.overscan import OverscanOptions
 from larun.detector import Detector
 from larun.errors import AlreadyApplied, OptionError, UnitMismatch
 from larun.io.headers import get_number, get_text
-from larun.model import calibration, cleaning, headers, store
+from larun.model import calibration, cleaning, headers, store, timing
 from larun.model.building import BuildOptions, mask_from
 from larun.model.masters import Master, Masters, Selection, kinds
 from larun.model.planes import shifted_wcs
 from larun.model.sky import SkyImage
+from larun.model.timing import ExposureTime, Site
 from larun.provenance import operation, recording
 
 if TYPE_CHECKING:
@@ -28,7 +29,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Frame"]
 
-_NUMBERS = ("exposure", "temperature", "binning_x", "binning_y")
+_NUMBERS = ("temperature", "binning_x", "binning_y", "airmass")
 
 
 @attrs.frozen(kw_only=True, eq=False, repr=False)
@@ -48,6 +49,8 @@ class Frame(SkyImage):
     keywords: ClassVar[Mapping[str, tuple[str, ...]]] = headers.KEYWORDS
     #: Hook: kinds of masters that must be there unless the caller says ``without=``.
     required: ClassVar[frozenset[str]] = frozenset({"bias", "dark", "flat"})
+    #: Hook: where the telescope stands; it wins over the cards of the header.
+    site: ClassVar[Site | None] = None
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
@@ -80,6 +83,11 @@ class Frame(SkyImage):
         """Hook: the kind of exposure and the evidence for it."""
         return headers.classify(header, cls.all_keywords())
 
+    @classmethod
+    def time_for(cls, header: Header) -> ExposureTime:
+        """Hook: when and where an exposure was taken, by the rows of ``keywords`` and the ``site``."""
+        return timing.from_header(header, cls.all_keywords(), cls.site)
+
     # -- what the header says --------------------------------------------------------------------------------------
 
     @classmethod
@@ -100,6 +108,8 @@ class Frame(SkyImage):
     def quantity_of(cls, header: Header, name: str) -> Any:
         """A quantity of a header by this camera's keywords: a number or text; None when it is missing."""
         keywords = cls.all_keywords()[name]
+        if name == "exposure":
+            return headers.exposure_seconds(header, keywords).value
         return get_number(header, keywords)[0] if name in _NUMBERS else get_text(header, keywords)[0]
 
     @classmethod
@@ -133,6 +143,11 @@ class Frame(SkyImage):
         """Name of the filter; None when the header does not say."""
         value = self.quantity_of(self._header, "filter")
         return None if value is None else str(value)
+
+    @property
+    def time(self) -> ExposureTime:
+        """When and where it was exposed: middle in UTC and BJD, air mass, pointing."""
+        return timing.of_frame(self)
 
     @property
     def kind(self) -> str:

@@ -12,13 +12,22 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from larun.detector import Amplifier, Detector, Section
 from larun.errors import OptionError
-from larun.io.headers import get_number, get_numbers, get_text
+from larun.io.headers import Found, get_number, get_numbers, get_text
 from larun.io.sections import parse_section
 
 if TYPE_CHECKING:
     from astropy.io.fits import Header
 
-__all__ = ["DETECTOR_QUANTITIES", "KEYWORDS", "KINDS", "Classified", "classify", "detector_from_header", "split_given"]
+__all__ = [
+    "DETECTOR_QUANTITIES",
+    "KEYWORDS",
+    "KINDS",
+    "Classified",
+    "classify",
+    "detector_from_header",
+    "exposure_seconds",
+    "split_given",
+]
 
 #: Where each quantity is looked for, first hit wins; cameras override single rows.
 KEYWORDS: Mapping[str, tuple[str, ...]] = {
@@ -27,7 +36,7 @@ KEYWORDS: Mapping[str, tuple[str, ...]] = {
     "exposure": ("EXPTIME", "EXPOSURE", "EXP_TIME"),
     "filter": ("FILTER", "FILTNAM", "FILTERS", "FILTER1", "INSFLNAM"),
     "instrument": ("INSTRUME", "CAMERA", "DETECTOR"),
-    "date": ("DATE-OBS", "DATE-BEG", "DATE_OBS"),
+    "date": ("DATE-OBS", "DATE-BEG", "DATE_OBS", "DATEOBS"),
     "temperature": ("CCD-TEMP", "CCDTEMP", "DET-TEMP", "CCDATEMP", "TEMPDET"),
     "binning_x": ("XBINNING", "CCDXBIN", "BINX", "COLBIN"),
     "binning_y": ("YBINNING", "CCDYBIN", "BINY", "ROWBIN"),
@@ -37,6 +46,22 @@ KEYWORDS: Mapping[str, tuple[str, ...]] = {
     "linear_limit": ("MAXLIN", "LINLIMIT", "NONLIN"),
     "trim": ("TRIMSEC", "DATASEC"),
     "overscan": ("BIASSEC",),
+    # when: a date (or a date and the time of day of another card), a Julian date or a modified one, middle, end
+    "clock": ("TIME-OBS", "TIME-BEG", "UTC-OBS", "UTSTART", "UT-STR", "UTSHUT", "UTIME", "UT", "UTC", "TAIHMS"),
+    "julian_date": ("MJD-OBS", "MJD-BEG", "MJD-STR", "MJDATE", "MJD_OBS", "EXPSTART", "JD"),
+    "mid_time": ("DATE-AVG", "MJD-AVG", "DATE-MID", "TIME-MID", "MIDTIME", "UT-MID", "MJD-MID", "JD-MID", "JD_UTC"),
+    "end_time": ("DATE-END", "TIME-END", "UTC-END", "UT-END", "UTSTOP", "UTCEND", "MJD-END", "MJDEND", "EXPEND"),
+    "time_scale": ("TIMESYS",),
+    # where to, in pairs of the two rows, and where from: degrees east and north, metres
+    "ra": ("RA", "OBJCTRA", "TELRA", "RA_TARG", "RA_OBS", "RA_DEG"),
+    "dec": ("DEC", "OBJCTDEC", "TELDEC", "DEC_TARG", "DEC_OBS", "DEC_DEG"),
+    "equinox": ("EQUINOX", "EPOCH"),
+    "sky_frame": ("RADESYS", "RADECSYS"),
+    "airmass": ("AIRMASS", "SECZ"),
+    "geocentric": ("OBSGEO-X", "OBSGEO-Y", "OBSGEO-Z"),
+    "longitude": ("OBSGEO-L", "SITELONG", "LONG-OBS", "LON-OBS", "OBS-LONG", "LONGITUD", "GEOLON", "OBSLON"),
+    "latitude": ("OBSGEO-B", "SITELAT", "LAT-OBS", "OBS-LAT", "LATITUDE", "GEOLAT", "OBSLAT"),
+    "height": ("OBSGEO-H", "SITEELEV", "ALT-OBS", "OBS-ELEV", "HEIGHT", "GEOELEV", "OBSALT", "OBSELEV"),
 }
 
 DETECTOR_QUANTITIES = ("gain", "read_noise", "saturation", "linear_limit")
@@ -55,6 +80,25 @@ _NAMES = (
     ("dark", re.compile(r"(?<![a-z])darks?(?![a-z])", re.I)),
     ("flat", re.compile(r"(?<![a-z])(sky|dome|twi|twilight|lamp|screen)?flats?(field)?s?(?![a-z])", re.I)),
 )
+
+
+_MILLISECONDS = re.compile(r"^[\d.]+\s*(ms|msecs?)\b|[\[(]\s*(ms|msecs?)\s*[\])]|\bin (ms|msecs?)\b|\bmillisec", re.I)
+
+
+def exposure_seconds(header: Header, keywords: tuple[str, ...]) -> Found:
+    """The exposure time in seconds: a card whose value or comment speaks of milliseconds is taken at its word.
+
+    Examples
+    --------
+    >>> from astropy.io.fits import Header
+    >>> exposure_seconds(Header([("EXPTIME", 1500, "[ms] exposure time")]), ("EXPTIME",))
+    Found(value=1.5, keyword='EXPTIME')
+    """
+    number, keyword = get_number(header, keywords)
+    if number is None or keyword is None:
+        return Found(None, None)
+    said = f"{header[keyword]} {getattr(header, 'comments', {keyword: ''})[keyword]}"
+    return Found(number / 1000.0 if _MILLISECONDS.search(said) else number, keyword)
 
 
 class Classified(NamedTuple):
