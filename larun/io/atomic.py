@@ -8,6 +8,7 @@ import os
 import secrets
 from collections.abc import Iterator
 from pathlib import Path
+from typing import IO
 
 from larun.errors import FileError
 
@@ -15,17 +16,31 @@ __all__ = ["atomic_path", "check_target", "made_by_larun"]
 
 
 def made_by_larun(path: str | Path) -> bool:
-    """Whether a file says that larun wrote it: ``LARUNFMT`` in a FITS header, the word larun near the top of a text.
+    """Whether a file says that larun wrote it.
 
-    An empty file holds nothing to lose and counts as ours.
+    That is ``LARUNFMT`` in a FITS header, the word larun near the top of a text or in the footer of a Parquet file. An
+    empty file holds nothing to lose and counts as ours.
     """
     with Path(path).open("rb") as file:
         start = file.read(4096)
+        if start.startswith(b"PAR1"):
+            return b"larun_sha256" in _parquet_footer(file)
         if start.startswith(b"# %ECSV"):  # column descriptions come before the metadata that names us
             start += file.read()
     if start.startswith(b"SIMPLE  ="):
         return b"LARUNFMT=" in start[:2880]
     return not start or b"larun" in start
+
+
+def _parquet_footer(file: IO[bytes]) -> bytes:
+    """The metadata at the end of a Parquet file; empty when the end is damaged."""
+    size = file.seek(0, os.SEEK_END)
+    file.seek(max(0, size - 8))
+    length = int.from_bytes(file.read(4), "little") + 8
+    if file.read(4) != b"PAR1" or length > size:
+        return b""
+    file.seek(size - length)
+    return file.read()
 
 
 def check_target(path: str | Path, *, overwrite: bool = False) -> Path:

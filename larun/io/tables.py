@@ -1,54 +1,97 @@
-"""Catalogues and region files.
+"""Catalogues on disk: one function to write, one to read, one to verify; the suffix chooses the format.
 
-``.ecsv`` is text: the record and a digest of the whole file stand in its metadata under ``larun``. ``.fits`` is a
-binary table in the same sealed container as images (:mod:`larun.io.container`). Both keep units, descriptions and
-every bit of the numbers.
+A format is an object with a ``name``, its ``suffixes``, and how to tell, write, read and verify its files. All keep
+units, descriptions, metadata, the record and every bit of the numbers, and all their files carry their digests.
 """
 
 from __future__ import annotations
 
-import hashlib
-import io
-import json
-import re
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
-import numpy as np
-from astropy.io import fits
-from numpy.typing import ArrayLike, NDArray
-
-from larun.errors import CorruptProduct, FileError, OptionError
-from larun.io import container
+from larun.errors import FileError, OptionError
 from larun.io.atomic import atomic_path, check_target
-from larun.io.cards import quiet
-from larun.io.container import Hdu, Problem
-from larun.io.product import open_entries, primary_hdu, read_record, record_hdu
-from larun.io.streams import open_plain, opener_of
-from larun.provenance.canonical import text_of
+from larun.io.container import Problem
+from larun.io.ecsv import ECSV
+from larun.io.fits_table import FITS
+from larun.io.parquet import PARQUET
+from larun.io.streams import opener_of
+from larun.io.votable import VOTABLE
 
 if TYPE_CHECKING:
     from astropy.table import QTable
 
-__all__ = ["read_regions", "read_table", "verify_table", "write_regions", "write_table"]
+__all__ = ["FORMATS", "TableFormat", "format_of", "is_table_suffix", "read_table", "verify_table", "write_table"]
 
-_UNSEALED = "0" * 64
-_SEAL = re.compile(rb"larun_sha256: '([0-9a-f]{64})'")  # quoted, so that no YAML reader takes it for a number
-_CIRCLE = re.compile(r"(?:circle|point)\s*\(?\s*([^,\s]+)[,\s]+([^,)\s]+)(?:[,\s]+([^,)\s]+))?\s*\)?", re.IGNORECASE)
-_NOT_IMAGE = re.compile(r"\b(fk4|fk5|icrs|galactic|ecliptic|physical|wcs\w?|detector|amplifier|linear)\b", re.I)
+
+class TableFormat(Protocol):
+    """What a format of tables offers."""
+
+    @property
+    def name(self) -> str:
+        """What people call it."""
+
+    @property
+    def suffixes(self) -> tuple[str, ...]:
+        """Ends of file names, the usual one first."""
+
+    @property
+    def starts(self) -> Any:
+        """Whether the first bytes of a file are this format's."""
+
+    def write(self, path: Path, table: QTable, record: dict[str, Any]) -> None:
+        """Write to a path that does not exist yet."""
+
+    def read(self, path: Path, *, verify: bool) -> tuple[QTable, dict[str, Any]]:
+        """The table and its record."""
+
+    def verify(self, path: Path) -> list[Problem]:
+        """What is wrong with a file."""
+
+
+#: Every format; a new one is a module beside this and a place in this list.
+FORMATS: tuple[TableFormat, ...] = (ECSV, FITS, PARQUET, VOTABLE)
+_BY_SUFFIX = {suffix: known for known in FORMATS for suffix in known.suffixes}
+
+
+def is_table_suffix(path: str | Path) -> bool:
+    """Whether a name ends as only a table's does (``.fits`` may be an image)."""
+    suffix = Path(path).suffix.lower()
+    return suffix in _BY_SUFFIX and suffix not in FITS.suffixes
+
+
+def format_of(path: str | Path) -> TableFormat:
+    """The format that a suffix stands for.
+
+    Raises
+    ------
+    OptionError
+        If it stands for none.
+
+    Examples
+    --------
+    >>> format_of("stars.vot").name
+    'VOTable'
+    """
+    suffix = Path(path).suffix.lower()
+    if suffix not in _BY_SUFFIX:
+        ways = ", ".join(f"{known.suffixes[0]} ({known.name})" for known in FORMATS)
+        raise OptionError(f"{path}: a catalogue is written as {ways}, not {suffix!r}")
+    return _BY_SUFFIX[suffix]
 
 
 def write_table(path: str | Path, table: QTable, record: dict[str, Any], *, overwrite: bool = False) -> None:
-    """Write a catalogue with its record; the suffix, ``.ecsv`` or ``.fits``, chooses the format.
+    """Write a catalogue with its record; the suffix chooses the format.
 
     Parameters
     ----------
     path : path
         Where to; appears whole or not at all.
     table : QTable
-        Any columns that astropy can write in that format; for ``.fits`` its ``meta`` must be JSON-able.
+        Columns of numbers, truth values and text, also quantities, times and sky coordinates; for ``.fits`` its
+        ``meta`` must be JSON-able.
     record : dict
-        JSON-able; no NaN. Its ``class`` is shown in ``LARUNCLS``.
+        JSON-able; no NaN. Its ``class`` is shown in ``LARUNCLS`` of a FITS file.
     overwrite : bool
         Replace a file of larun; any other file is never replaced.
 
@@ -57,7 +100,9 @@ def write_table(path: str | Path, table: QTable, record: dict[str, Any], *, over
     FileError
         If the path may not be written.
     OptionError
-        If the suffix is another, or the record is not JSON.
+        If the suffix is another, the record is not JSON, or the format cannot hold a column.
+    MissingExtra
+        If the format needs a package that is not installed.
 
     Examples
     --------
@@ -70,58 +115,13 @@ def write_table(path: str | Path, table: QTable, record: dict[str, Any], *, over
     ([1.5, 2.5], {'class': 'SourceCatalog'})
     """
     path = Path(path)
-    suffix = _suffix(path)
+    chosen = format_of(path)
     check_target(path, overwrite=overwrite)
-    if suffix == ".fits":
-        notes = {"record": record, "meta": dict(table.meta)}  # FITS keywords would turn meta into upper case
-        hdus = [primary_hdu(str(record.get("class", "SourceCatalog"))), _table_hdu(table), record_hdu(notes)]
-        with atomic_path(path, overwrite=overwrite) as temporary:
-            container.write_hdus(temporary, hdus)
-        return
-    text = _ecsv_text(table, record)
     with atomic_path(path, overwrite=overwrite) as temporary:
-        temporary.write_bytes(text)
-
-
-def _suffix(path: Path) -> str:
-    suffix = path.suffix.lower()
-    if suffix not in (".ecsv", ".fits"):
-        raise OptionError(f"{path}: a catalogue is written as .ecsv (text) or .fits (binary), not {suffix!r}")
-    return suffix
-
-
-def _table_hdu(table: QTable) -> Hdu:
-    """The binary table as astropy writes it, taken apart into cards and bytes."""
-    buffer = io.BytesIO()
-    plain = table.copy(copy_data=False)
-    plain.meta.clear()
-    try:
-        with quiet():  # a unit FITS has no word for is kept in astropy's own metadata
-            plain.write(buffer, format="fits")
-    except UnicodeEncodeError as error:
-        raise OptionError(f"FITS tables hold ASCII text only, here is {error.object!r}: write an .ecsv") from error
-    content = buffer.getvalue()
-    with quiet(), fits.open(io.BytesIO(content)) as hdus:
-        place, header = hdus[1].fileinfo(), hdus[1].header
-        header["EXTNAME"] = "TABLE"
-        size = hdus[1].size
-    cards = header.tostring(endcard=False, padding=False)
-    data = np.frombuffer(content, np.uint8, size, place["datLoc"])
-    return Hdu("TABLE", cards, data if size else None)
-
-
-def _ecsv_text(table: QTable, record: dict[str, Any]) -> bytes:
-    """The ECSV text with its own digest in it: computed with zeros in the place of the digest."""
-    try:
-        plain = text_of(record)
-    except (TypeError, ValueError) as error:
-        raise OptionError(f"the record cannot be written as JSON: {error}") from error
-    copy = table.copy(copy_data=False)
-    copy.meta = {**table.meta, "larun": {"larun_sha256": _UNSEALED, "record": plain}}
-    buffer = io.StringIO()
-    copy.write(buffer, format="ascii.ecsv")
-    text = buffer.getvalue().encode("utf-8")
-    return _SEAL.sub(f"larun_sha256: '{hashlib.sha256(text).hexdigest()}'".encode(), text, count=1)
+        try:
+            chosen.write(temporary, table, record)
+        except OptionError as error:
+            raise OptionError(f"{path}: {error}") from error
 
 
 def read_table(path: str | Path, *, verify: bool = True) -> tuple[QTable, dict[str, Any]]:
@@ -130,7 +130,7 @@ def read_table(path: str | Path, *, verify: bool = True) -> tuple[QTable, dict[s
     Parameters
     ----------
     path : path
-        ``.ecsv`` or ``.fits``, written by :func:`write_table`.
+        Written by :func:`write_table`.
     verify : bool
         Compare the file with its digests first.
 
@@ -142,20 +142,7 @@ def read_table(path: str | Path, *, verify: bool = True) -> tuple[QTable, dict[s
         If it was changed since it was written.
     """
     path = Path(path)
-    if _suffix(path) == ".ecsv":
-        return _read_ecsv(path, verify=verify)
-    from astropy.table import QTable
-
-    with open_plain(path) as file:
-        entries = open_entries(path, file, verify=verify)
-        if "TABLE" not in entries:
-            raise FileError(f"{path} holds no catalogue but {', '.join(entries)}: read it as an image, with Frame.read")
-        notes = read_record(file, entries)
-        file.seek(0)
-        with quiet():
-            table = QTable.read(file, format="fits", hdu=1, character_as_bytes=False, astropy_native=True)
-    table.meta = notes["meta"]
-    return table, notes["record"]
+    return _checked(path).read(path, verify=verify)
 
 
 def verify_table(path: str | Path) -> list[Problem]:
@@ -167,96 +154,18 @@ def verify_table(path: str | Path) -> list[Problem]:
         If the file is missing, or no catalogue.
     """
     path = Path(path)
-    if _suffix(path) == ".fits":
-        return list(container.verify(path))
-    text = _ecsv_bytes(path)
-    found = _SEAL.search(text)
-    if found is None:
-        return [Problem("ECSV", "digests", "carries no digest of larun: it was not written by larun, or was changed")]
-    blank = text[: found.start(1)] + _UNSEALED.encode() + text[found.end(1) :]
-    if hashlib.sha256(blank).hexdigest().encode() != found[1]:
-        return [Problem("ECSV", "data", "the text was changed after it was written")]
-    return []
+    return format_of(path).verify(path)
 
 
-def _ecsv_bytes(path: Path) -> bytes:
-    """The text with plain line ends: what a version control system does to them is no damage."""
-    if opener_of(path) is not None:
-        raise FileError(f"{path} is compressed: unpack it first")
-    return path.read_bytes().replace(b"\r\n", b"\n")
-
-
-def _read_ecsv(path: Path, *, verify: bool) -> tuple[QTable, dict[str, Any]]:
-    from astropy.table import QTable
-
-    text = _ecsv_bytes(path)
-    if b"larun" not in text:
-        raise FileError(f"{path} was not written by larun: read it with astropy.table")
-    if verify and (problems := verify_table(path)):
-        raise CorruptProduct(
-            f"{path} does not agree with its own digest ({problems[0].detail}): take it from a copy, or make it again; "
-            "verify=False reads it as it is"
-        )
-    try:
-        table = QTable.read(text.decode("utf-8"), format="ascii.ecsv")
-        record = json.loads(table.meta.pop("larun")["record"])
-    except Exception as error:  # astropy and yaml raise many kinds
-        raise FileError(f"{path} is not a catalogue of larun that can be read ({error})") from error
-    return table, record
-
-
-def write_regions(path: str | Path, x: ArrayLike, y: ArrayLike, radius: ArrayLike, *, overwrite: bool = False) -> None:
-    """Write circles as a DS9 region file, in image coordinates.
-
-    Parameters
-    ----------
-    path : path
-        Usually ends in ``.reg``.
-    x, y : array_like
-        Centres; the first pixel's centre is (0, 0) here and (1, 1) in DS9.
-    radius : array_like
-        Pixels; one for all or one each.
-    overwrite : bool
-        Replace a region file of larun; any other file is never replaced.
-
-    Raises
-    ------
-    OptionError
-        If the lengths differ, or a number is not finite.
-    FileError
-        If the path may not be written.
-    """
-    columns = np.broadcast_arrays(*(np.asarray(values, np.float64).reshape(-1) for values in (x, y, radius)))
-    if not all(np.isfinite(column).all() for column in columns):
-        raise OptionError("x, y, radius: a region needs finite numbers; select the sources with a position first")
-    lines = ["# Region file format: DS9 version 4.1", "# written by larun", "image"]
-    lines += [f"circle({a + 1.0!r},{b + 1.0!r},{r!r})" for a, b, r in zip(*(c.tolist() for c in columns), strict=True)]
-    with atomic_path(path, overwrite=overwrite) as temporary:
-        temporary.write_text("\n".join(lines) + "\n", encoding="ascii")
-
-
-def read_regions(path: str | Path) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]:
-    """Centres (first pixel's centre at (0, 0)) and radii (NaN for points) of a DS9 region file in image coordinates.
-
-    Raises
-    ------
-    FileError
-        If the file is missing, is in sky coordinates, or a circle or point cannot be read.
-    """
-    if opener_of(path) is not None:
-        raise FileError(f"{path} is compressed: unpack it first")
-    rows: list[tuple[float, float, float]] = []
-    for number, line in enumerate(Path(path).read_text(encoding="utf-8", errors="replace").splitlines(), 1):
-        text = line.split("#")[0]
-        if text.strip().lower().startswith("global"):
-            continue
-        if _NOT_IMAGE.search(text):
-            raise FileError(f"{path}, line {number}: {text.strip()!r}: save the regions in image coordinates")
-        for match in _CIRCLE.finditer(text):
-            try:
-                x, y = float(match[1]) - 1.0, float(match[2]) - 1.0
-                rows.append((x, y, float(match[3]) if match[3] else float("nan")))
-            except ValueError as error:
-                raise FileError(f"{path}, line {number}: {text.strip()!r} is not in pixels") from error
-    columns = np.array(rows, np.float64).reshape(-1, 3).T.copy()
-    return columns[0], columns[1], columns[2]
+def _checked(path: Path) -> TableFormat:
+    """The format of the suffix, unless the content is plainly another one's."""
+    chosen = format_of(path)
+    if opener_of(path) is not None:  # a compressed file is the format's concern
+        return chosen
+    with path.open("rb") as file:
+        start = file.read(2880)
+    if not chosen.starts(start):
+        other = next((known for known in FORMATS if known.starts(start)), None)
+        if other is not None:
+            raise FileError(f"{path} is {other.name} by its content: rename it to end in {other.suffixes[0]}")
+    return chosen

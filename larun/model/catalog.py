@@ -102,18 +102,16 @@ class SourceCatalog:
     _repr_html_ = display.catalog_html
 
     def identical(self, other: object) -> bool:
-        """Whether columns (bit for bit, with units), metadata and provenance agree; the image does not count."""
-        if not isinstance(other, SourceCatalog) or self._table.colnames != other._table.colnames:
-            return False
-        for name in self._table.colnames:
-            one, two = self._table[name], other._table[name]
-            if getattr(one, "unit", None) != getattr(two, "unit", None):
-                return False
-            a, b = np.asarray(one), np.asarray(two)
-            if a.dtype != b.dtype or a.tobytes() != b.tobytes():
-                return False
-        return dict(self._table.meta) == dict(other._table.meta) and (
-            self.provenance.to_dict() == other.provenance.to_dict()
+        """Whether columns (bit for bit, with units), metadata and provenance agree; the image does not count.
+
+        NaN means "no value" and is one value; so is what lies below a mask.
+        """
+        from larun.io.flat import same_table
+
+        return (
+            isinstance(other, SourceCatalog)
+            and same_table(self._table, other._table)
+            and self.provenance.to_dict() == other.provenance.to_dict()
         )
 
     # -- the next object -------------------------------------------------------------------------------------------
@@ -248,12 +246,19 @@ class SourceCatalog:
     # -- disk ------------------------------------------------------------------------------------------------------
 
     def write(self, path: str | Path, *, overwrite: bool = False) -> Path:
-        """Write as ECSV or FITS, by the suffix; read it back with :meth:`read`.
+        """Write a file that :meth:`read` turns back into an identical catalogue; the suffix chooses the format.
+
+        ``.ecsv`` is text, ``.fits`` a binary table, ``.parquet`` for pandas and databases, ``.vot`` or ``.xml`` a
+        VOTable for TOPCAT and Aladin.
 
         Raises
         ------
         FileError
-            If the file exists and ``overwrite`` is not set, or the suffix is unknown.
+            If the file exists and ``overwrite`` is not set.
+        OptionError
+            If the suffix is unknown.
+        MissingExtra
+            If ``.parquet`` is asked for and pyarrow is not installed.
         """
         from larun.io.tables import write_table
 
@@ -265,11 +270,46 @@ class SourceCatalog:
         write_table(Path(path), self._table, record, overwrite=overwrite)
         return Path(path)
 
-    def write_regions(self, path: str | Path, *, radius: float = 5.0) -> Path:
-        """Write circles of ``radius`` pixels for DS9, in its 1-based image coordinates."""
-        from larun.io.tables import write_regions
+    def write_regions(
+        self,
+        path: str | Path,
+        *,
+        radius: float | str = 5.0,
+        shape: str = "circle",
+        coordinates: str = "image",
+        label: str | None = None,
+        overwrite: bool = False,
+    ) -> Path:
+        """Write the sources as a DS9 region file; ``image.photometer("stars.reg")`` measures at its places.
 
-        write_regions(Path(path), np.asarray(self._table["x"]), np.asarray(self._table["y"]), radius)
+        Parameters
+        ----------
+        path : path
+            Usually ends in ``.reg``.
+        radius : float or str
+            Pixels, or the name of a column of pixels; where that is NaN, a point is drawn.
+        shape : {"circle", "ellipse"}
+            Ellipses have ``radius`` as half their major axis, and the ``ellipticity`` and ``theta`` of the source;
+            one without a shape becomes a circle.
+        coordinates : {"image", "icrs", "fk5", "galactic"}
+            Pixels, or the sky through the WCS of the image.
+        label : str, optional
+            Column whose values are written beside the sources.
+        overwrite : bool
+            Replace a region file of larun; any other file is never replaced.
+
+        Raises
+        ------
+        CatalogError
+            If a column is missing, or sky coordinates are asked for and there is no image with a WCS.
+        FileError
+            If the file exists and ``overwrite`` is not set.
+        """
+        from larun.io.regions import write_regions
+        from larun.model.marking import regions_of
+
+        marks = regions_of(self, radius=radius, shape=shape, coordinates=coordinates, label=label)
+        write_regions(Path(path), marks, overwrite=overwrite)
         return Path(path)
 
     @classmethod
@@ -286,15 +326,4 @@ class SourceCatalog:
         from larun.io.tables import read_table
 
         table, record = read_table(Path(path), verify=verify)
-        return cls(table=_native(table), provenance=Provenance.from_dict(record["provenance"], str(path)))
-
-
-def _native(table: QTable) -> QTable:
-    """The table with every number in the byte order of this machine (FITS has the other one)."""
-    for name in table.colnames:
-        column = table[name]
-        if not column.dtype.isnative:
-            turned = column.astype(column.dtype.newbyteorder("="))
-            turned.info.description = column.info.description
-            table.replace_column(name, turned)
-    return table
+        return cls(table=table, provenance=Provenance.from_dict(record["provenance"], str(path)))

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
     from larun.model.sky import SkyImage
 
-__all__ = ["ApertureOptions", "detected", "growth", "photometered", "placed", "positions_of", "with_sky_coordinates"]
+__all__ = ["ApertureOptions", "detected", "growth", "photometered", "placed", "with_sky_coordinates"]
 
 
 def _radii(value: Any) -> tuple[float, ...]:
@@ -91,35 +91,6 @@ def with_sky_coordinates(image: SkyImage, x: NDArray[np.float64], y: NDArray[np.
         return {}
     ra, dec = wcs.all_pix2world(np.asarray(x, float), np.asarray(y, float), 0) if len(x) else (x, y)
     return {"ra": ra, "dec": dec}
-
-
-def positions_of(image: SkyImage, positions: Any) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Pixel positions from an (n, 2) array of x and y, a catalogue or table with x and y, or sky coordinates.
-
-    Raises
-    ------
-    OptionError
-        If they are none of these.
-    CatalogError
-        If sky coordinates are given and the image has no WCS.
-    """
-    if hasattr(positions, "ra") and hasattr(positions, "dec"):
-        wcs = image.wcs
-        if wcs is None:
-            raise CatalogError(f"{image!r} has no WCS: give positions in pixels")
-        from astropy.wcs.utils import wcs_to_celestial_frame
-
-        there = positions.transform_to(wcs_to_celestial_frame(wcs)).spherical
-        # SIP is inverted by iteration: the default tolerance leaves 1e-5 pixels
-        x, y = wcs.all_world2pix(np.atleast_1d(there.lon.deg), np.atleast_1d(there.lat.deg), 0, tolerance=1e-9)
-        return np.asarray(x, dtype=float), np.asarray(y, dtype=float)
-    names = getattr(positions, "columns", None) or getattr(positions, "colnames", None)
-    if names is not None and "x" in names and "y" in names:
-        return np.asarray(positions["x"], dtype=float), np.asarray(positions["y"], dtype=float)
-    array = np.atleast_2d(np.asarray(positions, dtype=float))
-    if array.ndim != 2 or array.shape[1] != 2:
-        raise OptionError(f"positions of shape {array.shape}: must be (n, 2), columns x and y, or sky coordinates")
-    return array[:, 0].copy(), array[:, 1].copy()
 
 
 def photometered(table: QTable, image: SkyImage, options: ApertureOptions, *, neighbours: QTable) -> QTable:

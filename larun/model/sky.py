@@ -15,6 +15,7 @@ from larun.errors import LarunWarning
 from larun.model import detecting, measuring
 from larun.model.catalog import RADII, SourceCatalog
 from larun.model.image import Image
+from larun.model.positions import positions_of
 from larun.provenance import operation, recording
 
 if TYPE_CHECKING:
@@ -149,8 +150,10 @@ class SkyImage(Image):
 
         Parameters
         ----------
-        positions : (n, 2) array of x and y, table or catalogue with x and y, or SkyCoord
-            Where to measure; kept in the record.
+        positions : array, table, SourceCatalog, SkyCoord, path or regions
+            Where to measure; kept in the record. An (n, 2) array of x and y; a table or catalogue with x and y, or
+            else with ra and dec (ICRS, with their unit); sky coordinates; a DS9 region file (``"stars.reg"``); or
+            regions of the ``regions`` package.
         radii, unit, sky, annulus
             As for :meth:`larun.model.catalog.SourceCatalog.photometer`. Stars that would spoil the sky annulus are
             found by :meth:`detect` first.
@@ -166,7 +169,7 @@ class SkyImage(Image):
             If sky coordinates are given and the image has no WCS.
         """
         options = measuring.ApertureOptions(radii=radii, unit=unit, sky=sky, annulus=annulus)
-        x, y = measuring.positions_of(self, positions)
+        x, y = positions_of(self, positions)
         recording().resolve(positions=np.column_stack([x, y]))
         if hasattr(positions, "provenance"):
             recording().parent("positions", positions.provenance)

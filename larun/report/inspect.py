@@ -25,11 +25,12 @@ _MAD = 1.4826
 
 
 def is_catalog(path: Path) -> bool:
-    """Whether a file is a catalogue: an ECSV table, or a product of larun without an image."""
+    """Whether a file is a catalogue: a table by its suffix, or a product of larun without an image."""
     from larun.io.product import is_product
     from larun.io.raw import list_images
+    from larun.io.tables import is_table_suffix
 
-    if path.suffix.lower() == ".ecsv":
+    if is_table_suffix(path):
         return True
     return is_product(path) and not any(image.name == "SCI" for image in list_images(path))
 
@@ -140,8 +141,10 @@ def _record(provenance: Provenance) -> dict[str, Any]:
 
 
 def _hdus(path: Path) -> list[dict[str, Any]]:
-    """The HDUs of a FITS file; none of a text table."""
-    if path.suffix.lower() == ".ecsv":
+    """The HDUs of a FITS file; none of any other table."""
+    from larun.io.tables import is_table_suffix
+
+    if is_table_suffix(path):
         return []
     from astropy.io import fits
 

@@ -1,4 +1,4 @@
-"""Catalogues in both formats keep every bit and tell of changes; DS9 regions go there and back."""
+"""Catalogues in every format keep every bit and tell of changes."""
 
 import subprocess
 
@@ -6,13 +6,16 @@ import numpy as np
 import pytest
 from astropy import units as u
 from astropy.io import fits
-from astropy.table import QTable, Table
+from astropy.table import MaskedColumn, QTable, Table
+from astropy.utils.masked import Masked
 
 from larun.errors import CorruptProduct, FileError, OptionError
-from larun.io.product import ProductParts, read_product, write_product
-from larun.io.tables import read_regions, read_table, verify_table, write_regions, write_table
+from larun.io.flat import same_table
+from larun.io.product import ProductParts, write_product
+from larun.io.tables import FORMATS, read_table, verify_table, write_table
 from tests.io.test_product import CLEAN, fitsverify
 
+SUFFIXES = [known.suffixes[0] for known in FORMATS]
 RECORD = {
     "class": "larun.model.catalog:SourceCatalog",
     "provenance": {"id": "ab" * 32, "steps": ["detect"]},
@@ -54,7 +57,7 @@ def same(one: QTable, other: QTable) -> None:
         assert np.array_equal(plain, again, equal_nan=plain.dtype.kind == "f"), name
 
 
-@pytest.mark.parametrize("suffix", [".ecsv", ".fits"])
+@pytest.mark.parametrize("suffix", SUFFIXES)
 def test_acceptance_36_catalogues_come_back(tmp_path, suffix):
     path = tmp_path / f"stars{suffix}"
     table = catalogue()
@@ -73,7 +76,7 @@ def test_acceptance_36_catalogues_come_back(tmp_path, suffix):
     assert (tmp_path / f"twice{suffix}").read_bytes() == path.read_bytes()
 
 
-@pytest.mark.parametrize("suffix", [".ecsv", ".fits"])
+@pytest.mark.parametrize("suffix", SUFFIXES)
 @pytest.mark.parametrize("table", [catalogue()[:0], QTable({"a": np.zeros(0)})], ids=["no rows", "one column"])
 def test_empty_catalogues(tmp_path, suffix, table):
     path = tmp_path / f"stars{suffix}"
@@ -88,12 +91,13 @@ def test_positions_and_arrays_in_columns(tmp_path):
 
     table = QTable({"sky": SkyCoord([1.5, 2.5], [3.0, -4.0], unit="deg"), "box": np.arange(8.0).reshape(2, 2, 2)})
     table["time"] = Time([2460000.5, 2460001.25], format="jd", scale="tdb")
-    for suffix in (".ecsv", ".fits"):
+    for suffix in SUFFIXES:
         write_table(tmp_path / f"a{suffix}", table, {})
         again, _ = read_table(tmp_path / f"a{suffix}")
         np.testing.assert_array_equal(again["sky"].ra.deg, table["sky"].ra.deg)
         np.testing.assert_array_equal(again["box"], table["box"])
         np.testing.assert_array_equal(again["time"].jd, table["time"].jd)
+        assert same_table(again, table)
 
 
 def test_other_programs_read_the_catalogue(tmp_path):
@@ -108,7 +112,7 @@ def test_other_programs_read_the_catalogue(tmp_path):
     assert len(Table.read(tmp_path / "a.ecsv")) == 40
 
 
-@pytest.mark.parametrize("suffix", [".ecsv", ".fits"])
+@pytest.mark.parametrize("suffix", SUFFIXES)
 def test_acceptance_37_flips_in_catalogues_are_found(tmp_path, suffix):
     path = tmp_path / f"stars{suffix}"
     write_table(path, catalogue(12), RECORD)
@@ -122,7 +126,7 @@ def test_acceptance_37_flips_in_catalogues_are_found(tmp_path, suffix):
         kinds = {problem.kind for problem in verify_table(path)}
         assert len(kinds) == 1
         if kinds == {"padding"}:
-            assert suffix == ".fits"
+            assert suffix == ".fits"  # what no reader looks at
             continue
         with pytest.raises(CorruptProduct) as caught:
             read_table(path)
@@ -186,56 +190,141 @@ def test_a_foreign_table_is_never_replaced(tmp_path):
     assert len(read_table(tmp_path / "b.ecsv")[0]) == 4
 
 
-def test_acceptance_19_array_region_side_a_star_goes_there_and_back(tmp_path, rng):
-    """Image, FITS, DS9 region and back: the same place to 1e-6 px, for stars all over and at the corners."""
-    y, x = np.mgrid[0:61, 0:83].astype(np.float64)
-    for x0, y0 in [(40.123456789, 30.987654321), (20.5, 10.25), *rng.uniform(15, 45, (8, 2)).tolist()]:
-        star = np.exp(-((x - x0) ** 2 + (y - y0) ** 2) / (2 * 1.7**2)).astype(np.float32)
-        bare = ProductParts(
-            "Frame", fits.Header(), star, None, np.zeros(star.shape, np.uint32), (), None, "adu", None, {}
-        )
-        write_product(tmp_path / "star.fits", bare, overwrite=True)
-        image = read_product(tmp_path / "star.fits").data.astype(np.float64)
-        weights = image / image.sum()
-        place = (weights * x).sum(), (weights * y).sum()
-        write_regions(tmp_path / "star.reg", *place, 5.0, overwrite=True)
-        back_x, back_y, radius = read_regions(tmp_path / "star.reg")
-        assert abs(back_x[0] - x0) < 1e-6
-        assert abs(back_y[0] - y0) < 1e-6
-        assert radius[0] == 5.0
+def every_type(rows: int = 30) -> QTable:
+    """What users bring: all widths of numbers, masks, text beyond ASCII, names that clash but for their case."""
+    count = np.arange(rows)
+    table = QTable()
+    for kind in ("i1", "u1", "i2", "u2", "i4", "u4", "i8", "f2", "f4", "f8", "?"):
+        table[f"k_{kind}"] = (count - 3 * (kind[0] in "if")).astype(kind)
+    table["k_u8"] = count.astype(np.uint64) + np.uint64(2**63)
+    table["k_u8_small"] = count.astype(np.uint64)
+    third = count % 3 == 0
+    table["masked int"] = MaskedColumn(count + 7, mask=third, description="some are missing")
+    table["masked_float"] = MaskedColumn(count * 0.1, mask=third)
+    table["masked_text"] = MaskedColumn([f"s{n}" for n in count], mask=third)
+    table["masked_bool"] = MaskedColumn(count % 2 == 0, mask=third)
+    table["masked_flux"] = Masked(count * 1.5 * u.electron, mask=third)
+    table["X"], table["x"] = count * 1.0, -count * 1.0
+    table["rate/second 1"] = count * 0.5 * u.electron / u.s
+    table["rate/second 1"].info.description = "a < b & 'c' \"d\""
+    table["pair"] = count[:, None] * np.array([[1.0, -1.0]])
+    table["infinite"] = np.where(third, np.inf, -np.inf)
+    table["not_a_number"] = -np.full(rows, np.nan)
+    table["tiny"] = np.nextafter(0.0, count * 1.0)
+    table.meta = {"fwhm": 3.1, "radii": [1.0, 2.5], "none": None, "many": 3, "yes": True, "name": 'it\'s "so" <&> é'}
+    return table
 
 
-def test_regions_are_counted_from_one(tmp_path):
-    write_regions(tmp_path / "a.reg", [0.0, 9.25], [0.0, 99.5], 3.0)
-    lines = (tmp_path / "a.reg").read_text().splitlines()
-    assert lines[2:] == ["image", "circle(1.0,1.0,3.0)", "circle(10.25,100.5,3.0)"]
+@pytest.mark.parametrize("suffix", SUFFIXES)
+@pytest.mark.parametrize("rows", [30, 1, 0])
+def test_every_type_of_column_comes_back(tmp_path, suffix, rows):
+    table = every_type(rows)
+    if rows == 0 and suffix == ".ecsv":
+        table.remove_column("pair")
+    write_table(tmp_path / f"a{suffix}", table, RECORD)
+    again, record = read_table(tmp_path / f"a{suffix}")
+    assert record == RECORD
+    assert same_table(again, table)
+    for name in table.colnames:
+        assert np.asarray(again[name]).dtype == np.asarray(table[name]).dtype or "text" in name
+    if rows:
+        assert again["masked int"].mask.sum() == table["masked int"].mask.sum() > 0
+        again["x"][0] = np.nextafter(again["x"][0], 1)
+        assert not same_table(again, table)
 
 
-def test_regions_as_ds9_saves_them(tmp_path):
-    (tmp_path / "a.reg").write_text(
-        "# Region file format: DS9 version 4.1\n"
-        'global color=green dashlist=8 3 width=1 font="helvetica 10 normal" image=1 fk5=no\n'
-        "image\ncircle(341.5,204.25,20) # text={a fk5 star}\npoint(10,20) # point=x\n"
-        "-CIRCLE(3, 4, 5)\nimage;circle 7 8 9\n"
-    )
-    x, y, radius = read_regions(tmp_path / "a.reg")
-    assert x.tolist() == [340.5, 9.0, 2.0, 6.0]
-    assert y.tolist() == [203.25, 19.0, 3.0, 7.0]
-    np.testing.assert_array_equal(radius, [20, np.nan, 5, 9])
+def test_a_mask_and_a_unit_count(tmp_path):
+    table = every_type()
+    for change in ("mask", "unit", "description", "order", "meta", "name", "text"):
+        other = table.copy()
+        if change == "mask":
+            other["masked int"].mask[1] = True
+        elif change == "unit":
+            other["rate/second 1"] = other["rate/second 1"].value * u.electron / u.min
+        elif change == "description":
+            other["masked int"].info.description = "none is missing"
+        elif change == "order":
+            other = other[other.colnames[::-1]]
+        elif change == "meta":
+            other.meta["fwhm"] = 3.2
+        elif change == "name":
+            other.rename_column("x", "x2")
+        else:
+            other["masked_text"][1] = "t"
+        assert not same_table(other, table), change
+    assert same_table(table.copy(), table)
 
 
-def test_regions_that_are_not_in_pixels_are_refused(tmp_path):
-    for text in ('fk5\ncircle(250.4,36.4,5")\n', "icrs;circle(1,2,3)\n", 'image\ncircle(16:41:41,36:27:37,20")\n'):
-        (tmp_path / "a.reg").write_text(text)
-        with pytest.raises(FileError, match="line"):
-            read_regions(tmp_path / "a.reg")
-    with pytest.raises(FileError, match="does not exist"):
-        read_regions(tmp_path / "no.reg")
-    with pytest.raises(OptionError, match="finite"):
-        write_regions(tmp_path / "b.reg", [np.nan], [1.0], 3.0)
-    (tmp_path / "mine.reg").write_text("image\ncircle(1,2,3)\n")
+@pytest.mark.parametrize("suffix", SUFFIXES)
+def test_what_no_format_can_hold_is_refused_by_name(tmp_path, suffix):
+    table = QTable({"a": [1.0], "things": np.array([{}], dtype=object)})
+    with pytest.raises(OptionError, match=r"a\.\w+: column 'things' holds object"):
+        write_table(tmp_path / f"a{suffix}", table, {})
+    table = QTable({"bytes": np.array([b"\xff\xfe"])})
+    with pytest.raises(OptionError, match="'bytes' holds bytes that are no text"):
+        write_table(tmp_path / f"a{suffix}", table, {})
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("suffix", SUFFIXES)
+def test_damage_of_any_kind_names_the_file(tmp_path, suffix):
+    path = tmp_path / f"damaged{suffix}"
+    write_table(path, catalogue(), RECORD)
+    content = path.read_bytes()
+    for damaged in (content[:-1], content[: len(content) // 2], content[:100], b"", content + b"\n", b"\0" * 5000):
+        path.write_bytes(damaged)
+        with pytest.raises(FileError, match=r"damaged\."):
+            read_table(path)
+    path.write_bytes(content[: len(content) // 2])
+    if suffix == ".ecsv":  # text that ends early is still a table
+        assert len(read_table(path, verify=False)[0]) < len(catalogue())
+        return
+    with pytest.raises(FileError, match=r"damaged\."):
+        read_table(path, verify=False)
+
+
+def test_a_wrong_suffix_is_told(tmp_path):
+    for wrong in SUFFIXES:
+        for suffix in SUFFIXES:
+            if suffix == wrong:
+                continue
+            path = tmp_path / f"a{suffix}"
+            write_table(path, catalogue(3), RECORD)
+            moved = path.rename(tmp_path / f"b{wrong}")
+            with pytest.raises(FileError, match=rf"by its content: rename it to end in \{suffix}"):
+                read_table(moved)
+            moved.unlink()
+
+
+@pytest.mark.parametrize("suffix", SUFFIXES)
+def test_only_files_of_larun_are_replaced(tmp_path, suffix):
+    path = tmp_path / f"a{suffix}"
+    formats = {".ecsv": "ascii.ecsv", ".fits": "fits", ".parquet": "parquet", ".vot": "votable"}
+    Table({"a": [1.0]}).write(path, format=formats[suffix])
     with pytest.raises(FileError, match="never replaced"):
-        write_regions(tmp_path / "mine.reg", [1.0], [1.0], 3.0, overwrite=True)
+        write_table(path, catalogue(), {}, overwrite=True)
+    with pytest.raises(FileError, match=r"not written by larun|not a product of larun"):
+        read_table(path)
+    path.unlink()
+    write_table(path, catalogue(3), {})
+    with pytest.raises(FileError, match="exists"):
+        write_table(path, catalogue(4), {})
+    write_table(path, catalogue(4), {}, overwrite=True)
+    assert len(read_table(path)[0]) == 4
+
+
+@pytest.mark.parametrize("suffix", SUFFIXES)
+def test_a_text_that_looks_like_the_digest_does_no_harm(tmp_path, suffix):
+    table = catalogue(3)
+    fake = "larun_sha256: '" + "0" * 64 + '\' <INFO name="larun_sha256" value="' + "0" * 64 + '"/>'
+    table["x"].info.description = fake
+    table.meta["note"] = fake
+    path = tmp_path / f"a{suffix}"
+    write_table(path, table, {"note": fake})
+    assert verify_table(path) == []
+    again, record = read_table(path)
+    assert record == {"note": fake}
+    assert same_table(again, table)
 
 
 def test_importing_io_is_light():

@@ -8,7 +8,7 @@ from astropy.wcs import WCS
 import larun
 from larun.detector import Detector, Section
 from larun.errors import CatalogError, OptionError
-from larun.io.tables import read_regions
+from larun.io.regions import read_regions
 from larun.provenance import array_from_canonical
 
 SIP = {
@@ -108,15 +108,23 @@ def test_acceptance_19_a_position_goes_through_fits_and_regions_and_back(tmp_pat
     frame = larun.Frame.from_arrays(image, variance=image, unit="electron", header=SIP)
     back = larun.Frame.read(frame.write(tmp_path / "a.fits"))
     placed = back.photometer(np.column_stack([x, y]), (4.0,), unit="pixel")
-    for suffix in ("fits", "ecsv"):
+    for suffix in ("fits", "ecsv", "parquet", "vot"):
         catalog = larun.SourceCatalog.read(placed.write(tmp_path / f"stars.{suffix}"))
         catalog.write_regions(tmp_path / f"{suffix}.reg")
-        rx, ry, radius = read_regions(tmp_path / f"{suffix}.reg")
-        assert np.abs(rx - x).max() < 1e-6
-        assert np.abs(ry - y).max() < 1e-6
-        assert (radius == 5).all()
+        places = np.array([region[:3] for region in read_regions(tmp_path / f"{suffix}.reg")])
+        assert np.abs(places - np.column_stack([x, y, np.full(12, 5.0)])).max() < 1e-6
     text = (tmp_path / "fits.reg").read_text()
     assert f"circle({float(x[0]) + 1!r}," in text  # DS9 counts from 1
+    # measured at the places of the file, in pixels or on the sky, and of the regions package
+    from regions import Regions
+
+    for coordinates in ("image", "icrs", "fk5", "galactic"):
+        path = tmp_path / f"{coordinates}.reg"
+        placed.write_regions(path, coordinates=coordinates)
+        for positions in (path, str(path), Regions.read(path, format="ds9")):
+            again = frame.photometer(positions, (4.0,), unit="pixel")
+            assert np.abs(again["x"].value - x).max() < 1e-6
+            assert np.abs(again["y"].value - y).max() < 1e-6
     # the sky and back
     from astropy.coordinates import SkyCoord
 

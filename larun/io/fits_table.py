@@ -1,0 +1,124 @@
+"""Catalogues as a FITS binary table, in the same sealed container as images (:mod:`larun.io.container`)."""
+
+from __future__ import annotations
+
+import io
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from astropy.io import fits
+
+from larun.errors import FileError, OptionError
+from larun.io import container
+from larun.io.cards import quiet
+from larun.io.container import Hdu, Problem
+from larun.io.flat import settled
+from larun.io.product import open_entries, primary_hdu, read_record, record_hdu
+from larun.io.streams import open_plain
+
+if TYPE_CHECKING:
+    from astropy.table import QTable
+
+__all__ = ["FITS", "FitsTable"]
+
+_LACKING = {"i1": "i2", "f2": "f4"}
+
+
+class FitsTable:
+    """The format as the others are: a name, suffixes, and how to write, read and verify."""
+
+    name = "FITS"
+    suffixes = (".fits",)
+
+    def starts(self, start: bytes) -> bool:
+        """Whether the first bytes of a file are those of a FITS file."""
+        return start.startswith(b"SIMPLE  =")
+
+    def write(self, path: Path, table: QTable, record: dict[str, Any]) -> None:
+        """Write to a path that does not exist yet."""
+        table, notes = _wider(table, {"record": record, "meta": dict(table.meta)})
+        class_name = str(record.get("class", "SourceCatalog"))
+        container.write_hdus(path, [primary_hdu(class_name), _table_hdu(table), record_hdu(notes)])
+
+    def read(self, path: Path, *, verify: bool) -> tuple[QTable, dict[str, Any]]:
+        """The table and its record.
+
+        Raises
+        ------
+        FileError
+            If the file is no catalogue of larun.
+        CorruptProduct
+            If it was changed since it was written.
+        """
+        from astropy.table import QTable
+
+        with open_plain(path) as file:
+            entries = open_entries(path, file, verify=verify)
+            if "TABLE" not in entries:
+                raise FileError(
+                    f"{path} holds no catalogue but {', '.join(entries)}: read it as an image, with Frame.read"
+                )
+            notes = read_record(file, entries)
+            file.seek(0)
+            with quiet():
+                table = QTable.read(
+                    file, format="fits", hdu=1, character_as_bytes=False, astropy_native=True, mask_invalid=False
+                )
+        for name in table.colnames:
+            if hasattr(table[name], "dtype"):
+                own = table[name].dtype.newbyteorder("=")  # FITS has the other one
+                wanted = np.dtype(notes.get("dtypes", {}).get(name, own))
+                if wanted != table[name].dtype or not table[name].dtype.isnative:
+                    _change(table, name, wanted)
+        table.meta = notes["meta"]  # keywords are in upper case, and only of some types
+        return table, notes["record"]
+
+    def verify(self, path: Path) -> list[Problem]:
+        """What is wrong with a file, HDU by HDU."""
+        return list(container.verify(path))
+
+
+def _wider(table: QTable, notes: dict[str, Any]) -> tuple[QTable, dict[str, Any]]:
+    """The table with the types that FITS tables lack as wider ones; the notes then say what they were."""
+    lacking = {name: table[name].dtype.str[1:] for name in table.colnames if hasattr(table[name], "dtype")}
+    lacking = {name: code for name, code in lacking.items() if code in _LACKING}
+    if not lacking:
+        return table, notes
+    made = table.copy(copy_data=False)
+    for name, code in lacking.items():
+        _change(made, name, _LACKING[code])
+    return made, {**notes, "dtypes": lacking}
+
+
+def _change(table: QTable, name: str, dtype: Any) -> None:
+    turned = table[name].astype(dtype)
+    turned.info.description = table[name].info.description
+    table.replace_column(name, turned)
+
+
+def _table_hdu(table: QTable) -> Hdu:
+    """The binary table as astropy writes it, taken apart into cards and bytes."""
+    buffer = io.BytesIO()
+    plain = settled(table)
+    plain.meta.clear()
+    for column in plain.itercols():
+        method = getattr(column.info, "serialize_method", None)
+        if method is not None and "fits" in method and hasattr(column, "dtype") and hasattr(column, "mask"):
+            column.info.serialize_method = {**method, "fits": "data_mask"}
+    try:
+        with quiet():  # a unit FITS has no word for is kept in astropy's own metadata
+            plain.write(buffer, format="fits")
+    except UnicodeEncodeError as error:
+        raise OptionError(f"FITS tables hold ASCII text only, here is {error.object!r}: write an .ecsv") from error
+    content = buffer.getvalue()
+    with quiet(), fits.open(io.BytesIO(content)) as hdus:
+        place, header = hdus[1].fileinfo(), hdus[1].header
+        header["EXTNAME"] = "TABLE"
+        size = hdus[1].size
+    cards = header.tostring(endcard=False, padding=False)
+    data = np.frombuffer(content, np.uint8, size, place["datLoc"])
+    return Hdu("TABLE", cards, data if size else None)
+
+
+FITS = FitsTable()
