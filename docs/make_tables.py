@@ -73,11 +73,14 @@ def command_text() -> str:
 
     runner = CliRunner()
     made = []
-    for name in get_command(app).commands:
+    words = []
+    for name, found in get_command(app).commands.items():
+        words += [(name, inner) for inner in found.commands] if hasattr(found, "commands") else [(name,)]
+    for command in words:
         screen = {"COLUMNS": "100", "TERMINAL_WIDTH": "100", "NO_COLOR": "1", "TERM": "dumb"}
-        shown = runner.invoke(app, [name, "--help"], prog_name="larun", env=screen)
+        shown = runner.invoke(app, [*command, "--help"], prog_name="larun", env=screen)
         text = "\n".join(line.rstrip() for line in shown.output.strip().splitlines())
-        made.append(f"## larun {name}\n\n```text\n{text}\n```\n")
+        made.append(f"## larun {' '.join(command)}\n\n```text\n{text}\n```\n")
     return "\n".join(made)
 
 

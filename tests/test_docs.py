@@ -97,7 +97,11 @@ def test_commands_on_the_pages_exist_with_their_options():
             if not words or Path(words[0]).name != "larun":
                 continue
             assert words[1] in commands, f"{name_of(page)}: {line}"
-            known = {option for parameter in commands[words[1]].params for option in parameter.opts}
+            command = commands[words[1]]
+            if hasattr(command, "commands"):
+                assert words[2] in command.commands, f"{name_of(page)}: {line}"
+                command = command.commands[words[2]]
+            known = {option for parameter in command.params for option in parameter.opts}
             unknown = {word for word in words[2:] if word.startswith("-")} - known
             assert not unknown, f"{name_of(page)}: {line}"
             seen.add(words[1])

@@ -11,6 +11,8 @@ from typing import Annotated
 
 import typer
 
+from larun.cli import instrument
+from larun.cli.arguments import Instrument, Json, Keyword
 from larun.cli.options import Engine, Method, Overscan, RadiusUnit
 from larun.cli.running import command
 
@@ -45,23 +47,6 @@ app = typer.Typer(
 )
 
 Folder = Annotated[Path, typer.Argument(metavar="DIR", help="Folder of raw files; subfolders count.")]
-Json = Annotated[bool, typer.Option("--json", help="Print JSON and nothing else on standard output.")]
-Keyword = Annotated[
-    list[str] | None,
-    typer.Option(
-        "--keyword",
-        "-k",
-        metavar="KEY=VALUE",
-        help="What headers do not say or get wrong, for every file: GAIN=1.8, RDNOISE=5, EXPTIME=60, filter=V … "
-        "Repeat it for more.",
-    ),
-]
-Instrument = Annotated[
-    list[Path] | None,
-    typer.Option(
-        "--instrument", metavar="FILE.py", help="Python file with the camera's class, which is run; repeat for more."
-    ),
-]
 Without = Annotated[
     list[str] | None,
     typer.Option("--without", metavar="KINDS", help="Do without these masters: bias, dark, flat, with commas."),
@@ -83,6 +68,9 @@ def _version(wanted: bool) -> None:
 
         typer.echo(f"larun {__version__}")
         raise typer.Exit
+
+
+app.add_typer(instrument.app)
 
 
 @app.callback()

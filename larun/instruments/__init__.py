@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from larun.model.derived import explain as check
 from larun.model.loading import load
 
-__all__ = ["load"]
+__all__ = ["check", "load"]

@@ -10,7 +10,7 @@ from typing import Any
 import attrs
 
 from larun.errors import FileError, LarunError, OptionError
-from larun.model import store
+from larun.model import registry, store
 
 __all__ = ["SUFFIXES", "Exposure", "examine", "find", "names_for", "slug", "stem_of"]
 
@@ -104,7 +104,10 @@ def examine(path: Path, base: type[Any], given: Mapping[str, Any]) -> Exposure:
     except LarunError as error:
         return Exposure(path=path, kind="unreadable", evidence=str(error))
     camera, header = found.camera, found.header
-    kind, evidence = camera.classify(header)
+    try:
+        kind, evidence = registry.ask(camera, "classify", str(path), header)
+    except LarunError as error:
+        return Exposure(path=path, kind="unreadable", evidence=str(error))
     values = {
         name: camera.quantity_of(header, name)
         for name in ("object", "filter", "exposure", "instrument", "date", "temperature")

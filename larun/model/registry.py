@@ -10,20 +10,24 @@ from __future__ import annotations
 
 import functools
 import hashlib
+import inspect
+import traceback
 import warnings
 from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from larun.errors import HeaderError, LarunWarning
+from larun.errors import HeaderError, LarunError, LarunWarning
 
 if TYPE_CHECKING:
     from astropy.io.fits import Header
 
 __all__ = [
+    "GENERIC",
     "GROUP",
     "SOURCES",
     "Source",
+    "ask",
     "by_name",
     "cameras",
     "choose",
@@ -35,6 +39,8 @@ __all__ = [
 ]
 
 GROUP = "larun.instruments"
+#: The camera of last resort.
+GENERIC = "larun.instruments.generic:Generic"
 _CLASSES: dict[str, type[Any]] = {}
 
 
@@ -128,14 +134,34 @@ def choose(header: Header, base: type[Any], where: str) -> type[Any]:
             f"{where}: claimed by {names}; read it with the one you mean, as {best[0].__name__}.read(path), "
             "or derive one from the other: the most derived wins"
         )
-    return best[0] if best else by_name("larun.instruments.generic:Generic") or base
+    return best[0] if best else by_name(GENERIC) or base
 
 
 def _matches(camera: type[Any], header: Header, where: str) -> bool:
+    return bool(ask(camera, "matches", where, header))
+
+
+def ask(camera: type[Any], hook: str, where: str, *arguments: Any) -> Any:
+    """What a camera's hook answers; whatever goes wrong in it becomes an error that names file, hook and line.
+
+    Raises
+    ------
+    HeaderError
+        If the hook fails.
+    """
+    function = getattr(camera, hook)
     try:
-        return bool(camera.matches(header))
+        return function(*arguments)
+    except LarunError:
+        raise
     except Exception as error:  # whatever a user's hook does
-        raise HeaderError(f"{where}: {name_of(camera)}.matches failed: {error!r}; use header.get(keyword)") from error
+        calls = traceback.extract_tb(error.__traceback__)
+        written_in = inspect.getsourcefile(function) if callable(function) else None
+        place = next((call for call in reversed(calls) if call.filename == written_in), calls[-1])
+        raise HeaderError(
+            f"{where}: {name_of(camera)}.{hook} failed ({Path(place.filename).name}, line {place.lineno}): {error!r}; "
+            "a keyword may be missing: use header.get(keyword)"
+        ) from error
 
 
 def by_name(name: str) -> type[Any] | None:

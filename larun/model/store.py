@@ -148,7 +148,7 @@ def interpret(
         header = header.copy()
         for keyword, value in cards.items():
             header[keyword] = (value, "given to larun")
-    detector = camera.detector_for(header, shape)
+    detector = registry.ask(camera, "detector_for", where, header, shape)
     return Interpreted(camera, header, detector.with_values(**values) if values else detector)
 
 
@@ -174,7 +174,7 @@ def _read_raw(cls: type[_I], path: Path, ext: int | str | None, verify: bool, gi
     flags = np.zeros(data.shape, np.uint32)
     if no_data is not None:
         flags[no_data] = fl.NO_DATA
-    more = found.camera.flag_raw(data, found.header, 0)
+    more = registry.ask(found.camera, "flag_raw", str(path), data, found.header, 0)
     if more is not None:
         flags |= more
     digest = io_headers.pixel_digest(data, no_data) if verify else lambda: io_headers.pixel_digest(data, no_data)

@@ -130,3 +130,44 @@ def test_without_the_file_products_are_generic_with_a_warning(
     )
     assert json.loads(run.stdout)["class"] == "larun.instruments.generic:Generic"
     assert "'test_camera:TestCamera', which is not known here: read as Generic" in run.stderr
+
+
+# -- check -------------------------------------------------------------------------------------------------------------
+
+
+def test_check_prints_values_sources_and_advice(larun: Larun, night: NightTruth) -> None:
+    ended = larun("instrument", "check", night.folder / "science-V-001.fits")
+    assert ended.code == 0
+    lines = ended.out.splitlines()
+    assert max(map(len, lines)) <= 100
+    text = " ".join(ended.out.split())
+    assert "gain 1.6 e⁻/ADU GAIN = 1.6" in text
+    assert "kind science – IMAGETYP='object'" in text
+    assert "note: no camera class claims this header" in text
+    assert "→ larun instrument new NAME --from FILE" in text
+    assert lines[-1] == "ready; 1 note"
+
+
+def test_check_ends_with_1_when_something_required_is_missing(larun: Larun, tmp_path: Path) -> None:
+    path = tmp_path / "header.yaml"
+    path.write_text('INSTRUME: attic\nNAXIS1: 100\nNAXIS2: 90\nGAIN: 1.5\nEXPTIME: 30\nOBJECT: "[red]\\x1b[31m"\n')
+    ended = larun("instrument", "check", path)
+    assert ended.code == 1
+    assert "error: no read noise (none of RDNOISE" in ended.out
+    assert "only the header was checked" in ended.out
+    assert "\x1b" not in ended.out
+    assert ended.out.splitlines()[-1].startswith("not ready: 1 error")
+    about = json.loads(larun("instrument", "check", path, "-k", "RDNOISE=5", "--json").out)
+    assert about["ok"]
+    assert {"quantity", "level", "problem", "advice"} == set(about["findings"][0])
+    assert [row["source"] for row in about["quantities"] if row["name"] == "read_noise"] == ["given"]
+    assert larun("instrument", "check", path, "-k", "RDNOISE=5").code == 0
+
+
+def test_check_uses_the_camera_that_is_named(larun: Larun, night: NightTruth, camera: Path) -> None:
+    ended = larun("instrument", "check", night.folder / "bias-001.fits", "--instrument", camera, "--json")
+    about = json.loads(ended.out)
+    assert (about["class"], about["why"].partition(" ")[0]) == ("test_camera:TestCamera", "TestCamera.matches")
+    noise = next(row for row in about["quantities"] if row["name"] == "read_noise")
+    assert (noise["value"], noise["source"]) == (6.5, "constant TestCamera.read_noise")
+    assert larun("instrument", "check", night.folder / "absent.fits").code == 3

@@ -1,0 +1,200 @@
+"""Whether a quantity of an exposure can be true: one row a quantity, with its unit, where else it may hide, and a rule.
+
+A quantity without a row is shown as it is found. A rule sees everything that is known
+(:class:`~larun.model.known.Known`) and yields what a careful observer would say, with what to do about it.
+"""
+
+from __future__ import annotations
+
+import datetime
+from collections.abc import Iterator, Mapping
+
+from larun.model import plausible_detector as detector
+from larun.model import registry
+from larun.model.known import Finding, Judge, Known, Rule
+
+__all__ = ["RULES"]
+
+_EARLIEST = 1980
+_DAY = 86400.0
+
+
+def _number(known: Known, quantity: str) -> float | None:
+    value = known.values.get(quantity)
+    return float(value) if isinstance(value, int | float) and not isinstance(value, bool) else None
+
+
+def _kind(known: Known) -> Iterator[Finding]:
+    if known.keywords.get("kind") is None and known.kind == "science":
+        problem = f"no image type ({known.looked_for('kind')}): taken for {known.kind} ({known.evidence})"
+        yield Finding(
+            "kind",
+            "warning",
+            problem,
+            "name its keyword in keywords['kind'], or write classify(header)",
+        )
+
+
+def _object(known: Known) -> Iterator[Finding]:
+    if known.kind == "science" and known.values.get("object") is None:
+        yield Finding(
+            "object",
+            "note",
+            f"no target name ({known.looked_for('object')})",
+            "nothing needs it; summaries are easier to read with it",
+        )
+
+
+def _exposure(known: Known) -> Iterator[Finding]:
+    seconds = _number(known, "exposure")
+    if seconds is None:
+        if known.kind != "bias":
+            needed = known.kind == "dark" or "dark" in known.camera.required
+            yield Finding(
+                "exposure",
+                "error" if needed else "warning",
+                f"no exposure time ({known.looked_for('exposure')})"
+                + (": darks cannot be matched or scaled" if needed else ""),
+                "name its keyword in keywords['exposure'], or give it: --keyword EXPTIME=60",
+            )
+    elif seconds < 0:
+        yield Finding(
+            "exposure",
+            "error",
+            f"{known.say('exposure')}: time cannot be negative",
+            "name another keyword in keywords['exposure']",
+        )
+    elif seconds > _DAY:
+        yield Finding(
+            "exposure",
+            "warning",
+            f"{known.say('exposure')}: longer than a day",
+            "is it in milliseconds? larun counts seconds: name another keyword in keywords['exposure']",
+        )
+
+
+def _filter(known: Known) -> Iterator[Finding]:
+    if known.values.get("filter") is None and known.kind in ("flat", "science"):
+        yield Finding(
+            "filter",
+            "warning",
+            f"no filter ({known.looked_for('filter')}): flats are matched as if there were none",
+            "name its keyword in keywords['filter']; leave it if the camera has no filter",
+        )
+
+
+def _instrument(known: Known) -> Iterator[Finding]:
+    if known.values.get("instrument") is None:
+        yield Finding(
+            "instrument",
+            "warning",
+            f"nothing names the camera ({known.looked_for('instrument')}): masters of two cameras look alike",
+            "let matches(header) ask for other cards, and name one of them in keywords['instrument']",
+        )
+
+
+def _moment(text: str) -> datetime.datetime | None:
+    try:
+        return datetime.datetime.fromisoformat(text.strip().rstrip("Z").replace("/", "-")).replace(tzinfo=None)
+    except ValueError:
+        return None
+
+
+def _date(known: Known) -> Iterator[Finding]:
+    text = known.values.get("date")
+    if text is None:
+        yield Finding(
+            "date",
+            "warning",
+            f"no date ({known.looked_for('date')})",
+            "name its keyword in keywords['date']; the reduction goes on without it, light curves do not",
+        )
+        return
+    moment = _moment(str(text))
+    if moment is None:
+        yield Finding(
+            "date",
+            "note",
+            f"{known.say('date')}: is not written as 2024-05-13T06:07:08",
+            "name another keyword in keywords['date'], if there is one",
+        )
+    elif moment > known.now + datetime.timedelta(days=1) or moment.year < _EARLIEST:
+        yield Finding(
+            "date",
+            "warning",
+            f"{known.say('date')}: lies "
+            + ("in the future" if moment.year >= _EARLIEST else f"before {_EARLIEST}, when there were no CCD cameras"),
+            "the clock of the camera was wrong, or it is another date: name another keyword in keywords['date']",
+        )
+
+
+def _temperature(known: Known) -> Iterator[Finding]:
+    value = _number(known, "temperature")
+    if value is None or -200 <= value <= 50:
+        return
+    yield Finding(
+        "temperature",
+        "warning",
+        f"{known.say('temperature')}: no detector works at {value:g} °C",
+        "is it in kelvin, or not of the detector? name another keyword in keywords['temperature']",
+    )
+
+
+def _binning(quantity: str) -> Judge:
+    def judge(known: Known) -> Iterator[Finding]:
+        value = _number(known, quantity)
+        if value is not None and (not 1 <= abs(value) <= 32 or value != round(value)):
+            yield Finding(
+                quantity,
+                "warning",
+                f"{known.say(quantity)}: is no binning factor",
+                f"name another keyword in keywords[{quantity!r}]",
+            )
+
+    return judge
+
+
+def _wcs(known: Known) -> Iterator[Finding]:
+    header = known.header
+    scale = any(keyword in header for keyword in ("CD1_1", "CD1_2", "CDELT1", "PC1_1"))
+    if known.kind != "science" or (known.wcs is not None and scale):
+        return
+    pointing = [name for name in ("RA", "OBJCTRA", "CRVAL1") if name in header]
+    problem = f"pointing only ({', '.join(pointing)})" if pointing else "none"
+    yield Finding(
+        "wcs",
+        "note",
+        f"celestial coordinates: {problem}",
+        "positions are in pixels; nothing of the reduction needs more",
+    )
+
+
+def _camera(known: Known) -> Iterator[Finding]:
+    if known.camera is registry.by_name(registry.GENERIC):
+        yield Finding(
+            "class",
+            "note",
+            "no camera class claims this header: it is taken at its word",
+            "larun instrument new NAME --from FILE writes one to fill in",
+        )
+
+
+#: By quantity; the order is that of the report.
+RULES: Mapping[str, Rule] = {
+    "class": Rule(judge=_camera),
+    "kind": Rule(judge=_kind, like=r"IMAGE?TYP|OBSTYPE|FRAMETYP|\bimage type"),
+    "object": Rule(judge=_object, like=r"^(OBJECT|OBJNAME|TARG)|\btarget name"),
+    "filter": Rule(judge=_filter, like=r"FILT|\bfilter"),
+    "exposure": Rule("s", _exposure, r"^EXP|EXPTIME|^ITIME|\bexposure"),
+    "date": Rule(judge=_date, like=r"^DATE|^MJD|^UTC?-|\bstart of (the )?exposure"),
+    "temperature": Rule("°C", _temperature, r"TEMP|\btemperature"),
+    "instrument": Rule(judge=_instrument, like=r"INSTR|CAMERA|DETECTOR|TELESCOP"),
+    "binning_x": Rule(judge=_binning("binning_x"), like=r"BIN|CCDSUM"),
+    "binning_y": Rule(judge=_binning("binning_y"), like=r"BIN|CCDSUM"),
+    "gain": Rule("e⁻/ADU", detector.gain, r"GAIN|\bgain\b|e-/ADU"),
+    "read_noise": Rule("e⁻", detector.read_noise, r"NOIS|^RON|\bread.?(out)? ?noise"),
+    "saturation": Rule("ADU", detector.saturation, r"SATUR|SATLEV|FULLWELL|\bsaturat"),
+    "linear_limit": Rule("ADU", detector.linear_limit, r"LIN(LIM|EAR)|MAXLIN|\blinear"),
+    "sections": Rule(judge=detector.sections),
+    "wcs": Rule(judge=_wcs),
+}
