@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from larun.model.image import Image
     from larun.model.jobs import ChainOptions
     from larun.model.masters import Master, MasterBias, MasterDark, MasterFlat, Masters
+    from larun.model.matching import Match
     from larun.model.night import Night
     from larun.model.planes import Shared
     from larun.model.sky import SkyImage
@@ -43,6 +44,7 @@ _HOMES = {
     "MasterDark": "larun.model.masters",
     "MasterFlat": "larun.model.masters",
     "Masters": "larun.model.masters",
+    "Match": "larun.model.matching",
     "Night": "larun.model.night",
     "OverscanOptions": "larun.algorithms.overscan",
     "Provenance": "larun.provenance",
@@ -69,6 +71,7 @@ __all__ = [
     "MasterDark",
     "MasterFlat",
     "Masters",
+    "Match",
     "Night",
     "OverscanOptions",
     "Provenance",

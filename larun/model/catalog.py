@@ -13,14 +13,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 from larun.errors import CatalogError, OptionError
+from larun.flags import TABLE
 from larun.model import display, registry
 from larun.model.image import piped
-from larun.provenance import Provenance, environment, operation
+from larun.provenance import Provenance, environment, operation, recording
 
 if TYPE_CHECKING:
     from astropy.table import QTable
+    from astropy.units import Quantity
 
     from larun.algorithms.growth import CurveOfGrowth
+    from larun.model.matching import Match
     from larun.model.sky import SkyImage
 
 __all__ = ["SourceCatalog"]
@@ -30,6 +33,7 @@ _R = TypeVar("_R")
 
 #: Default aperture radii, in units of the FWHM.
 RADII = (1.0, 1.5, 2.5, 4.0)
+_FLAGS = {flag.name: int(flag.value) for flag in TABLE}
 GROWTH_RADII = (0.5, 0.75, 1.0, 1.25, 1.5, 2.0, 2.5, 3.0, 3.5, 4.0)
 
 
@@ -149,18 +153,74 @@ class SourceCatalog:
         return piped(self, function, args, kwargs)  # type: ignore[no-any-return]
 
     @operation("select")
-    def select(self, mask: NDArray[np.bool_]) -> Self:
+    def select(self, mask: NDArray[np.bool_] | str) -> Self:
         """The sources for which ``mask`` is true.
+
+        Parameters
+        ----------
+        mask : (n,) bool or str
+            One truth value per source; or a condition on the columns, as plain numbers in their units:
+            ``"snr > 10 and fwhm < 4 and flags & SATURATED == 0"`` (:func:`larun.expression.parse`). Pixel flags are
+            known by name.
 
         Raises
         ------
         OptionError
-            If the mask is not one boolean per source.
+            If the mask is not one boolean per source, or the text is not a condition on columns there are.
         """
+        if isinstance(mask, str):
+            from larun.expression import parse
+
+            mask = parse(mask).of(self._table, constants=_FLAGS)
         chosen = np.asarray(mask)
         if chosen.dtype != bool or chosen.shape != (len(self),):
             raise OptionError(f"mask is {chosen.dtype} {chosen.shape}: must be {len(self)} booleans")
         return self._replace(table=self._table[chosen])
+
+    @operation("match", reach="global", leave_out=("other",))
+    def match(self, other: Any, *, radius: float | Quantity) -> Match:
+        """Which sources are which of another list: pairs that are each other's nearest.
+
+        Every source has at most one partner. Of two at the same distance the first in its list counts.
+
+        Parameters
+        ----------
+        other : SourceCatalog, table, SkyCoord or (n, 2) array
+            A table needs ``x`` and ``y``, or ``ra`` and ``dec`` (degrees where they have no unit); an array holds x
+            and y, or degrees. Its record becomes a parent; positions without one are kept in the record.
+        radius : float or Quantity
+            Largest distance: a number is in pixels, an angle is on the sky.
+
+        Returns
+        -------
+        Match
+            ``catalog`` and ``other`` (the rows that have a partner, in the same order), ``index``, ``other_index``
+            and ``separation``.
+
+        Raises
+        ------
+        OptionError
+            If the radius or the list makes no sense.
+        CatalogError
+            If one of the two lacks the coordinates.
+
+        Examples
+        --------
+        >>> import numpy as np, larun
+        >>> sky = np.zeros((64, 64)) + 100
+        >>> sky[32, 30] += 1000
+        >>> frame = larun.Frame.from_arrays(sky, variance=np.full((64, 64), 100.0), unit="electron")
+        >>> frame.detect(fwhm=2.0).match([[5, 5], [30.5, 32]], radius=1.0).other_index
+        array([1])
+        """
+        from larun.model import matching
+
+        made, there = matching.match(self, other, radius)
+        if isinstance(getattr(other, "provenance", None), Provenance):
+            recording().parent("other", other.provenance)
+        else:
+            recording().resolve(other=there)
+        return made
 
     @operation("photometer", reach="global")
     def photometer(

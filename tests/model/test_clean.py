@@ -149,6 +149,14 @@ def test_select_keeps_what_is_chosen(hit):
     assert (bright["snr"] > 30).all()
     assert bright.image is catalog.image
     assert bright.provenance.step.operation == "select"
+    said = catalog.select("snr > 30")
+    np.testing.assert_array_equal(said["id"], bright["id"])
+    assert said.provenance.step.parameters == {"mask": "snr > 30"}
+    clear = catalog.select("flags & (SATURATED | COSMIC) == 0 and x < 64")
+    assert (clear["x"].value < 64).all()
+    assert not (clear["flags"] & (fl.SATURATED | fl.COSMIC)).any()
+    with pytest.raises(OptionError, match=r"no column 'snrs' \(did you mean snr\?\)"):
+        catalog.select("snrs > 3")
 
 
 @pytest.mark.filterwarnings("ignore:.*too few stars to measure their size")
