@@ -13,7 +13,7 @@ import typer
 
 from larun.cli import instrument
 from larun.cli.arguments import Instrument, Json, Keyword
-from larun.cli.options import Engine, Method, Overscan, RadiusUnit
+from larun.cli.options import Engine, Method, Overscan, Picture, RadiusUnit, Stretch
 from larun.cli.running import command
 
 __all__ = ["app"]
@@ -26,6 +26,7 @@ _HELP = """Astronomical CCD/CMOS images from raw files to catalogues.
   larun ls raw/
   larun reduce raw/ out/ --jobs 2 --keyword GAIN=1.8
   larun provenance out/catalogs/d1059.ecsv
+  larun plot out/catalogs/d1059.ecsv --region 300:700,300:700
 """
 
 _CODES = (
@@ -205,6 +206,54 @@ def provenance(
 
     options.load_instruments(instrument)
     return info.show_provenance(file, as_json)
+
+
+@app.command("plot")
+@command
+def plot(
+    file: Annotated[Path, typer.Argument(metavar="FILE", help="Raw frame, product, master or catalogue.")],
+    out: Annotated[
+        Path | None, typer.Option("--out", "-o", metavar="OUT", help="png, pdf or svg (default NAME.png, here).")
+    ] = None,
+    kind: Annotated[
+        Picture, typer.Option(help="What to draw: a master's statistics, a catalogue's sources, its curve of growth …")
+    ] = Picture.auto,
+    catalog: Annotated[Path | None, typer.Option(metavar="CAT", help="Catalogue to draw over the image.")] = None,
+    image: Annotated[
+        Path | None, typer.Option(metavar="FRAME", help="Image of a catalogue (default frames/ beside catalogs/).")
+    ] = None,
+    flags: Annotated[bool, typer.Option("--flags", help="Paint flagged pixels.")] = False,
+    apertures: Annotated[bool, typer.Option("--apertures", help="Draw apertures and sky annulus of sources.")] = False,
+    labels: Annotated[str | None, typer.Option(metavar="COLUMN", help="Write its values beside the sources.")] = None,
+    region: Annotated[
+        str | None, typer.Option(metavar="X0:X1,Y0:Y1", help="Columns and rows, from 0, the last not included.")
+    ] = None,
+    world: Annotated[
+        bool | None, typer.Option("--wcs/--pixel", help="Sky or pixel coordinates (default sky where known).")
+    ] = None,
+    stretch: Annotated[Stretch | None, typer.Option(help="How values become grey (default asinh).")] = None,
+    ext: Annotated[str | None, typer.Option("--ext", help="HDU of a raw file with several images.")] = None,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace a file that larun did not draw.")] = False,
+    as_json: Json = False,
+) -> int:
+    """Draw a picture of a file: an image, a master, a catalogue."""
+    from larun.cli import options, plot
+
+    wishes = plot.PlotOptions(
+        out=out,
+        kind=kind,
+        catalog=catalog,
+        image=image,
+        flags=flags,
+        apertures=apertures,
+        labels=labels,
+        region=None if region is None else options.parse_region(region),
+        world=world,
+        stretch=stretch,
+        ext=ext,
+        overwrite=overwrite,
+    )
+    return plot.draw(file, wishes, as_json)
 
 
 @app.command("warmup")

@@ -21,19 +21,23 @@ __all__ = [
     "Engine",
     "Method",
     "Overscan",
+    "Picture",
     "RadiusUnit",
+    "Stretch",
     "Wishes",
     "check_given",
     "load_instruments",
     "parse_keywords",
     "parse_kinds",
     "parse_radii",
+    "parse_region",
     "parse_size",
 ]
 
 _SIZE = re.compile(r"(\d+(?:\.\d*)?(?:e\d+)?|\.\d+)\s*(?:([kmgt])(i?)b?|b)?", re.I)
 _WHOLE = re.compile(r"[+-]?\d{1,18}")
 _REAL = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)(e[+-]?\d+)?", re.I)
+_REGION = re.compile(r"\s*(\d{0,9})\s*:\s*(\d{0,9})\s*,\s*(\d{0,9})\s*:\s*(\d{0,9})\s*")
 _KINDS = ("bias", "dark", "flat")
 
 
@@ -69,6 +73,25 @@ class RadiusUnit(enum.StrEnum):
 
     fwhm = "fwhm"
     pixel = "pixel"
+
+
+class Picture(enum.StrEnum):
+    """What is drawn of a file."""
+
+    auto = "auto"
+    image = "image"
+    master = "master"
+    sources = "sources"
+    growth = "growth"
+
+
+class Stretch(enum.StrEnum):
+    """How values become grey levels."""
+
+    asinh = "asinh"
+    linear = "linear"
+    log = "log"
+    zscale = "zscale"
 
 
 def parse_size(text: str) -> float:
@@ -257,3 +280,23 @@ class Wishes:
             detect=detect,
             photometer=photometer,
         )
+
+
+def parse_region(text: str) -> tuple[tuple[int | None, int | None], tuple[int | None, int | None]]:
+    """Columns and rows from ``x0:x1,y0:y1``: 0-based, half open; an end that is left out is the image's.
+
+    Raises
+    ------
+    OptionError
+        If it is no region.
+
+    Examples
+    --------
+    >>> parse_region("100:200,:50")
+    ((100, 200), (None, 50))
+    """
+    match = _REGION.fullmatch(text)
+    ends = [None if not part else int(part) for part in match.groups()] if match else []
+    if not ends or any(a is not None and b is not None and a >= b for a, b in (ends[:2], ends[2:])):
+        raise OptionError(f"--region {text!r}: give columns and rows as x0:x1,y0:y1, from 0, the last not included")
+    return (ends[0], ends[1]), (ends[2], ends[3])

@@ -6,7 +6,7 @@ import contextlib
 import glob
 import os
 import secrets
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import IO
 
@@ -43,8 +43,10 @@ def _parquet_footer(file: IO[bytes]) -> bytes:
     return file.read()
 
 
-def check_target(path: str | Path, *, overwrite: bool = False) -> Path:
-    """The path, if it may be written.
+def check_target(
+    path: str | Path, *, overwrite: bool = False, replaceable: Callable[[Path], bool] = made_by_larun
+) -> Path:
+    """The path, if it may be written; ``replaceable`` judges what may be overwritten at all.
 
     Raises
     ------
@@ -59,13 +61,15 @@ def check_target(path: str | Path, *, overwrite: bool = False) -> Path:
     if path.exists():
         if not overwrite:
             raise FileError(f"{path} exists: choose another name, or say overwrite=True")
-        if not made_by_larun(path):
+        if not replaceable(path):
             raise FileError(f"{path} exists and is not a product of larun: it is never replaced; choose another name")
     return path
 
 
 @contextlib.contextmanager
-def atomic_path(path: str | Path, *, overwrite: bool = False) -> Iterator[Path]:
+def atomic_path(
+    path: str | Path, *, overwrite: bool = False, replaceable: Callable[[Path], bool] = made_by_larun
+) -> Iterator[Path]:
     """A temporary name to write to; it takes the place of ``path`` once the block ends without an error.
 
     The temporary file lies in the same folder, and file and folder are synced to disk: after a power cut there is the
@@ -85,13 +89,13 @@ def atomic_path(path: str | Path, *, overwrite: bool = False) -> Iterator[Path]:
     >>> target.read_text()
     'made by larun'
     """
-    path = check_target(path, overwrite=overwrite)
+    path = check_target(path, overwrite=overwrite, replaceable=replaceable)
     _sweep(path)
     temporary = path.with_name(f".{path.name[:64]}.{os.getpid()}-{secrets.token_hex(4)}.tmp")
     try:
         yield temporary
         _sync(temporary)
-        check_target(path, overwrite=overwrite)  # another process may have been faster
+        check_target(path, overwrite=overwrite, replaceable=replaceable)  # another process may have been faster
         temporary.replace(path)
         _sync(path.parent)
     except OSError as error:

@@ -1,5 +1,14 @@
-"""Pictures of images, with flags and catalogues on top. Needs the extra ``plots``; matplotlib loads on first use."""
+"""Pictures of images, masters and catalogues. Needs the extra ``plots``; matplotlib loads on first use.
 
+A function that begins with ``show`` makes a picture in the axes or the figure it is given, or in a new one, and
+returns it; one that begins with ``draw`` adds to a picture. None shows a window or changes matplotlib's settings.
+"""
+
+from larun.plots.canvas import save
+from larun.plots.catalog import show_catalog
+from larun.plots.growth import show_growth
 from larun.plots.image import show
+from larun.plots.masters import show_master
+from larun.plots.overlay import draw_catalog, draw_flags
 
-__all__ = ["show"]
+__all__ = ["draw_catalog", "draw_flags", "save", "show", "show_catalog", "show_growth", "show_master"]

@@ -7,30 +7,36 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import ArrayLike
 
-from larun import flags as fl
-from larun.algorithms.stretch import stretch_of
-from larun.errors import MissingExtra, OptionError
+from larun.algorithms.stretch import Stretch, stretch_of
+from larun.errors import OptionError
 from larun.model.image import Image
+from larun.plots import sky
+from larun.plots.canvas import axes_in, require
+from larun.plots.overlay import Window, draw_catalog, draw_flags
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
+    from matplotlib.figure import Figure, SubFigure
 
     from larun.model.catalog import SourceCatalog
 
-__all__ = ["show"]
+__all__ = ["COORDINATES", "show"]
 
-# Colours that are told apart with the common forms of colour blindness (Okabe & Ito 2008); flags beyond them repeat.
-_COLOURS = ("#D55E00", "#CC79A7", "#F0E442", "#56B4E9", "#E69F00", "#009E73", "#0072B2", "#999999")
-_CIRCLES = "#E69F00"
-_SCATTERED = 100_000  # flagged pixels that are also drawn as dots; more of them are seen anyway
+COORDINATES = ("auto", "world", "pixel")
+
+_NO_VALUE = "#0072B2"  # a blue that no grey level is taken for
 
 
 def show(
     image: Image | ArrayLike,
-    ax: Axes | None = None,
+    ax: Axes | Figure | SubFigure | None = None,
     *,
     catalog: SourceCatalog | None = None,
     flags: bool = False,
+    stretch: str = "asinh",
+    window: Window | None = None,
+    coordinates: str = "auto",
+    colorbar: bool = False,
 ) -> Axes:
     """Draw an image, its flagged pixels and a catalogue.
 
@@ -38,25 +44,35 @@ def show(
     ----------
     image : Image or array_like (ny, nx)
         What to draw. Unusable pixels of an image do not count for the stretch.
-    ax : matplotlib.axes.Axes, optional
-        Where to draw; default a new figure.
+    ax : Axes, Figure or SubFigure, optional
+        Where to draw; in a figure new axes are made, by default in a new figure.
     catalog : SourceCatalog, optional
-        Circles at its positions, of 1.5 FWHM radius (5 pixels where the catalogue knows no FWHM).
+        Marks at its positions, as :func:`larun.plots.draw_catalog` makes.
     flags : bool
-        Paint flagged pixels and list the flags with their number of pixels. A pixel with several flags has the colour
-        of the first in :data:`larun.flags.TABLE`.
+        Paint flagged pixels and list the flags with their number of pixels below the picture. A pixel with several
+        flags has the colour of the first in :data:`larun.flags.TABLE`.
+    stretch : {"asinh", "linear", "log", "zscale"}
+        See :func:`larun.algorithms.stretch.stretch_of`.
+    window : ((x0, x1), (y0, y1)), optional
+        Columns and rows to draw, half open, 0-based; the stretch is theirs.
+    coordinates : {"auto", "world", "pixel"}
+        ``"world"`` has right ascension and declination at the axes, a graticule, a compass and a scale bar;
+        ``"auto"`` does so where the image has a WCS and the axes are made here, or are
+        :class:`astropy.visualization.wcsaxes.WCSAxes`.
+    colorbar : bool
+        Values of the grey levels, with their unit.
 
     Returns
     -------
-    matplotlib.axes.Axes
-        Where it was drawn; y upwards, (0, 0) the centre of the first pixel.
+    Axes
+        Where it was drawn; y upwards, data coordinates are pixels, (0, 0) the centre of the first.
 
     Raises
     ------
     MissingExtra
         If matplotlib is not installed.
     OptionError
-        If the array is not 2-D, or flags are asked for and it has none.
+        If the array is not 2-D, an option makes no sense, or the image has no flags or WCS where they are asked for.
 
     Examples
     --------
@@ -65,75 +81,100 @@ def show(
     >>> frame = larun.Frame.read("raw/d1059.fits")  # doctest: +SKIP
     >>> plots.show(frame, flags=True)  # doctest: +SKIP
     """
+    require()
     data = image.data if isinstance(image, Image) else np.asarray(image)
-    if data.ndim != 2:
+    if data.ndim != 2 or 0 in data.shape:
         raise OptionError(f"an array of shape {data.shape} is not an image: give (ny, nx)")
     if flags and not isinstance(image, Image):
         raise OptionError("flags=True: a plain array has no flags; give a larun image")
-    try:
-        from matplotlib import pyplot as plt
-        from matplotlib.colors import FuncNorm
-    except ImportError as error:
-        raise MissingExtra("matplotlib", "plots") from error
-
-    usable = data
-    if isinstance(image, Image) and not image.unusable.all():
-        usable = data[~image.unusable]
-    found = stretch_of(usable)
-
-    if ax is None:
-        _, ax = plt.subplots(figsize=(6, 6), layout="constrained")
-    norm = FuncNorm((found.forward, found.inverse), vmin=found.low, vmax=found.high, clip=True)
-    ax.imshow(np.ma.masked_invalid(data), norm=norm, cmap="gray", origin="lower", interpolation="nearest")
-    ax.set_xlabel("x (pixel)")
-    ax.set_ylabel("y (pixel)")
+    (x0, x1), (y0, y1) = checked = _checked(window, data.shape)
+    wcs = _world(image, ax, coordinates)
+    cut = data[y0:y1, x0:x1]
+    found = stretch_of(_usable(image, cut, checked), stretch)
+    axes = axes_in(ax, projection=wcs)
+    extent = (x0 - 0.5, x1 - 0.5, y0 - 0.5, y1 - 0.5)
+    drawn = _draw(axes, cut, found, extent)
+    if wcs is None:
+        axes.set(xlabel="x (pixel)", ylabel="y (pixel)")
+    else:
+        sky.label_world(axes, wcs)
+        sky.draw_compass(axes, wcs, extent)
+        sky.draw_scale_bar(axes, wcs, extent)
+    if colorbar:
+        unit = (image.unit or "relative") if isinstance(image, Image) else "value"
+        # An inset is as tall as the image, whatever its shape.
+        bar = axes.figure.colorbar(drawn, cax=axes.inset_axes((1.02, 0.0, 0.035, 1.0)), ticks=_ticks(found))
+        bar.set_label(unit)
     if flags and isinstance(image, Image):
-        _paint_flags(ax, image)
+        draw_flags(image, axes, window=checked)
     if catalog is not None:
-        _draw_circles(ax, catalog)
-    ny, nx = data.shape
-    ax.set_xlim(-0.5, nx - 0.5)
-    ax.set_ylim(-0.5, ny - 0.5)
-    return ax
+        draw_catalog(catalog, axes)
+    return axes  # type: ignore[no-any-return]
 
 
-def _paint_flags(ax: Axes, image: Image) -> None:
-    from matplotlib.colors import to_rgba
-    from matplotlib.patches import Patch
-
-    paint = np.zeros((*image.shape, 4), dtype=np.float32)
-    entries: list[Patch] = []
-    for index, flag in reversed(list(enumerate((*fl.TABLE, *image.instrument_flags)))):  # the first wins: painted last
-        hit = (image.flags & flag.value) != 0
-        if hit.any():
-            colour = _COLOURS[index % len(_COLOURS)]
-            paint[hit] = to_rgba(colour)
-            if hit.sum() < _SCATTERED:  # lone pixels of a large image would fall between those of the screen
-                y, x = np.nonzero(hit)
-                ax.plot(x, y, linestyle="none", marker="s", markersize=1.2, color=colour, markeredgewidth=0)
-            entries.insert(0, Patch(color=colour, label=f"{flag.name} {int(hit.sum())}"))
-    ax.imshow(paint, origin="lower", interpolation="nearest")
-    if entries:
-        ax.legend(handles=entries, loc="upper right", fontsize="small", framealpha=0.85)
+def _checked(window: Window | None, shape: tuple[int, ...]) -> Window:
+    ny, nx = shape
+    if window is None:
+        return (0, nx), (0, ny)
+    try:
+        (x0, x1), (y0, y1) = ((int(low), int(high)) for low, high in window)
+    except (TypeError, ValueError) as error:
+        raise OptionError(f"window {window!r}: must be ((x0, x1), (y0, y1))") from error
+    if not (0 <= x0 < x1 <= nx and 0 <= y0 < y1 <= ny):
+        raise OptionError(f"window {x0}:{x1}, {y0}:{y1} must lie within the image, 0:{nx}, 0:{ny}")
+    return (x0, x1), (y0, y1)
 
 
-def _draw_circles(ax: Axes, catalog: SourceCatalog) -> None:
-    from matplotlib.collections import EllipseCollection
+def _world(image: Any, ax: Any, coordinates: str) -> Any:
+    """The WCS to draw with; None for pixels."""
+    if coordinates not in COORDINATES:
+        raise OptionError(f"coordinates={coordinates!r}: must be one of {', '.join(COORDINATES)}")
+    wcs = image.wcs if isinstance(image, Image) and coordinates != "pixel" else None
+    plain = ax is not None and not hasattr(ax, "add_subplot") and not hasattr(ax, "coords")
+    if coordinates == "world" and wcs is None:
+        raise OptionError(f"{image!r} has no celestial WCS: draw it in pixels")
+    if coordinates == "world" and plain:
+        raise OptionError(
+            "these axes are in pixels: give a figure, or axes made with add_subplot(projection=image.wcs)"
+        )
+    return None if plain else wcs
 
-    columns: list[Any] = [catalog[name] for name in "xy"]
-    centres = np.column_stack([getattr(column, "value", column) for column in columns])
-    centres = centres[np.isfinite(centres).all(axis=1)]
-    size = 3.0 * float(catalog.meta.get("fwhm", 10 / 3))
-    sizes = np.full(len(centres), size)
-    circles = EllipseCollection(
-        sizes,
-        sizes,
-        np.zeros(len(centres)),
-        units="xy",
-        offsets=centres,
-        offset_transform=ax.transData,
-        facecolors="none",
-        edgecolors=_CIRCLES,
-        linewidths=0.8,
+
+def _usable(image: Any, cut: Any, window: Window) -> Any:
+    if not isinstance(image, Image):
+        return cut
+    (x0, x1), (y0, y1) = window
+    good = ~image.unusable[y0:y1, x0:x1]
+    return cut[good] if good.any() else cut
+
+
+def _draw(ax: Any, cut: Any, found: Stretch, extent: tuple[float, float, float, float]) -> Any:
+    import matplotlib as mpl
+    from matplotlib.colors import FuncNorm
+
+    drawn = ax.imshow(
+        np.ma.masked_invalid(cut),
+        norm=FuncNorm((found.forward, found.inverse), vmin=found.low, vmax=found.high, clip=True),
+        cmap=mpl.colormaps["gray"].with_extremes(bad=_NO_VALUE),
+        origin="lower",
+        interpolation="antialiased",  # every pixel counts where they are smaller than those of the screen
+        extent=extent,
     )
-    ax.add_collection(circles)
+    ax.set(xlim=extent[:2], ylim=extent[2:])
+    return drawn
+
+
+def _ticks(stretch: Stretch, count: int = 6) -> list[float] | None:
+    """Round values whose grey levels are spread over the range; None where the scale is linear."""
+    if stretch.kind in ("linear", "zscale"):
+        return None
+    first, last = stretch.forward([stretch.low, stretch.high])
+    values = stretch.inverse(np.linspace(first, last, count))
+    ticks: list[float] = []
+    for index, value in enumerate(values):
+        room = min(abs(value - values[other]) for other in (index - 1, index + 1) if 0 <= other < count)
+        digits = -int(np.floor(np.log10(room))) if room > 0 else 0
+        rounded = round(float(value), digits)
+        if stretch.low <= rounded <= stretch.high and rounded not in ticks:
+            ticks.append(rounded)
+    return ticks

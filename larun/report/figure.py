@@ -6,10 +6,8 @@ import importlib.util
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import numpy as np
-
-from larun import flags as fl
-from larun.plots import show
+from larun.plots import save, show
+from larun.plots.canvas import add_legend
 
 if TYPE_CHECKING:
     from larun.model.catalog import SourceCatalog
@@ -26,16 +24,13 @@ def can_draw() -> bool:
 def draw_detections(
     image: SkyImage, catalog: SourceCatalog, path: Path, *, title: str = "", mark: tuple[float, float] | None = None
 ) -> None:
-    """Write a PNG of an image with a circle at every source; saturated ones in red, ``mark`` (x, y) as a cross."""
+    """Write a PNG of an image with a mark at every source, broken where pixels are flagged; ``mark`` (x, y) a cross."""
     from matplotlib.figure import Figure  # without a window and without global state
 
     figure = Figure(figsize=(8, 8), layout="constrained")
-    axes = show(image, figure.add_subplot(), catalog=catalog)
-    full = (np.asarray(catalog["flags"]) & fl.SATURATED) != 0
-    x, y = (np.asarray(catalog[name].value)[full] for name in ("x", "y"))
-    axes.scatter(x, y, s=40, facecolors="none", edgecolors="tab:red", linewidths=0.9, label="saturated")
+    axes = show(image, figure, catalog=catalog, coordinates="pixel")
     if mark is not None:
-        axes.scatter(*mark, s=160, marker="+", color="tab:cyan", linewidths=1.2, label="new source (truth)")
-    axes.set(title=title)
-    axes.legend(loc="upper right", fontsize="small")
-    figure.savefig(path, dpi=120)
+        cross = axes.scatter(*mark, s=160, marker="+", color="#F0E442", linewidths=1.4, label="new source (truth)")
+        add_legend(axes, [cross])
+    axes.set_title(title, parse_math=False)
+    save(axes, path, overwrite=True, dpi=120)

@@ -3,64 +3,73 @@
 import subprocess
 import sys
 
-import matplotlib as mpl
 import numpy as np
 import pytest
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
 
 import larun
-from larun import errors, flags, plots
-
-mpl.use("Agg")
+from larun import errors, plots
 
 
-@pytest.fixture(autouse=True)
-def _close_figures():
-    yield
-    from matplotlib import pyplot as plt
-
-    plt.close("all")
-
-
-@pytest.fixture
-def frame(rng):
-    sky = rng.normal(100, 5, (60, 80))
-    sky[20, 30] += 2000
-    bits = np.zeros((60, 80), np.uint32)
-    bits[:, 7] = flags.BAD
-    bits[5, 5] = flags.COSMIC | flags.INTERPOLATED
-    sky[:, 7] = 1e6
-    return larun.Frame.from_arrays(sky, variance=np.full((60, 80), 25.0), flags=bits, unit="electron")
-
-
-def test_unusable_pixels_do_not_count_for_the_stretch(frame):
-    drawn = plots.show(frame).images[0]
+def test_unusable_pixels_do_not_count_for_the_stretch(frame, figure):
+    drawn = plots.show(frame, figure).images[0]
     assert drawn.norm.vmax < 3000
-    assert plots.show(frame.data).images[0].norm.vmax > 1e5
+    assert plots.show(frame.data, figure).images[0].norm.vmax > 1e5
 
 
-def test_values_and_orientation_are_those_of_the_image(frame):
-    ax = plots.show(frame)
+def test_values_and_orientation_are_those_of_the_image(frame, figure):
+    ax = plots.show(frame, figure)
     drawn = ax.images[0]
     np.testing.assert_array_equal(np.asarray(drawn.get_array()), frame.data)
     assert drawn.origin == "lower"
     assert (*ax.get_xlim(), *ax.get_ylim()) == (-0.5, 79.5, -0.5, 59.5)
+    assert (ax.get_xlabel(), ax.get_ylabel()) == ("x (pixel)", "y (pixel)")
 
 
-def test_flags_are_painted_with_their_own_colours_and_counted(frame):
-    ax = plots.show(frame, flags=True)
-    paint = np.asarray(ax.images[1].get_array())
-    assert (paint[:, 7, 3] == 1).all()
-    assert paint[..., 3].sum() == 61
-    assert not np.allclose(paint[5, 5], paint[0, 7])
-    assert [text.get_text() for text in ax.get_legend().get_texts()] == ["BAD 60", "COSMIC 1", "INTERPOLATED 1"]
+@pytest.mark.parametrize("window", [None, ((20, 40), (11, 31))])
+def test_a_star_is_seen_where_its_coordinates_are(window):
+    data = np.zeros((60, 80))
+    data[20, 30] = 1000
+    figure = Figure(figsize=(6, 6), dpi=100)
+    canvas = FigureCanvasAgg(figure)
+    ax = plots.show(larun.Frame.from_arrays(data), figure, window=window, stretch="linear")
+    canvas.draw()
+    screen = np.asarray(canvas.buffer_rgba())[::-1, :, 0].astype(float)  # y upwards
+    x0, y0, x1, y1 = (round(value) for value in ax.bbox.extents)
+    inside = screen[y0 + 2 : y1 - 2, x0 + 2 : x1 - 2]
+    assert inside.max() == 255
+    y, x = np.nonzero(inside > 200)
+    seen = np.array([x.mean() + x0 + 2.5, y.mean() + y0 + 2.5])
+    scale = ax.bbox.width / (ax.get_xlim()[1] - ax.get_xlim()[0])
+    assert np.hypot(*(seen - ax.transData.transform((30, 20)))) / scale < 0.3
 
 
-def test_circles_lie_on_the_sources_in_pixels(frame):
-    found = frame.detect(fwhm=2.0)
-    ax = plots.show(frame, catalog=found)
-    (circles,) = ax.collections
-    np.testing.assert_allclose(circles.get_offsets(), np.column_stack([found["x"].value, found["y"].value]))
-    assert circles.get_widths()[0] == pytest.approx(6.0)
+def test_a_window_keeps_pixel_coordinates_and_has_its_own_stretch(frame, figure):
+    ax = plots.show(frame, figure, window=((25, 35), (15, 25)))
+    assert (*ax.get_xlim(), *ax.get_ylim()) == (24.5, 34.5, 14.5, 24.5)
+    np.testing.assert_array_equal(np.asarray(ax.images[0].get_array()), frame.data[15:25, 25:35])
+    assert list(ax.images[0].get_extent()) == [24.5, 34.5, 14.5, 24.5]
+    for wrong in (((0, 81), (0, 60)), ((5, 5), (0, 9)), ((-1, 5), (0, 9)), (1, 2, 3), "ab"):
+        with pytest.raises(errors.OptionError, match="window"):
+            plots.show(frame, figure, window=wrong)
+
+
+@pytest.mark.parametrize("stretch", ["asinh", "linear", "log", "zscale"])
+def test_every_stretch_has_a_colour_bar_with_the_unit_and_ticks_inside(frame, figure, stretch):
+    ax = plots.show(frame, figure, stretch=stretch, colorbar=True)
+    figure.draw_without_rendering()
+    (bar,) = ax.child_axes
+    assert bar.get_ylabel() == "electron"
+    norm = ax.images[0].norm
+    ticks = [tick for tick in bar.get_yticks() if norm.vmin <= tick <= norm.vmax]
+    assert len(ticks) >= 4
+    grey = np.asarray(norm(ticks))
+    assert np.ptp(grey) > 0.5
+    assert (np.diff(grey) > 0.03).all()
+    assert bar.bbox.height == pytest.approx(ax.bbox.height, rel=0.02)
+    with pytest.raises(errors.OptionError, match="asinh, linear, log, zscale"):
+        plots.show(frame, figure, stretch="cubic")
 
 
 def test_it_draws_where_it_is_told_to_and_gives_the_axes_back(frame):
@@ -69,19 +78,30 @@ def test_it_draws_where_it_is_told_to_and_gives_the_axes_back(frame):
     _, axes = plt.subplots(1, 2)
     assert plots.show(frame, axes[1]) is axes[1]
     assert not axes[0].images
+    assert plots.show(frame).figure.number in plt.get_fignums()  # a new one that a notebook shows
 
 
 def test_pictures_can_be_saved_even_where_nothing_is_finite(frame, tmp_path):
     empty = larun.Frame.from_arrays(np.full((4, 4), np.nan))
-    for image in (frame, empty):
-        ax = plots.show(image, flags=True)
-        ax.figure.savefig(tmp_path / "picture.png")
+    for image in (frame, empty, larun.Frame.from_arrays([[5.0]])):
+        figure = Figure()
+        plots.save(plots.show(image, figure, flags=True, colorbar=True), tmp_path / "picture.png")
         assert (tmp_path / "picture.png").stat().st_size > 1000
 
 
+def test_pixels_without_a_value_have_a_colour_of_their_own(figure):
+    data = np.ones((4, 4))
+    data[1, 2] = np.nan
+    drawn = plots.show(larun.Frame.from_arrays(data), figure).images[0]
+    colours = drawn.to_rgba(drawn.get_array())
+    assert colours[1, 2].tolist() == pytest.approx([0, 114 / 255, 178 / 255, 1], abs=0.01)
+    assert np.ptp(colours[0, 0, :3]) == 0
+
+
 def test_what_cannot_be_drawn_says_so():
-    with pytest.raises(errors.OptionError, match=r"\(3,\)"):
-        plots.show(np.zeros(3))
+    for shape in ((3,), (0, 4)):
+        with pytest.raises(errors.OptionError, match=str(shape[0])):
+            plots.show(np.zeros(shape))
     with pytest.raises(errors.OptionError, match="no flags"):
         plots.show(np.zeros((3, 3)), flags=True)
 
@@ -92,10 +112,11 @@ def test_matplotlib_loads_on_first_use_and_its_absence_names_the_extra():
         "from larun import errors, plots\n"
         "assert 'matplotlib' not in sys.modules\n"
         "sys.modules['matplotlib'] = None\n"
-        "try:\n"
-        "    plots.show(np.zeros((3, 3)))\n"
-        "except errors.MissingExtra as error:\n"
-        "    print(error)\n"
+        "for draw in (plots.show, plots.draw_flags, plots.draw_catalog, plots.save):\n"
+        "    try:\n"
+        "        draw(np.zeros((3, 3)), *[None] * (draw is not plots.show))\n"
+        "    except errors.MissingExtra as error:\n"
+        "        print(error)\n"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert "pip install 'larun[plots]'" in done.stdout
+    assert done.stdout.count("pip install 'larun[plots]'") == 4
