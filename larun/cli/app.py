@@ -234,11 +234,13 @@ def plot(
     stretch: Annotated[Stretch | None, typer.Option(help="How values become grey (default asinh).")] = None,
     ext: Annotated[str | None, typer.Option("--ext", help="HDU of a raw file with several images.")] = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace a file that larun did not draw.")] = False,
+    instrument: Instrument = None,
     as_json: Json = False,
 ) -> int:
     """Draw a picture of a file: an image, a master, a catalogue."""
     from larun.cli import options, plot
 
+    options.load_instruments(instrument)
     wishes = plot.PlotOptions(
         out=out,
         kind=kind,

@@ -159,8 +159,8 @@ def draw_catalog(
         entries += _draw_apertures(ax, centres, apertures_of(catalog))
     if labels is not None:
         places = centres + 0.36 * width[:, None]  # at the upper right of a mark
-        chosen = np.flatnonzero(_in_view(ax, places[:, 0], places[:, 1]))[:_LABELLED]
-        for place, value in zip(places[chosen], catalog[labels][seen][chosen], strict=True):
+        shown = np.flatnonzero(_in_view(ax, places[:, 0], places[:, 1]))[:_LABELLED]
+        for place, value in zip(places[shown], catalog[labels][seen][shown], strict=True):
             _label(ax, (float(place[0]), float(place[1])), value)
     add_legend(ax, entries)
     return ax
