@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import warnings
 from collections.abc import Mapping
 from pathlib import Path
@@ -40,16 +41,18 @@ __all__ = [
 
 _I = TypeVar("_I", bound="Image")
 
-SECTION_KEYWORDS = ("BIASSEC", "TRIMSEC", "DATASEC", "CCDSEC", "DETSEC", "AMPSEC", "TRIM", "OVERSCAN")
+# Parts of the array as it was read out, of one or several amplifiers, and where it lies in physical coordinates.
+_SECTIONS = re.compile(r"(BIAS|TRIM|DATA|CCD|DET|AMP|PRE|POST|ROI)SEC[A-Z0-9]?|TRIM|OVERSCAN|[LAD]TM\d(_\d)?|[LAD]TV\d")
 
 
 def without_sections(header: Header) -> Header:
     """The header without section keywords, which no longer fit a trimmed, cropped or binned array."""
-    if not any(keyword in header for keyword in SECTION_KEYWORDS):
+    stale = {keyword for keyword in header if _SECTIONS.fullmatch(keyword)}
+    if not stale:
         return header
     made = header.copy()
-    for keyword in SECTION_KEYWORDS:
-        made.remove(keyword, ignore_missing=True, remove_all=True)
+    for keyword in stale:
+        made.remove(keyword, remove_all=True)
     return made
 
 

@@ -37,6 +37,13 @@ SECTIONS = {
     "TRIMSEC": "[9:128,5:124]",
     "DATASEC": "[9:128,5:124]",
     "CCDSEC": "[1:120,1:120]",
+    "DETSEC": "[1:120,1:120]",
+    "AMPSECA": "[9:128,5:124]",
+    "BIASSECB": "[129:144,1:128]",
+    "PRESECA": "[1:8,1:128]",
+    "LTV1": 8.0,
+    "LTM1_1": 1.0,
+    "DTV2": 4.0,
 }
 
 
@@ -83,11 +90,53 @@ def test_acceptance_20_trim_crop_and_bin_keep_the_sky_of_a_sip_image(tmp_path):
 def test_acceptance_20_sections_that_do_not_fit_are_dropped(tmp_path):
     raw = raw_frame(tmp_path)
     assert "TRIMSEC" in raw.header
-    for made in (raw.calibrate(without=("bias", "dark", "flat")), raw.crop((0, 100), (0, 100))):
+    trimmed = raw.calibrate(without=("bias", "dark", "flat"))
+    plain = larun.Frame.from_arrays(np.ones((40, 40)), header=SECTIONS)  # already trimmed, its cards are not
+    for made in (trimmed, trimmed.bin(2), raw.crop((0, 100), (0, 100)), plain.bin(2)):
         assert not set(SECTIONS) & set(made.header)
     path = raw.calibrate(without=("bias", "dark", "flat")).write(tmp_path / "out.fits")
     with fits.open(path) as hdus:
         assert not any(set(SECTIONS) & set(hdu.header) for hdu in hdus)
+
+
+def test_acceptance_20_the_inverse_of_sip_survives_trim_crop_and_bin_and_a_file(tmp_path):
+    """AP and BP, from the sky to pixels without iteration, as fast readers of headers use them."""
+    inverse = {"AP_ORDER": 2, "BP_ORDER": 2, "AP_1_0": 2e-5, "AP_2_0": -1e-3, "BP_0_2": -6e-4, "BP_1_1": 3e-6}
+    header = fits.Header(SECTIONS | SIP | inverse | {"GAIN": 1.5, "RDNOISE": 5.0})
+    fits.PrimaryHDU(np.full((128, 144), 1000, np.uint16), header).writeto(tmp_path / "raw.fits")
+    raw = larun.Frame.read(tmp_path / "raw.fits")
+    x, y = np.array([20.0, 60.3, 110.7]), np.array([15.0, 55.5, 118.2])
+    place = sky(raw, x, y)
+    made = raw.calibrate(without=("bias", "dark", "flat")).crop((5, 118), (7, 116)).bin(2)
+    back = larun.Frame.read(made.write(tmp_path / "a.fits"))
+    bx, by = (x - 13 - 0.5) / 2, (y - 11 - 0.5) / 2
+    for frame in (made, back):
+        assert separation(sky(frame, bx, by), place).max() < 1
+        focal = [
+            before.wcs.sip_foc2pix(before.wcs.sip_pix2foc(px, py, 0)[0], 0 * px, 0)
+            for before, px, py in ((raw, x, y), (frame, bx, by))
+        ]
+        scaled = [focal[0][0] - (raw.wcs.wcs.crpix[0] - 1), 2 * (focal[1][0] - (frame.wcs.wcs.crpix[0] - 1))]
+        assert np.abs(scaled[0] - scaled[1]).max() < 1e-6
+
+
+def test_acceptance_20_tpv_distortion_survives_too(tmp_path):
+    """PV terms count in degrees from the reference point: neither trim, crop nor bin may touch them."""
+    cards = {k: v for k, v in SIP.items() if not k.startswith(("A_", "B_"))} | {
+        "CTYPE1": "RA---TPV",
+        "CTYPE2": "DEC--TPV",
+    }
+    cards |= {"PV1_1": 1.0, "PV1_4": 0.9, "PV1_7": 30.0, "PV2_1": 1.0, "PV2_4": -0.7, "PV2_7": 12.0}
+    header = fits.Header(SECTIONS | cards | {"GAIN": 1.5, "RDNOISE": 5.0})
+    fits.PrimaryHDU(np.full((128, 144), 1000, np.uint16), header).writeto(tmp_path / "raw.fits")
+    raw = larun.Frame.read(tmp_path / "raw.fits")
+    x, y = np.array([20.0, 60.3, 110.7]), np.array([15.0, 55.5, 118.2])
+    place = sky(raw, x, y)
+    assert separation(WCS(fits.Header(cards | {"PV1_4": 0.0, "PV2_4": 0.0})).all_pix2world(x, y, 0), place).max() > 200
+    made = raw.calibrate(without=("bias", "dark", "flat")).crop((5, 118), (7, 116)).bin(3)
+    assert separation(sky(made, (x - 13 - 1) / 3, (y - 11 - 1) / 3), place).max() < 1
+    back = larun.Frame.read(made.write(tmp_path / "a.fits"))
+    assert separation(sky(back, (x - 13 - 1) / 3, (y - 11 - 1) / 3), place).max() < 1
 
 
 def test_a_wcs_of_pc_and_cdelt_bins_too():
