@@ -26,6 +26,7 @@ __all__ = [
     "from_calendar",
     "from_julian_date",
     "geodetic",
+    "iso_text",
     "light_travel",
     "seconds_between",
     "sidereal_time",
@@ -133,6 +134,18 @@ def seconds_between(first: Instant, second: Instant) -> float:
     """SI seconds from the first instant to the second, leap seconds counted."""
     one, two = _erfa("utctai", *first), _erfa("utctai", *second)
     return float(((two[0] - one[0]) + (two[1] - one[1])) * _DAY)
+
+
+def iso_text(instant: Instant) -> str:
+    """The instant in UTC as text, to the millisecond.
+
+    Examples
+    --------
+    >>> iso_text(from_calendar((2016, 12, 31), 86400.5))
+    '2016-12-31T23:59:60.500'
+    """
+    year, month, day, clock = _erfa("d2dtf", "UTC", 3, *instant)
+    return f"{year:04d}-{month:02d}-{day:02d}T{clock['h']:02d}:{clock['m']:02d}:{clock['s']:02d}.{clock['f']:03d}"
 
 
 def tdb(instant: Instant) -> tuple[float, float]:

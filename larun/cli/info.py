@@ -79,7 +79,7 @@ def _image_rows(about: dict[str, Any]) -> list[tuple[str, Any]]:
         ("object", about.get("object")),
         ("filter", about.get("filter") or about.get("criteria", {}).get("filter")),
         ("exposure", None if exposure is None else f"{exposure:g} s"),
-        ("date", about.get("date")),
+        *_time_rows(about),
         ("instrument", about.get("instrument") or about.get("criteria", {}).get("instrument")),
         ("celestial WCS", "yes" if about["wcs"] else "no"),
         ("median", decimals(pixels["median"], 4)),
@@ -89,9 +89,26 @@ def _image_rows(about: dict[str, Any]) -> list[tuple[str, Any]]:
     ]
 
 
+def _time_rows(about: dict[str, Any]) -> list[tuple[str, Any]]:
+    """When, how high and where to, and what contradicts itself."""
+    time = about.get("time")
+    if time is None:
+        return []
+    jd, bjd, place, airmass = (time[name] for name in ("jd_utc", "bjd_tdb", "pointing", "airmass"))
+    return [
+        ("date", about.get("date")),
+        ("middle", None if time["mid_time"] is None else f"{time['mid_time']} UTC"),
+        ("JD UTC", None if jd is None else f"{jd:.6f}"),
+        ("BJD TDB", None if bjd is None else f"{bjd:.6f}" + ("" if time["site"] else " (site not known: ± 21 ms)")),
+        ("airmass", None if airmass is None else f"{airmass:.3f}"),
+        ("pointing", None if place is None else f"{place[0]:.5f} {place[1]:+.5f}"),
+        *(("doubt", doubt) for doubt in time["doubts"]),
+    ]
+
+
 def _short(value: Any) -> str:
     if isinstance(value, float):
-        return f"{value:.4g}"
+        return f"{value:.6f}" if value > 2e6 else f"{value:.4g}"  # of a Julian date the fraction counts
     if isinstance(value, list | tuple):
         return ", ".join(_short(item) for item in value)
     return str(value)

@@ -33,6 +33,10 @@ class Exposure:
         The class that reads it.
     object, filter, exposure, instrument, date, temperature
         From the header; None when it does not say.
+    mid_time : str or None
+        The middle of the exposure in UTC, see :class:`larun.model.timing.ExposureTime`.
+    airmass : float or None
+        As stated, else as computed.
     criteria : mapping
         What masters are matched on.
     """
@@ -47,6 +51,8 @@ class Exposure:
     instrument: str | None = None
     date: str | None = None
     temperature: float | None = None
+    mid_time: str | None = None
+    airmass: float | None = None
     criteria: Mapping[str, Any] = attrs.field(factory=dict)
 
     def to_dict(self) -> dict[str, Any]:
@@ -59,6 +65,8 @@ class Exposure:
             "instrument": self.instrument,
             "object": self.object,
             "date": self.date,
+            "mid_time": self.mid_time,
+            "airmass": self.airmass,
             "temperature": self.temperature,
             "binning": self.criteria.get("binning"),
             "size": self.criteria.get("size"),
@@ -112,11 +120,14 @@ def examine(path: Path, base: type[Any], given: Mapping[str, Any]) -> Exposure:
         name: camera.quantity_of(header, name)
         for name in ("object", "filter", "exposure", "instrument", "date", "temperature")
     }
+    time = camera.time_for(header)
     return Exposure(
         path=path,
         kind=kind,
         evidence=evidence,
         camera=camera,
+        mid_time=time.mid_text,
+        airmass=time.airmass,
         criteria=camera.criteria_from(header, found.detector),
         **values,
     )

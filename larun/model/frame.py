@@ -49,14 +49,16 @@ class Frame(SkyImage):
     keywords: ClassVar[Mapping[str, tuple[str, ...]]] = headers.KEYWORDS
     #: Hook: kinds of masters that must be there unless the caller says ``without=``.
     required: ClassVar[frozenset[str]] = frozenset({"bias", "dark", "flat"})
-    #: Hook: where the telescope stands; it wins over the cards of the header.
-    site: ClassVar[Site | None] = None
+    #: Hook: where the telescope stands: degrees east, degrees north, metres. It wins over the cards of the header.
+    site: ClassVar[Site | tuple[float, float, float] | None] = None
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
         unknown = set(cls.required) - set(Selection._fields)
         if unknown:
             raise OptionError(f"{cls.__name__}.required names {sorted(unknown)}: use {', '.join(Selection._fields)}")
+        if cls.site is not None:
+            Site.of(cls.site)
         for quantity, names in vars(cls).get("keywords", {}).items():
             if isinstance(names, str):
                 raise OptionError(f"{cls.__name__}.keywords[{quantity!r}] = {names!r}: give a tuple, ({names!r},)")

@@ -83,6 +83,8 @@ class Row:
     object: str | None = None
     filter: str | None = None
     exposure: float | None = None
+    mid_time: str | None = None
+    airmass: float | None = None
     fwhm: float | None = None
     sky: float | None = None
     sky_rms: float | None = None
@@ -307,6 +309,8 @@ def _about(task: Task) -> Row:
         object=item.object,
         filter=item.filter,
         exposure=item.exposure,
+        mid_time=item.mid_time,
+        airmass=item.airmass,
     )
 
 

@@ -80,8 +80,15 @@ def detected(image: SkyImage, found: Detections, fwhm: float, sky: Background) -
         "fwhm": float(fwhm),
         "sky_level": float(np.median(sky.mesh_level)),
         "sky_rms": float(np.median(sky.mesh_rms)),
+        **_when(image),
     }
     return table
+
+
+def _when(image: SkyImage) -> dict[str, Any]:
+    """What is known of the time of exposure; nothing for an image that is no single exposure."""
+    time = getattr(image, "time", None)
+    return {} if time is None else {name: value for name, value in time.to_dict().items() if value is not None}
 
 
 def with_sky_coordinates(image: SkyImage, x: NDArray[np.float64], y: NDArray[np.float64]) -> dict[str, Any]:

@@ -150,8 +150,8 @@ class ExposureTime:
         return _restored, (type(self), attrs.asdict(self, recurse=False) | {"sources": dict(self.sources)})
 
     def __repr__(self) -> str:
-        mid = self.mid
-        return f"<{type(self).__name__} {'of unknown time' if mid is None else f'mid {mid.isot} UTC'}>"
+        mid = self.mid_text
+        return f"<{type(self).__name__} {'of unknown time' if mid is None else f'mid {mid} UTC'}>"
 
     # -- instants --------------------------------------------------------------------------------------------------
 
@@ -169,6 +169,11 @@ class ExposureTime:
     def end(self) -> Time | None:
         """When it ended, UTC."""
         return _time(self._end)
+
+    @property
+    def mid_text(self) -> str | None:
+        """Its middle in UTC as ISO 8601 text, to the millisecond."""
+        return None if self._mid is None else ephemeris.iso_text(self._mid)
 
     @property
     def jd_utc(self) -> float:
@@ -305,10 +310,9 @@ class ExposureTime:
     def to_dict(self) -> dict[str, Any]:
         """Plain values for a table's metadata or JSON: what is known of middle, BJD, air mass, pointing, exposure."""
         known = self._mid is not None and self.pointing is not None
-        mid = self.mid
         return {
-            "mid_time": None if mid is None else mid.isot,
-            "jd_utc": None if mid is None else self.jd_utc,
+            "mid_time": self.mid_text,
+            "jd_utc": None if self._mid is None else self.jd_utc,
             "bjd_tdb": self.bjd_tdb() if known else None,
             "bjd_tdb_error": self.light_travel().error if known else None,
             "airmass": self.airmass,
@@ -364,7 +368,7 @@ def _scalar(values: NDArray[np.float64]) -> Any:
     return float(values) if values.ndim == 0 else values
 
 
-def from_header(header: Header, keywords: Keywords, site: Site | None = None, file: str = "") -> ExposureTime:
+def from_header(header: Header, keywords: Keywords, site: Any = None, file: str = "") -> ExposureTime:
     """What the cards of a header say of time and place.
 
     Parameters
@@ -373,12 +377,13 @@ def from_header(header: Header, keywords: Keywords, site: Site | None = None, fi
         Of the exposure.
     keywords : mapping
         The camera's table of keywords.
-    site : Site, optional
+    site : Site or (longitude, latitude, height), optional
         The camera's own; it wins over what the camera wrote into the header, not over what the caller gave.
     file : str
         For messages.
     """
     notes = Notes()
+    site = None if site is None else Site.of(site)
     instants = find_instants(header, keywords, notes)
     pointing = find_pointing(header, keywords, notes)
     given = any(is_given(header, key) for name in ("longitude", "latitude", "geocentric") for key in keywords[name])

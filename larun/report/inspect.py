@@ -17,6 +17,7 @@ from larun.model.registry import name_of
 
 if TYPE_CHECKING:
     from larun.detector import Detector
+    from larun.model.timing import ExposureTime
     from larun.provenance import Provenance
 
 __all__ = ["describe", "describe_catalog", "describe_image", "is_catalog", "open_file"]
@@ -84,6 +85,7 @@ def describe_image(image: Image) -> dict[str, Any]:
         made |= {"kind": kind, "evidence": evidence}
         names = ("object", "filter", "exposure", "instrument", "date", "temperature")
         made |= {name: image.quantity_of(header, name) for name in names}
+        made["time"] = _time(image.time)
     if isinstance(image, Master):
         made |= {"kind": image.kind, "frames": image.count, "criteria": dict(image.criteria)}
     made["wcs"] = image.wcs is not None
@@ -91,6 +93,12 @@ def describe_image(image: Image) -> dict[str, Any]:
     made["flags"] = flag_counts(image)
     made["detector"] = _detector(image.detector)
     return made
+
+
+def _time(time: ExposureTime) -> dict[str, Any]:
+    """Middle, Julian dates, air mass and pointing; where they come from, and what is doubtful."""
+    site = None if time.site is None else [time.site.longitude, time.site.latitude, time.site.height]
+    return {**time.to_dict(), "site": site, "sources": dict(time.sources), "doubts": list(time.doubts)}
 
 
 def _pixels(image: Image) -> dict[str, float | None]:

@@ -83,11 +83,12 @@ def master_table(rows: Iterable[Row]) -> Table:
 
 
 def science_table(rows: Iterable[Row]) -> Table:
-    """One row per science frame: FWHM in pixels, sky in electrons, number of sources, cosmic pixels."""
+    """One row per science frame: its middle, FWHM in pixels, sky in electrons, number of sources, cosmic pixels."""
     columns = (
         Column("frame"),
         Column("object"),
         Column("filter"),
+        Column("mid UTC", whole=True),
         Column("exp s", right=True),
         Column("FWHM", right=True),
         Column("sky e⁻", right=True),
@@ -101,6 +102,7 @@ def science_table(rows: Iterable[Row]) -> Table:
             row.name,
             row.object,
             row.filter,
+            row.mid_time and row.mid_time[11:19],
             None if row.exposure is None else f"{row.exposure:g}",
             decimals(row.fwhm, 2),
             decimals(row.sky, 1),
