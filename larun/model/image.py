@@ -18,6 +18,7 @@ from larun.detector import Detector, Section
 from larun.errors import OptionError, UnitMismatch
 from larun.flags import Flag
 from larun.model import display, registry, store
+from larun.model.opening import RawPart
 from larun.model.planes import Shared, binned_wcs, freeze, is_wcs_card, mixed_acf, same_plane, shifted_wcs
 from larun.provenance import Provenance, operation, pixel_digest, recording
 
@@ -145,15 +146,25 @@ class Image:
         return store.from_arrays(cls, data, variance, flags, unit, header, detector, detector_values)
 
     @classmethod
-    def read(cls, path: str | Path, *, ext: int | str | None = None, verify: bool = True, **given: Any) -> Self:
+    def read(
+        cls,
+        path: str | Path,
+        *,
+        ext: int | str | tuple[str, int] | None = None,
+        channel: str | None = None,
+        verify: bool = True,
+        **given: Any,
+    ) -> Self:
         """Read a raw frame or a product of larun; the header (or the product's record) decides the class.
 
         Parameters
         ----------
         path : path
             A FITS file, also ``.fz`` or ``.gz``.
-        ext : int or str, optional
-            HDU to read from a raw file; default the first with an image.
+        ext : int, str or (str, int), optional
+            Image of a raw file that holds several detectors: number, name, or name and version of the HDU.
+        channel : str, optional
+            Colour channel of a raw file from a Bayer sensor: ``"R"``, ``"G1"``, ``"G2"`` or ``"B"``.
         verify : bool
             Check a product's digests, or compute a raw file's pixel digest now rather than when it is first needed.
         **given
@@ -167,7 +178,7 @@ class Image:
         CorruptProduct
             If a product does not match its digests.
         """
-        return store.read(cls, path, ext=ext, verify=verify, given=given)
+        return store.read(cls, RawPart(path, ext, channel), verify=verify, given=given)
 
     def write(self, path: str | Path, *, overwrite: bool = False) -> Path:
         """Write a multi-extension FITS product; read it back with :meth:`read` for an identical object.
@@ -192,7 +203,7 @@ class Image:
         made = self._header.copy()
         for keyword in [key for key in made if is_wcs_card(key)]:
             made.remove(keyword, ignore_missing=True)
-        made.extend(self._wcs_header.cards)
+        made.extend(self._wcs_header.copy().cards)
         return made
 
     @property

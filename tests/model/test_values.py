@@ -409,3 +409,12 @@ def test_a_product_of_an_unknown_class_is_read_as_generic(tmp_path):
     assert type(frame) is Generic
     assert np.array_equal(frame.data, made(Plain).data)
     assert written == (tmp_path / "one.fits").read_bytes()
+
+
+def test_what_is_done_to_a_copy_of_the_header_leaves_the_image_alone(sample):
+    before = sample.clean.header.tostring()
+    copy = sample.clean.header
+    for keyword in list(copy):
+        copy.comments[keyword] = "changed"
+    copy["CRPIX1"] = -1.0
+    assert sample.clean.header.tostring() == before
