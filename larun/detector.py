@@ -88,6 +88,8 @@ class Amplifier:
         Level above which pixels are flagged NONLINEAR, in the unit of the image.
     linearity : tuple of float
         ``(c1, c2, …)`` of the correction ``true = s (1 + c1 s + c2 s² + …)``, s in ADU above bias.
+    pedestal : float
+        ADU that were added to every pixel on purpose; removed where there is no overscan.
     name : str
         Name of the amplifier.
     """
@@ -99,6 +101,7 @@ class Amplifier:
     saturation: float = math.inf
     linear_limit: float = math.inf
     linearity: tuple[float, ...] = attrs.field(default=(), converter=_numbers)
+    pedestal: float = 0.0
     name: str = "A"
 
 
@@ -167,15 +170,30 @@ class Detector:
             values.append(float(value))
         return tuple(values)
 
-    def with_values(self, **values: float) -> Self:
-        """The same value of the given quantities for every amplifier; their source becomes ``given``."""
+    def with_values(self, **values: float | tuple[float, ...]) -> Self:
+        """Other values of the given quantities: one for every amplifier, or one each; their source becomes ``given``.
+
+        Raises
+        ------
+        OptionError
+            If there is no such quantity, or there are not as many values as amplifiers.
+        """
         unknown = set(values) - {"gain", "read_noise", "saturation", "linear_limit"}
         if unknown:
             raise OptionError(
                 f"a detector has no {', '.join(sorted(unknown))}: use gain, read_noise, saturation, linear_limit"
             )
-        changes: dict[str, Any] = dict(values)
-        amplifiers = tuple(attrs.evolve(amplifier, **changes) for amplifier in self.amplifiers)
+        count = len(self.amplifiers)
+        for name, value in values.items():
+            if isinstance(value, tuple) and len(value) != count:
+                raise OptionError(
+                    f"{name} = {value}: {len(value)} values for {count} amplifiers; give one, or one each"
+                )
+        changes: list[dict[str, Any]] = [
+            {name: value[n] if isinstance(value, tuple) else value for name, value in values.items()}
+            for n in range(count)
+        ]
+        amplifiers = tuple(attrs.evolve(a, **change) for a, change in zip(self.amplifiers, changes, strict=True))
         return attrs.evolve(self, amplifiers=amplifiers, sources={**self.sources, **dict.fromkeys(values, "given")})
 
     def _placed(self) -> tuple[Section, ...]:
@@ -216,6 +234,18 @@ class Detector:
             amplifiers.append(attrs.evolve(amplifier, data=data, overscan=None, read_noise=noise))
         return attrs.evolve(self, amplifiers=tuple(amplifiers))
 
+    def sampled(self, step: int, offset: tuple[int, int]) -> Self:
+        """The detector of every ``step``-th pixel of every ``step``-th row, from row and column ``offset`` on."""
+
+        def kept(section: Section | None) -> Section | None:
+            if section is None:
+                return None
+            starts = (offset[0], offset[0], offset[1], offset[1])
+            return Section(*(-((start - edge) // step) for edge, start in zip(section, starts, strict=True)))
+
+        amplifiers = tuple(attrs.evolve(a, data=kept(a.data), overscan=kept(a.overscan)) for a in self.amplifiers)
+        return attrs.evolve(self, amplifiers=amplifiers)
+
     def in_electrons(self) -> Self:
         """The detector of a calibrated image: gain 1, levels in electrons; the original is kept as ``raw``."""
         amplifiers = tuple(
@@ -225,6 +255,7 @@ class Detector:
                 saturation=a.saturation * (a.gain or math.nan),
                 linear_limit=a.linear_limit * (a.gain or math.nan),
                 linearity=(),
+                pedestal=0.0,
             )
             for a in self.amplifiers
         )

@@ -25,7 +25,7 @@ from larun.io.cards import quiet
 from larun.io.headers import exposure_header, get_number
 from larun.io.streams import open_plain, opener_of
 
-__all__ = ["ImageInfo", "RawImage", "RowReader", "list_images", "read_header", "read_raw"]
+__all__ = ["ImageInfo", "RawImage", "RowReader", "SeveralImages", "list_images", "read_header", "read_raw"]
 
 Extension = int | str | tuple[str, int] | None
 
@@ -73,9 +73,36 @@ class ImageInfo(NamedTuple):
         longer = tuple(length for length in self.shape if length > 1)
         return (longer[0], longer[1]) if len(longer) == 2 else None
 
+    @property
+    def ext(self) -> tuple[str, int] | int:
+        """What names this image in its file: its name and version, or its index."""
+        return (self.name, self.version) if self.name else self.hdu
+
     def __str__(self) -> str:
         name = f" {self.name},{self.version}" if self.name else ""
         return f"HDU {self.hdu}{name} {self.shape}"
+
+
+class SeveralImages(FileError):
+    """A file holds several science images, or a cube of planes, and nobody said which is meant.
+
+    Attributes
+    ----------
+    images : tuple of ImageInfo
+        The science images.
+    header : astropy.io.fits.Header
+        The primary header (joined with the image's own, if there is one image).
+    headers : tuple of astropy.io.fits.Header
+        For each of the images, primary and image header in one.
+    """
+
+    def __init__(
+        self, message: str, images: tuple[ImageInfo, ...], header: fits.Header, headers: tuple[fits.Header, ...]
+    ) -> None:
+        super().__init__(message)
+        self.images = images
+        self.header = header
+        self.headers = headers
 
 
 @contextlib.contextmanager
@@ -118,8 +145,9 @@ def _images(hdus: fits.HDUList) -> tuple[ImageInfo, ...]:
     return tuple(found)
 
 
-def _choose(path: Path, images: tuple[ImageInfo, ...], ext: Extension) -> ImageInfo:
+def _choose(path: Path, hdus: fits.HDUList, ext: Extension, plane: int | None = None) -> ImageInfo:
     """The one image that is meant."""
+    images = _images(hdus)
     listing = "; ".join(str(image) for image in images)
     if not images:
         raise FileError(f"{path} holds no image: is it a table, or an index of other files?")
@@ -133,14 +161,22 @@ def _choose(path: Path, images: tuple[ImageInfo, ...], ext: Extension) -> ImageI
         science = science or [image for image in planes if not _AUXILIARY.fullmatch(image.name)]
         wanted = science or planes or list(images)
         if len(wanted) > 1 and (science or planes):
-            raise FileError(f"{path} holds {len(wanted)} images: choose one with ext=…; it holds {listing}")
+            raise _several(
+                f"{path} holds {len(wanted)} images: choose one with ext=…; it holds {listing}", hdus, wanted
+            )
     chosen = wanted[0]
-    if chosen.plane is None:
-        raise FileError(
+    if chosen.plane is None and plane is None:
+        message = (
             f"{path}: {chosen} is not one plane (rows, columns): write each plane to a file of its own, "
             "or choose another image with ext=…"
         )
+        raise _several(message, hdus, [chosen]) if len(chosen.shape) == 3 else FileError(message)
     return chosen
+
+
+def _several(message: str, hdus: fits.HDUList, images: list[ImageInfo]) -> SeveralImages:
+    headers = tuple(_header(hdus, image) for image in images)
+    return SeveralImages(message, tuple(images), exposure_header(hdus[0].header, None), headers)
 
 
 def _is(image: ImageInfo, ext: int | str | tuple[str, int]) -> bool:
@@ -168,8 +204,7 @@ def read_header(path: str | Path, ext: Extension = None) -> fits.Header:
                 if ImageInfo(0, "", 1, shape).plane:
                     return exposure_header(header, None)
     with _opened(path) as (_, hdus), quiet():
-        chosen = _choose(path, _images(hdus), ext)
-        return _header(hdus, chosen)
+        return _header(hdus, _choose(path, hdus, ext))
 
 
 def _header(hdus: fits.HDUList, image: ImageInfo) -> fits.Header:
@@ -188,11 +223,15 @@ class RowReader:
         The file.
     ext : int, str, (str, int) or None
         Index, name, or name and version of the HDU; None takes the only science image.
+    plane : int or None
+        Which plane of a cube (n, ny, nx); None where the image is one plane.
 
     Raises
     ------
+    SeveralImages
+        If the file holds several images and no ``ext`` was given, or a cube of several planes.
     FileError
-        If the file is missing, not FITS, cut short, holds no single plane, or several images and no ``ext``.
+        If the file is missing, not FITS, cut short, or holds no plane.
 
     Examples
     --------
@@ -204,14 +243,14 @@ class RowReader:
     ((3, 4), [[4.0, 5.0, 6.0, 7.0]])
     """
 
-    def __init__(self, path: str | Path, ext: Extension = None) -> None:
+    def __init__(self, path: str | Path, ext: Extension = None, *, plane: int | None = None) -> None:
         self.path = Path(path)
         self._warned = False
+        self._plane = plane
         with contextlib.ExitStack() as stack, quiet():
             file, hdus = stack.enter_context(_opened(self.path))
-            self.image = _choose(self.path, _images(hdus), ext)
-            assert self.image.plane is not None  # _choose saw to it
-            self.shape = self.image.plane
+            self.image = _choose(self.path, hdus, ext, plane)
+            self.shape = self._plane_shape()
             self.header = _header(hdus, self.image)
             self._source = self._pixels(file, hdus[self.image.hdu])
             self._scaling(hdus[self.image.hdu])
@@ -228,10 +267,24 @@ class RowReader:
         self._source = None
         self._close()
 
+    def _plane_shape(self) -> tuple[int, int]:
+        if self._plane is None:
+            assert self.image.plane is not None  # _choose saw to it
+            return self.image.plane
+        shape = self.image.shape
+        if len(shape) != 3 or not 0 <= self._plane < shape[0]:
+            raise FileError(f"{self.path}: {self.image} has no plane number {self._plane}")
+        return shape[1], shape[2]
+
     @property
     def hdu(self) -> int:
         """Index of the HDU."""
         return self.image.hdu
+
+    @property
+    def place(self) -> str:
+        """The HDU, and the plane of a cube, for the record."""
+        return f"{self.hdu}" if self._plane is None else f"{self.hdu}.{self._plane}"
 
     @property
     def compressed(self) -> bool:
@@ -252,7 +305,8 @@ class RowReader:
         if isinstance(hdu, fits.CompImageHDU):
             return hdu
         stored = np.dtype({8: "u1", 16: ">i2", 32: ">i4", 64: ">i8", -32: ">f4", -64: ">f8"}[hdu.header["BITPIX"]])
-        return np.memmap(file, dtype=stored, mode="r", offset=place["datLoc"], shape=self.shape)
+        skipped = (self._plane or 0) * self.shape[0] * self.shape[1] * stored.itemsize
+        return np.memmap(file, dtype=stored, mode="r", offset=place["datLoc"] + skipped, shape=self.shape)
 
     def _scaling(self, hdu: Any) -> None:
         header = hdu.header
@@ -286,14 +340,40 @@ class RowReader:
         missing = self._convert(self._stored(y0, y1), data)
         return data, missing
 
+    def all(self) -> tuple[NDArray[np.float32], NDArray[np.bool_] | None]:
+        """Every row, read by several threads; as :meth:`rows`."""
+        rows, columns = self.shape
+        data = np.empty((rows, columns), np.float32)
+        bands: dict[int, NDArray[np.bool_]] = {}
+
+        def read(y0: int, y1: int) -> None:
+            missing = self._convert(self._stored(y0, y1), data[y0:y1])
+            if missing is not None:
+                bands[y0] = missing
+
+        if self.compressed:
+            read(0, rows)  # one call unpacks all tiles
+        else:
+            over_rows(rows, read, _BAND)
+        if not bands:
+            return data, None
+        no_data = np.zeros((rows, columns), np.bool_)
+        for y0, missing in bands.items():
+            no_data[y0 : y0 + len(missing)] = missing
+        return data, no_data
+
     def _stored(self, y0: int, y1: int) -> NDArray[Any]:
         if not self.compressed:
             band: NDArray[Any] = self._source[y0:y1]
             return band
         shape = self.image.shape
-        leading = all(length == 1 for length in shape[:-2])
-        place: list[int | slice] = [0 if length == 1 else slice(None) for length in shape]
-        place[len(shape) - 2 if leading else shape.index(self.shape[0])] = slice(y0, y1)
+        place: list[int | slice]
+        if self._plane is not None:
+            place = [self._plane, slice(y0, y1), slice(None)]
+        else:
+            leading = all(length == 1 for length in shape[:-2])
+            place = [0 if length == 1 else slice(None) for length in shape]
+            place[len(shape) - 2 if leading else shape.index(self.shape[0])] = slice(y0, y1)
         try:
             with quiet():
                 band = np.asarray(self._source.section[tuple(place)])
@@ -377,22 +457,4 @@ def read_raw(path: str | Path, *, ext: Extension = None) -> RawImage:
     ('float32', -10.0)
     """
     with RowReader(path, ext) as reader:
-        rows, columns = reader.shape
-        data = np.empty((rows, columns), np.float32)
-        bands: dict[int, NDArray[np.bool_]] = {}
-
-        def read(y0: int, y1: int) -> None:
-            missing = reader._convert(reader._stored(y0, y1), data[y0:y1])
-            if missing is not None:
-                bands[y0] = missing
-
-        if reader.compressed:
-            read(0, rows)  # one call unpacks all tiles
-        else:
-            over_rows(rows, read, _BAND)
-        no_data = None
-        if bands:
-            no_data = np.zeros((rows, columns), np.bool_)
-            for y0, missing in bands.items():
-                no_data[y0 : y0 + len(missing)] = missing
-        return RawImage(data, no_data, reader.header, reader.hdu)
+        return RawImage(*reader.all(), reader.header, reader.hdu)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import warnings
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
@@ -20,6 +21,7 @@ from larun.detector import Detector, Section
 from larun.errors import FileError, LarunWarning, OptionError
 from larun.model import registry
 from larun.model.calibration import in_roles, master_flags, master_planes
+from larun.model.opening import RawPart, as_part, open_part
 from larun.model.reduction import (
     Leveled,
     RawSource,
@@ -95,17 +97,18 @@ class Job:
     max_memory: float
 
     @classmethod
-    def prepare(cls, frames: Iterable[Image | str | Path], options: BuildOptions) -> Self:
+    def prepare(cls, frames: Iterable[Image | RawPart | str | Path], options: BuildOptions) -> Self:
         """Open and measure every exposure; their records become parents of the operation that is running."""
-        listed = [frames] if isinstance(frames, str | Path) else list(frames)
+        listed = [frames] if isinstance(frames, str | Path | RawPart) else list(frames)
         if not listed:
             raise OptionError("there are no frames to combine")
         base = options.camera or registry.by_name("larun.model.frame:Frame")
         assert base is not None
-        in_memory = _bytes_of([item for item in listed if isinstance(item, str | Path)]) < options.max_memory / 2
+        files = [as_part(item) for item in listed if isinstance(item, str | Path | RawPart)]
+        in_memory = _bytes_of(files, base, options.given) < options.max_memory / 2
         opened = [
             open_raw(item, base, given=options.given, in_memory=in_memory)
-            if isinstance(item, str | Path)
+            if isinstance(item, str | Path | RawPart)
             else _raw_only(item)
             for item in listed
         ]
@@ -206,16 +209,15 @@ def _raw_only(image: Image) -> RawSource:
     return of_image(image)
 
 
-def _bytes_of(paths: list[str | Path]) -> float:
+def _bytes_of(parts: list[RawPart], base: type[Any], given: Mapping[str, Any]) -> float:
     """Memory the frames would take once read."""
-    from larun.io.raw import RowReader
-
-    if not paths:
+    if not parts:
         return 0.0
-    if not Path(paths[0]).is_file():
-        raise FileError(f"{paths[0]}: no such file")
-    ny, nx = RowReader(paths[0]).shape
-    return float(len(paths)) * ny * nx * 12
+    if not parts[0].path.is_file():
+        raise FileError(f"{parts[0].path}: no such file")
+    with contextlib.closing(open_part(parts[0], base, given).reader) as reader:
+        ny, nx = reader.shape
+    return float(len(parts)) * ny * nx * 12
 
 
 def _empty(rows: int, columns: int) -> Planes:

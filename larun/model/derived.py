@@ -16,7 +16,7 @@ from larun.detector import Amplifier, Detector
 from larun.errors import FileError, LarunError, OptionError
 from larun.io.headers import get_number, get_text, wcs_from_header
 from larun.io.headertext import HeaderText, is_header_text, read_header_text
-from larun.model import registry, store
+from larun.model import opening, registry
 from larun.model.frame import Frame
 from larun.model.headers import DETECTOR_QUANTITIES
 from larun.model.known import LEVELS, AmplifierPixels, Finding, Known
@@ -195,7 +195,7 @@ def _interpreted(path: Path, base: type[Frame], text: HeaderText, given: Mapping
         whole_numbers=text.whole_numbers,
     )
     try:
-        found = store.interpret(base, text.header, text.shape or _SOME_SHAPE, given, str(path))
+        found = opening.interpret(base, text.header, text.shape or _SOME_SHAPE, given, str(path))
     except OptionError:
         raise
     except LarunError as error:

@@ -10,7 +10,8 @@ from typing import Any
 import attrs
 
 from larun.errors import FileError, LarunError, OptionError
-from larun.model import registry, store
+from larun.model import registry
+from larun.model.opening import RawPart, open_part, parts_of
 
 __all__ = ["SUFFIXES", "Exposure", "examine", "find", "names_for", "slug", "stem_of"]
 
@@ -19,12 +20,12 @@ SUFFIXES = tuple(base + packed for base in (".fits", ".fit", ".fts") for packed 
 
 @attrs.frozen(kw_only=True)
 class Exposure:
-    """One raw file of a night.
+    """One raw exposure of a night: a file, or one detector or colour channel of it.
 
     Parameters
     ----------
-    path : Path
-        The file.
+    part : RawPart
+        The file, and which part of it.
     kind : str
         ``bias``, ``dark``, ``flat``, ``science``, or ``unreadable``.
     evidence : str
@@ -41,7 +42,7 @@ class Exposure:
         What masters are matched on.
     """
 
-    path: Path
+    part: RawPart
     kind: str
     evidence: str
     camera: type[Any] | None = None
@@ -55,10 +56,16 @@ class Exposure:
     airmass: float | None = None
     criteria: Mapping[str, Any] = attrs.field(factory=dict)
 
+    @property
+    def path(self) -> Path:
+        """The file."""
+        return self.part.path
+
     def to_dict(self) -> dict[str, Any]:
         """Plain values for JSON."""
         return {
             "path": str(self.path),
+            "part": self.part.label,
             "kind": self.kind,
             "filter": self.filter,
             "exposure": self.exposure,
@@ -100,29 +107,28 @@ def find(folder: Path) -> tuple[Path, ...]:
     return tuple(found)
 
 
-def examine(path: Path, base: type[Any], given: Mapping[str, Any]) -> Exposure:
-    """Classify one file by its header; a file that cannot be read says why and stops nothing."""
-    from larun.io.raw import RowReader
-
+def examine(path: Path, base: type[Any], given: Mapping[str, Any]) -> tuple[Exposure, ...]:
+    """Classify what a file holds by its headers; a file that cannot be read says why and stops nothing."""
     try:
-        with RowReader(path) as reader:
-            found = store.interpret(base, reader.header, reader.shape, given, str(path))
+        return tuple(_examine(part, base, given) for part in parts_of(path, base, given))
     except OptionError:
         raise  # what was given makes no sense for any file
     except LarunError as error:
-        return Exposure(path=path, kind="unreadable", evidence=str(error))
+        return (Exposure(part=RawPart(path), kind="unreadable", evidence=str(error)),)
+
+
+def _examine(part: RawPart, base: type[Any], given: Mapping[str, Any]) -> Exposure:
+    found = open_part(part, base, given)
+    found.reader.close()
     camera, header = found.camera, found.header
-    try:
-        kind, evidence = registry.ask(camera, "classify", str(path), header)
-    except LarunError as error:
-        return Exposure(path=path, kind="unreadable", evidence=str(error))
+    kind, evidence = registry.ask(camera, "classify", str(part), header)
     values = {
         name: camera.quantity_of(header, name)
         for name in ("object", "filter", "exposure", "instrument", "date", "temperature")
     }
     time = camera.time_for(header)
     return Exposure(
-        path=path,
+        part=part,
         kind=kind,
         evidence=evidence,
         camera=camera,
@@ -142,15 +148,25 @@ def stem_of(path: Path) -> str:
     return slug(name)
 
 
-def names_for(paths: Sequence[Path]) -> tuple[str, ...]:
+def names_for(paths: Sequence[Path], labels: Sequence[str] = ()) -> tuple[str, ...]:
     """A name of its own for each of some paths within a folder: the stem, with the subfolders where that is not enough.
+
+    Parameters
+    ----------
+    paths : sequence of Path
+        Within the folder.
+    labels : sequence of str, optional
+        For each of them what tells parts of one file apart.
 
     Examples
     --------
     >>> names_for([Path("a.fits"), Path("x/b.fits"), Path("y/b.fits"), Path("y-b.fits")])
     ('a', 'x-b', 'y-b', 'y-b-2')
+    >>> names_for([Path("a.fits"), Path("a.fits")], ["S1", "S2"])
+    ('a-S1', 'a-S2')
     """
-    stems = [stem_of(path) for path in paths]
+    ends = [f"-{label}" if label else "" for label in labels] or [""] * len(paths)
+    stems = [slug(f"{stem_of(path)}{end}") for path, end in zip(paths, ends, strict=True)]
     names: list[str] = []
     for path, stem in zip(paths, stems, strict=True):
         name = stem if stems.count(stem) == 1 else slug("-".join([*path.parent.parts, stem]))

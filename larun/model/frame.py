@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Self
 
@@ -15,10 +15,12 @@ from larun import units
 from larun.algorithms.overscan import OverscanOptions
 from larun.detector import Detector
 from larun.errors import AlreadyApplied, OptionError, UnitMismatch
-from larun.io.headers import get_number, get_text
+from larun.io.headers import get_number, get_numbers, get_text
 from larun.model import calibration, cleaning, headers, store, timing
 from larun.model.building import BuildOptions, mask_from
+from larun.model.companions import Companions
 from larun.model.masters import Master, Masters, Selection, kinds
+from larun.model.opening import parts_of
 from larun.model.planes import shifted_wcs
 from larun.model.sky import SkyImage
 from larun.model.timing import ExposureTime, Site
@@ -27,8 +29,11 @@ from larun.provenance import operation, recording
 if TYPE_CHECKING:
     from astropy.io.fits import Header
 
+    from larun.io.mosaic import Readout
+
 __all__ = ["Frame"]
 
+_KELVIN = 273.15
 _NUMBERS = ("temperature", "binning_x", "binning_y", "airmass")
 
 
@@ -51,6 +56,8 @@ class Frame(SkyImage):
     required: ClassVar[frozenset[str]] = frozenset({"bias", "dark", "flat"})
     #: Hook: where the telescope stands: degrees east, degrees north, metres. It wins over the cards of the header.
     site: ClassVar[Site | tuple[float, float, float] | None] = None
+    #: Hook: the planes of errors and flags that come with the image, where the observatory has calibrated it.
+    companions: ClassVar[Companions | None] = None
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
@@ -74,6 +81,20 @@ class Frame(SkyImage):
     def detector_for(cls, header: Header, shape: tuple[int, int]) -> Detector:
         """Hook: the detector of a raw frame; by default one amplifier as the header states it."""
         return headers.detector_from_header(header, shape, cls.all_keywords())
+
+    @classmethod
+    def amplifier_readouts(cls, headers: Sequence[Header], shape: tuple[int, int]) -> Sequence[Readout] | None:
+        """Hook: where the images (or planes) of a file lie that are the amplifiers of one detector.
+
+        By default None: every image is a detector of its own. ``headers`` are those of the images, in order; ``shape``
+        is that of the first.
+        """
+        return None
+
+    @classmethod
+    def channels(cls, header: Header, shape: tuple[int, int]) -> Mapping[str, tuple[int, int]]:
+        """Hook: row and column of the first pixel of each colour channel; empty for sensors without a Bayer filter."""
+        return headers.channels_from_header(header, shape, cls.all_keywords())
 
     @classmethod
     def flag_raw(cls, data: NDArray[np.float32], header: Header, first_row: int) -> NDArray[np.uint32] | None:
@@ -103,8 +124,9 @@ class Frame(SkyImage):
     @classmethod
     def raw_unit(cls, header: Header) -> str:
         """Unit of raw pixels, from BUNIT where it is one that is known."""
-        text = str(header.get("BUNIT", "")).strip().lower()
-        return units.ELECTRON if text in ("electron", "electrons", "e-") else units.ADU
+        amount, _, per = str(header.get("BUNIT", "")).strip().lower().partition("/")
+        unit = units.ELECTRON if amount.strip() in ("electron", "electrons", "e-") else units.ADU
+        return units.canonical(f"{unit} / s") if per.strip() in ("s", "sec", "second") else unit
 
     @classmethod
     def quantity_of(cls, header: Header, name: str) -> Any:
@@ -112,15 +134,24 @@ class Frame(SkyImage):
         keywords = cls.all_keywords()[name]
         if name == "exposure":
             return headers.exposure_seconds(header, keywords).value
-        return get_number(header, keywords)[0] if name in _NUMBERS else get_text(header, keywords)[0]
+        if name not in _NUMBERS:
+            return get_text(header, keywords)[0]
+        value = get_number(header, keywords)[0]
+        # No detector works at 100 degrees Celsius: such a number is in kelvin.
+        return value - _KELVIN if name == "temperature" and value is not None and value > 100 else value
 
     @classmethod
     def criteria_from(cls, header: Header, detector: Detector) -> dict[str, Any]:
         """What masters are matched on, for a raw header and its detector."""
-        binning = [abs(int(cls.quantity_of(header, name) or 1)) for name in ("binning_x", "binning_y")]
+        both = get_numbers(header, ("CCDSUM",)).value or (1, 1)  # one card for both axes
+        binning = [
+            abs(int(cls.quantity_of(header, f"binning_{axis}") or n)) for axis, n in zip("xy", both, strict=False)
+        ]
         ny, nx = detector.trimmed_shape
         return {
             "instrument": cls.quantity_of(header, "instrument"),
+            "chip": cls.quantity_of(header, "chip"),
+            "mode": cls.quantity_of(header, "mode"),
             "size": [nx, ny],
             "binning": binning,
             "gain": [a.gain for a in (detector.raw or detector).amplifiers],
@@ -131,7 +162,7 @@ class Frame(SkyImage):
 
     @property
     def criteria(self) -> dict[str, Any]:
-        """What masters are matched on: instrument, size, binning, gain, temperature, exposure, filter."""
+        """What masters are matched on: instrument, chip, mode, size, binning, gain, temperature, exposure, filter."""
         return self.criteria_from(self._header, self.detector)
 
     @property
@@ -161,6 +192,38 @@ class Frame(SkyImage):
         name = next((root.name for root in self.provenance.roots() if root.name), "")
         about = ", ".join(str(part) for part in (name, self.filter, self.exposure and f"{self.exposure:g} s") if part)
         return f"<{type(self).__name__} {nx} × {ny} {self.unit}{', ' + about if about else ''}>"
+
+    def _refuse_mosaic(self) -> None:
+        channels = self.channels(self._header, self.shape)
+        if channels:
+            raise OptionError(
+                f"{self!r} is a mosaic of colours: read one of them, Frame.read(path, channel='G1'), or all, "
+                f"Frame.read_all(path) (it has {', '.join(channels)})"
+            )
+
+    @property
+    def calibrated(self) -> bool:
+        """Whether pixels are electrons with a variance: made so by :meth:`calibrate`, or by the observatory."""
+        return self.detector.raw is not None or (self.unit == units.ELECTRON and self.variance is not None)
+
+    @classmethod
+    def read_all(cls, path: str | Path, *, verify: bool = True, **given: Any) -> tuple[Self, ...]:
+        """Every exposure in a raw file: one for each detector of a mosaic camera, or each colour of a Bayer sensor.
+
+        Parameters
+        ----------
+        path : path
+            A raw FITS file.
+        verify, **given
+            As for :meth:`read`.
+
+        Raises
+        ------
+        FileError
+            If the file cannot be read.
+        """
+        parts = parts_of(path, cls, given)
+        return tuple(cls.read(part.path, ext=part.ext, channel=part.channel, verify=verify, **given) for part in parts)
 
     # -- verbs -----------------------------------------------------------------------------------------------------
 
@@ -205,8 +268,9 @@ class Frame(SkyImage):
         left_out = kinds(without)
         known = BuildOptions(overscan=overscan, bad_pixels=bad_pixels)
         recording().resolve(without=left_out)  # equal work has an equal id, however it was asked for
-        if self.detector.raw is not None:
-            raise AlreadyApplied(f"{self!r} is calibrated already")
+        if self.calibrated:
+            by = "" if self.detector.raw is not None else " by its observatory: go on with clean() or detect()"
+            raise AlreadyApplied(f"{self!r} is calibrated already{by}")
         if self.unit != units.ADU:
             raise UnitMismatch(f"{self!r} is in {self.unit}: only raw frames in adu can be calibrated")
         mask = mask_from(known, self.detector.trimmed_shape)
@@ -269,6 +333,7 @@ class Frame(SkyImage):
         options = cleaning.options(engine, sigma=sigma, contrast=contrast, fwhm=fwhm, iterations=iterations)
         if self.variance is None:
             raise OptionError(f"{self!r} has no variance plane: calibrate it first")
+        self._refuse_mosaic()
         made = cleaning.clean(self, engine, options)
         recording().fit(fwhm=made.fwhm, cosmic_pixels=made.pixels)
         if not replace:

@@ -7,12 +7,16 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+import attrs
+import numpy as np
+
 from larun.detector import Amplifier, Detector, Section
-from larun.errors import OptionError
+from larun.errors import HeaderError, OptionError
 from larun.io.headers import Found, get_number, get_numbers, get_text
+from larun.io.mosaic import AMPLIFIER_NAMES, bayer_channels, suffixed
 from larun.io.sections import parse_section
 
 if TYPE_CHECKING:
@@ -23,6 +27,7 @@ __all__ = [
     "KEYWORDS",
     "KINDS",
     "Classified",
+    "channels_from_header",
     "classify",
     "detector_from_header",
     "exposure_seconds",
@@ -62,6 +67,9 @@ KEYWORDS: Mapping[str, tuple[str, ...]] = {
     "longitude": ("OBSGEO-L", "SITELONG", "LONG-OBS", "LON-OBS", "OBS-LONG", "LONGITUD", "GEOLON", "OBSLON"),
     "latitude": ("OBSGEO-B", "SITELAT", "LAT-OBS", "OBS-LAT", "LATITUDE", "GEOLAT", "OBSLAT"),
     "height": ("OBSGEO-H", "SITEELEV", "ALT-OBS", "OBS-ELEV", "HEIGHT", "GEOELEV", "OBSALT", "OBSELEV"),
+    "chip": ("CHANNEL", "CCDNUM", "CCDCHIP"),
+    "mode": ("READOUTM", "READMODE"),
+    "bayer": ("BAYERPAT", "COLORTYP"),
 }
 
 DETECTOR_QUANTITIES = ("gain", "read_noise", "saturation", "linear_limit")
@@ -134,11 +142,43 @@ def classify(header: Header, keywords: Mapping[str, tuple[str, ...]]) -> Classif
 
 
 def detector_from_header(header: Header, shape: tuple[int, int], keywords: Mapping[str, tuple[str, ...]]) -> Detector:
-    """The detector of a single-amplifier camera as its header states it.
+    """The detector of a camera as its header states it.
 
-    What is missing or impossible is kept as such, with the reason in ``sources``: it becomes an error only when a
-    step needs it. Sections that reach beyond the array belong to an untrimmed parent and are ignored.
+    Where the keywords of the data section carry a letter or a number at their end (``DATASECA``, ``TRIMSEC1``, …)
+    there is one amplifier for each, and ``GAINA`` … are its values; else there is one amplifier. What is missing or
+    impossible is kept as such, with the reason in ``sources``: it becomes an error only when a step needs it. Sections
+    that reach beyond the array belong to an untrimmed parent and are ignored.
     """
+    names = _amplifier_names(header, keywords["trim"])
+    if not names:
+        return _one_amplifier(header, shape, keywords)
+    amplifiers: list[Amplifier] = []
+    sources: dict[str, str] = {}
+    for name in names:
+        own = {
+            quantity: tuple(suffixed(key, name) for key in keywords[quantity]) + keywords[quantity]
+            for quantity in DETECTOR_QUANTITIES
+        }
+        own |= {part: tuple(suffixed(key, name) for key in keywords[part]) for part in ("trim", "overscan")}
+        found = _one_amplifier(header, shape, {**keywords, **own})
+        if found.sources.get("sections", "").endswith("already trimmed"):
+            return _one_amplifier(header, shape, {**keywords, "trim": (), "overscan": ()})
+        amplifiers.append(attrs.evolve(found.amplifiers[0], name=name))
+        for quantity, text in found.sources.items():
+            sources[quantity] = f"{sources[quantity]}; {text}" if quantity in sources else text
+    return Detector(amplifiers=amplifiers, sources=sources)
+
+
+def _amplifier_names(header: Header, keywords: Iterable[str]) -> tuple[str, ...]:
+    """The endings that tell the amplifiers apart, where there are several."""
+    for endings in (AMPLIFIER_NAMES, "123456789"):
+        found = tuple(name for name in endings if any(suffixed(key, name) in header for key in keywords))
+        if len(found) > 1:
+            return found
+    return ()
+
+
+def _one_amplifier(header: Header, shape: tuple[int, int], keywords: Mapping[str, tuple[str, ...]]) -> Detector:
     values: dict[str, Any] = {}
     sources: dict[str, str] = {}
     for quantity in DETECTOR_QUANTITIES:
@@ -172,6 +212,27 @@ def detector_from_header(header: Header, shape: tuple[int, int], keywords: Mappi
     return Detector(amplifiers=(Amplifier(data=data, overscan=overscan, **values),), sources=sources)
 
 
+def channels_from_header(
+    header: Header, shape: tuple[int, int], keywords: Mapping[str, tuple[str, ...]]
+) -> Mapping[str, tuple[int, int]]:
+    """The colour channels of a Bayer sensor as its header states them; empty where it names no pattern.
+
+    Raises
+    ------
+    HeaderError
+        If the pattern is none.
+    """
+    pattern, keyword = get_text(header, keywords["bayer"])
+    if pattern is None or pattern.upper() in ("MONO", "MONOCHROME"):
+        return {}
+    first = [int(get_number(header, (key,)).value or 0) for key in ("YBAYROFF", "XBAYROFF")]
+    bottom_up = (get_text(header, ("ROWORDER",)).value or "").upper() == "BOTTOM-UP"
+    try:
+        return bayer_channels(pattern, (first[0], first[1]), bottom_up=bottom_up, rows=shape[0])
+    except OptionError as error:
+        raise HeaderError(f"{keyword} = {pattern!r}: {error}") from error
+
+
 def _first_section(header: Header, keywords: tuple[str, ...]) -> tuple[Section | None, str | None]:
     for keyword in keywords:
         if keyword in header:
@@ -190,13 +251,14 @@ def _is_time(value: Any) -> bool:
 
 def split_given(
     given: Mapping[str, Any], keywords: Mapping[str, tuple[str, ...]]
-) -> tuple[dict[str, float], dict[str, Any]]:
+) -> tuple[dict[str, float | tuple[float, ...]], dict[str, Any]]:
     """Split what a caller gave into detector values and header cards.
 
     Parameters
     ----------
     given : mapping
-        By quantity (``gain=1.8``, ``exposure=60``) or by keyword in capitals (``EXPTIME=60``).
+        By quantity (``gain=1.8``, ``exposure=60``) or by keyword in capitals (``EXPTIME=60``). A quantity of the
+        detector is one number, or one for each amplifier (``gain=(2.01, 1.99)``).
     keywords : mapping
         The camera's table of keywords.
 
@@ -212,18 +274,12 @@ def split_given(
     OptionError
         If a name is neither a quantity nor a keyword, or a value is not of the right kind.
     """
-    values: dict[str, float] = {}
+    values: dict[str, float | tuple[float, ...]] = {}
     cards: dict[str, Any] = {}
     for name, value in given.items():
         quantity = name if name in keywords else next((q for q, keys in keywords.items() if name in keys), None)
         if quantity in DETECTOR_QUANTITIES:
-            try:
-                number = float(value)
-            except (TypeError, ValueError) as error:
-                raise OptionError(f"{name} = {value!r}: must be a number") from error
-            if not 0 <= number < math.inf or (number == 0 and quantity != "read_noise"):
-                raise OptionError(f"{name} = {value!r}: must be positive")
-            values[str(quantity)] = number
+            values[str(quantity)] = _detector_value(name, str(quantity), value)
         elif quantity == "exposure" and not _is_time(value):
             raise OptionError(f"{name} = {value!r}: must be a number of seconds, at least 0")
         elif name in keywords:
@@ -234,3 +290,15 @@ def split_given(
             known = ", ".join(sorted(keywords))
             raise OptionError(f"{name!r} is neither a quantity ({known}) nor a FITS keyword in capitals")
     return values, cards
+
+
+def _detector_value(name: str, quantity: str, value: Any) -> float | tuple[float, ...]:
+    """One number, or one for each amplifier."""
+    try:
+        words = re.split(r"[,;\s]+", value.strip(" []()")) if isinstance(value, str) else np.atleast_1d(value)
+        numbers = tuple(float(word) for word in words)
+    except (TypeError, ValueError) as error:
+        raise OptionError(f"{name} = {value!r}: must be a number, or one for each amplifier") from error
+    if not numbers or not all(0 < n < math.inf or (n == 0 and quantity == "read_noise") for n in numbers):
+        raise OptionError(f"{name} = {value!r}: must be positive")
+    return numbers[0] if len(numbers) == 1 else numbers

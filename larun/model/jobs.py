@@ -23,6 +23,7 @@ from larun.model.catalog import SourceCatalog
 from larun.model.exposures import Exposure, slug
 from larun.model.frame import Frame
 from larun.model.masters import Master, Masters
+from larun.model.opening import RawPart
 from larun.model.reduction import measure, open_raw
 from larun.provenance import Parent, Provenance, predict
 
@@ -137,9 +138,9 @@ class Group:
 
 
 _GROUPED_BY = {
-    "bias": ("instrument", "size", "binning", "gain"),
-    "dark": ("instrument", "size", "binning", "gain", "exposure"),
-    "flat": ("instrument", "size", "binning", "filter"),
+    "bias": ("instrument", "chip", "mode", "size", "binning", "gain"),
+    "dark": ("instrument", "chip", "mode", "size", "binning", "gain", "exposure"),
+    "flat": ("instrument", "chip", "size", "binning", "filter"),
 }
 
 
@@ -182,6 +183,8 @@ def group(kind: str, frames: Iterable[Exposure]) -> tuple[Group, ...]:
         if kind == "dark":
             seconds = criteria.get("exposure")
             parts.append("unknown-exposure" if seconds is None else f"{seconds:g}s")
+        if criteria.get("chip"):
+            parts.append(str(criteria["chip"]))
         nx, ny = criteria["size"]
         name = slug("-".join([*parts, f"{nx}x{ny}"]))
         used = [g.name for g in groups]
@@ -190,7 +193,7 @@ def group(kind: str, frames: Iterable[Exposure]) -> tuple[Group, ...]:
     return tuple(groups)
 
 
-def still_right(cls: type[_M], path: Path, raws: list[Path], arguments: Mapping[str, Any]) -> _M | None:
+def still_right(cls: type[_M], path: Path, raws: list[RawPart], arguments: Mapping[str, Any]) -> _M | None:
     """The master in a file, if it was made from just these raws in just this way and is intact; else None."""
     build: BuildOptions = arguments["options"]
     try:
@@ -212,16 +215,14 @@ def still_right(cls: type[_M], path: Path, raws: list[Path], arguments: Mapping[
     return kept if kept.provenance.id == expected.id else None
 
 
-def unreadable(paths: Iterable[Path]) -> tuple[Path, ...]:
-    """The files whose pixels cannot be read."""
-    from larun.io.raw import read_raw
-
+def unreadable(parts: Iterable[RawPart]) -> tuple[RawPart, ...]:
+    """The parts whose pixels cannot be read."""
     bad = []
-    for path in paths:
+    for part in parts:
         try:
-            read_raw(path)
+            open_raw(part, Frame, given={}, in_memory=True)
         except FileError:
-            bad.append(path)
+            bad.append(part)
     return tuple(bad)
 
 
@@ -254,14 +255,16 @@ def run(task: Task) -> Row:
 
 def _reduce(task: Task) -> Row:
     options = task.options
-    raw = task.camera.read(task.raw, **task.given)
+    raw = task.camera.read(task.raw, ext=task.item.part.ext, channel=task.item.part.channel, **task.given)
     candidates = _candidates(task.masters)
     done = _done(task, raw, candidates)
     if done is not None:
         return _row(task, raw, done, "skipped")
-    frame = raw.calibrate(
-        candidates, without=options.without, overscan=options.build.overscan, bad_pixels=options.build.bad_pixels
-    )
+    frame = raw
+    if not raw.calibrated:
+        frame = raw.calibrate(
+            candidates, without=options.without, overscan=options.build.overscan, bad_pixels=options.build.bad_pixels
+        )
     if options.clean is not None:
         frame = frame.clean(**options.clean)
     catalog = frame.detect(**options.detect).photometer(**options.photometer)
@@ -277,15 +280,7 @@ def _done(task: Task, raw: Frame, masters: Masters) -> SourceCatalog | None:
     if not (task.frame_path.exists() and task.catalog_path.exists()):
         return None
     options = task.options
-    selection = masters.select(raw, without=options.without)
-    parents = [Parent("self", raw.provenance)]
-    if options.build.bad_pixels is not None:
-        parents.append(Parent("bad_pixels", options.build.bad_pixels.provenance))
-    parents += [
-        Parent(role, m.provenance) for role, m in zip(selection._fields, selection, strict=True) if m is not None
-    ]
-    step = predict("calibrate", raw, masters, without=options.without, overscan=options.build.overscan)
-    frame = Provenance(step=step, parents=tuple(parents))
+    frame = raw.provenance if raw.calibrated else _calibrated(raw, masters, options)
     if options.clean is not None:
         frame = Provenance(step=predict("clean", raw, **options.clean), parents=(Parent("self", frame),))
     detected = Provenance(step=predict("detect", raw, **options.detect), parents=(Parent("self", frame),))
@@ -297,6 +292,19 @@ def _done(task: Task, raw: Frame, masters: Masters) -> SourceCatalog | None:
     except LarunError:
         return None
     return catalog if catalog.provenance.id == expected.id and kept.provenance.id == frame.id else None
+
+
+def _calibrated(raw: Frame, masters: Masters, options: ChainOptions) -> Provenance:
+    """The record that ``raw.calibrate`` would make."""
+    selection = masters.select(raw, without=options.without)
+    parents = [Parent("self", raw.provenance)]
+    if options.build.bad_pixels is not None:
+        parents.append(Parent("bad_pixels", options.build.bad_pixels.provenance))
+    parents += [
+        Parent(role, m.provenance) for role, m in zip(selection._fields, selection, strict=True) if m is not None
+    ]
+    step = predict("calibrate", raw, masters, without=options.without, overscan=options.build.overscan)
+    return Provenance(step=step, parents=tuple(parents))
 
 
 def _about(task: Task) -> Row:

@@ -30,7 +30,7 @@ __all__ = ["Master", "MasterBias", "MasterDark", "MasterFlat", "Masters", "Selec
 
 _HIDDEN = ("frames", "bias", "dark")
 _SIZE, _BINNING, _GAIN = Equal("size"), Equal("binning"), Equal("gain")
-_INSTRUMENT = Equal("instrument")
+_INSTRUMENT, _CHIP, _MODE = Equal("instrument"), Equal("chip"), Equal("mode")
 
 
 def _read_only(value: Mapping[str, Any]) -> Mapping[str, Any]:
@@ -77,7 +77,7 @@ class MasterBias(Master):
     """The bias structure that is left after overscan subtraction, in ADU."""
 
     kind: ClassVar[str] = "bias"
-    matches_on: ClassVar[tuple[Criterion, ...]] = (_INSTRUMENT, _SIZE, _BINNING, _GAIN)
+    matches_on: ClassVar[tuple[Criterion, ...]] = (_INSTRUMENT, _CHIP, _MODE, _SIZE, _BINNING, _GAIN)
 
     @classmethod
     @operation("master_bias", reach="global", leave_out=_HIDDEN)
@@ -132,7 +132,16 @@ class MasterDark(Master):
     """
 
     kind: ClassVar[str] = "dark"
-    matches_on: ClassVar[tuple[Criterion, ...]] = (_INSTRUMENT, _SIZE, _BINNING, _GAIN, Temperature(), Exposure())
+    matches_on: ClassVar[tuple[Criterion, ...]] = (
+        _INSTRUMENT,
+        _CHIP,
+        _MODE,
+        _SIZE,
+        _BINNING,
+        _GAIN,
+        Temperature(),
+        Exposure(),
+    )
 
     exposure: float
     bias_removed: bool
@@ -209,7 +218,7 @@ class MasterFlat(Master):
     """Relative sensitivity: calibrated, each exposure normalised, combined; median 1 over the whole mosaic."""
 
     kind: ClassVar[str] = "flat"
-    matches_on: ClassVar[tuple[Criterion, ...]] = (_INSTRUMENT, _SIZE, _BINNING, Equal("filter"))
+    matches_on: ClassVar[tuple[Criterion, ...]] = (_INSTRUMENT, _CHIP, _SIZE, _BINNING, Equal("filter"))
 
     @classmethod
     @operation("master_flat", reach="global", leave_out=_HIDDEN)

@@ -92,7 +92,8 @@ class Night:
         FileError
             If the folder does not exist or holds no FITS file.
         """
-        return tuple(exposures.examine(path, self.camera, self.given) for path in exposures.find(self.folder))
+        found = (exposures.examine(path, self.camera, self.given) for path in exposures.find(self.folder))
+        return tuple(item for items in found for item in items)
 
     _repr_html_ = display.night_html
 
@@ -159,19 +160,19 @@ class Night:
         cls: Any = {"bias": MasterBias, "dark": MasterDark, "flat": MasterFlat}[group.kind]
         path = None if out is None else Path(out) / f"{group.name}.fits"
         message = ""
-        paths = [item.path for item in group.exposures]
+        parts = [item.part for item in group.exposures]
         if path is not None and path.exists():
-            kept = jobs.still_right(cls, path, paths, choice)
+            kept = jobs.still_right(cls, path, parts, choice)
             if kept is not None:
                 return kept, Row(name=group.name, kind=group.kind, status="skipped", path=str(path), frames=kept.count)
         try:
-            master = cls.combine(paths, **choice)
+            master = cls.combine(parts, **choice)
         except FileError as error:
-            bad = jobs.unreadable(paths)
-            good = [item for item in paths if item not in bad]
+            bad = jobs.unreadable(parts)
+            good = [item for item in parts if item not in bad]
             if not bad or not good:
                 raise
-            message = f"left out {', '.join(item.name for item in bad)}: {error}"
+            message = f"left out {', '.join(item.path.name for item in bad)}: {error}"
             warnings.warn(f"master {group.name}: {message}", LarunWarning, stacklevel=3)
             master = cls.combine(good, **choice)
         if path is not None:
@@ -265,7 +266,8 @@ class Night:
 
     def _tasks(self, out: Path, options: ChainOptions, masters: tuple[Path, ...] = ()) -> list[Task]:
         science = self.of("science")
-        names = exposures.names_for([item.path.relative_to(self.folder) for item in science])
+        paths = [item.path.relative_to(self.folder) for item in science]
+        names = exposures.names_for(paths, [item.part.label for item in science])
         return [
             Task(
                 item=item,

@@ -94,13 +94,20 @@ def wcs_cards(header: Header) -> Header:
     return fits.Header([card for card in header.cards if is_wcs_card(card.keyword)])
 
 
-def shifted_wcs(cards: Header, x0: int, y0: int) -> Header:
+def shifted_wcs(cards: Header, x0: float, y0: float) -> Header:
     """The cards of a window whose first pixel is (x0, y0); SIP terms count from CRPIX and stay."""
     made = cards.copy()
     for keyword, offset in (("CRPIX1", x0), ("CRPIX2", y0)):
         if keyword in made:
             made[keyword] = float(made[keyword]) - offset
     return made
+
+
+def sampled_wcs(cards: Header, step: int, offset: tuple[int, int]) -> Header:
+    """The cards of every ``step``-th pixel of every ``step``-th row, from row and column ``offset`` on."""
+    # Sampling is binning with its centre moved from the middle of a block to the pixel that is kept.
+    middle = (step - 1) / 2
+    return binned_wcs(shifted_wcs(cards, offset[1] - middle, offset[0] - middle), step)
 
 
 def binned_wcs(cards: Header, factor: int) -> Header:

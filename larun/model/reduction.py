@@ -20,7 +20,7 @@ from larun.algorithms.calibrate import AmplifierValues
 from larun.algorithms.overscan import OverscanOptions, overscan_level
 from larun.detector import Amplifier, Detector, Section
 from larun.errors import OptionError
-from larun.model import store
+from larun.model.opening import RawPart, as_part, open_part
 from larun.provenance import Provenance
 
 if TYPE_CHECKING:
@@ -87,24 +87,13 @@ def of_image(image: Image) -> RawSource:
     )
 
 
-def open_raw(path: str | Path, base: type[Any], *, given: Mapping[str, Any], in_memory: bool) -> RawSource:
+def open_raw(item: str | Path | RawPart, base: type[Any], *, given: Mapping[str, Any], in_memory: bool) -> RawSource:
     """The source of a raw file; pixels are read once into memory, or by bands when they are asked for."""
-    from larun.io.raw import RowReader, read_raw
-
-    path = Path(path)
+    found = open_part(as_part(item), base, given)
+    fetch, shape = found.reader.rows, found.reader.shape
     if in_memory:
-        raw = read_raw(path)
-        header, shape, hdu = raw.header, (raw.data.shape[0], raw.data.shape[1]), raw.hdu
-        blank = raw.no_data
-
-        def fetch(y0: int, y1: int) -> tuple[NDArray[np.float32], NDArray[np.bool_] | None]:
-            return raw.data[y0:y1], None if blank is None else blank[y0:y1]
-
-    else:
-        reader = RowReader(path)
-        header, shape, hdu = reader.header, reader.shape, reader.image.hdu
-        fetch = reader.rows
-    found = store.interpret(base, header, shape, given, str(path))
+        fetch = _from_memory(*found.reader.all())
+        found.reader.close()
 
     def rows(y0: int, y1: int) -> Rows:
         data, no_data = fetch(y0, y1)
@@ -115,14 +104,18 @@ def open_raw(path: str | Path, base: type[Any], *, given: Mapping[str, Any], in_
         return data, fl.resolve_bad(flags if more is None else flags | more)
 
     return RawSource(
-        name=str(path),
+        name=str(found.part),
         camera=found.camera,
         header=found.header,
         detector=found.detector,
         shape=shape,
         rows=rows,
-        root=lambda digest: store.file_root(path, header, digest, given, found.camera, hdu),
+        root=found.root,
     )
+
+
+def _from_memory(data: NDArray[np.float32], blank: NDArray[np.bool_] | None) -> Any:
+    return lambda y0, y1: (data[y0:y1], None if blank is None else blank[y0:y1])
 
 
 class Block(NamedTuple):
@@ -227,10 +220,10 @@ def _collect(
 def _level(
     amplifier: Amplifier, rows: list[Rows], options: OverscanOptions, name: str
 ) -> tuple[NDArray[np.float64], float | None]:
-    """The level of each row of the data section; zero where there is no overscan."""
+    """The level of each row of the data section; where there is no overscan, the pedestal."""
     count = amplifier.data.shape[0]
     if not rows:
-        return np.zeros(count), None
+        return np.full(count, amplifier.pedestal), None
     data = np.concatenate([part[0] for part in rows])
     unusable = np.concatenate([(part[1] & fl.UNUSABLE) != 0 for part in rows])
     section = amplifier.overscan

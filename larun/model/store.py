@@ -6,7 +6,7 @@ import re
 import warnings
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import attrs
 import numpy as np
@@ -16,8 +16,9 @@ from larun import flags as fl
 from larun import units
 from larun.detector import Detector
 from larun.errors import CorruptProduct, FileError, LarunWarning, OptionError
-from larun.model import registry
+from larun.model import companions, registry
 from larun.model.headers import split_given
+from larun.model.opening import RawPart, open_part
 from larun.model.planes import Shared, wcs_cards
 from larun.provenance import Provenance, Root, environment, pixel_digest
 
@@ -28,9 +29,7 @@ if TYPE_CHECKING:
     from larun.model.image import Image
 
 __all__ = [
-    "Interpreted",
     "from_arrays",
-    "interpret",
     "plain_field",
     "read",
     "record_fields",
@@ -125,91 +124,52 @@ def _plane(values: ArrayLike, name: str) -> NDArray[np.float32]:
     return np.array(array, dtype=np.float32, order="C")
 
 
-class Interpreted(NamedTuple):
-    """What a raw header means: the camera's class, the header with what was given, the detector."""
-
-    camera: type[Any]
-    header: Header
-    detector: Detector
-
-
-def interpret(
-    base: type[Any], header: Header, shape: tuple[int, int], given: Mapping[str, Any], where: str
-) -> Interpreted:
-    """Choose the camera for a raw header and let it describe the detector.
-
-    Raises
-    ------
-    FileError
-        If ``base`` is a class of products, which raw files cannot become.
-    """
-    camera = registry.choose(header, base, where)
-    if not hasattr(camera, "detector_for"):
-        raise FileError(f"{where}: is a raw frame, not a {camera.__name__}: read it with larun.Frame.read(path)")
-    values, cards = split_given(given, camera.all_keywords())
-    if cards:
-        header = header.copy()
-        for keyword, value in cards.items():
-            header[keyword] = (value, "given to larun")
-    detector = registry.ask(camera, "detector_for", where, header, shape)
-    return Interpreted(camera, header, detector.with_values(**values) if values else detector)
-
-
-def read(cls: type[_I], path: str | Path, *, ext: int | str | None, verify: bool, given: Mapping[str, Any]) -> _I:
+def read(cls: type[_I], part: RawPart, *, verify: bool, given: Mapping[str, Any]) -> _I:
     """See :meth:`larun.model.image.Image.read`."""
     from larun.io.product import is_product
 
-    path = Path(path)
+    path = part.path
     if path.is_file() and is_product(path):
-        if given:
-            raise OptionError(f"{path}: is a product of larun; {', '.join(given)} can only be given for raw files")
+        wrong = [*given, *(["channel"] if part.channel else [])]
+        if wrong:
+            raise OptionError(f"{path}: is a product of larun; {', '.join(wrong)} can only be given for raw files")
         return _read_product(cls, path, verify)
-    return _read_raw(cls, path, ext, verify, given)
+    return _read_raw(cls, part, verify, given)
 
 
-def _read_raw(cls: type[_I], path: Path, ext: int | str | None, verify: bool, given: Mapping[str, Any]) -> _I:
+def _read_raw(cls: type[_I], part: RawPart, verify: bool, given: Mapping[str, Any]) -> _I:
     from larun.io import headers as io_headers
-    from larun.io.raw import read_raw
 
-    raw = read_raw(path, ext=ext)
-    data, no_data = raw.data, raw.no_data
-    found = interpret(cls, raw.header, (data.shape[0], data.shape[1]), given, str(path))
+    found = open_part(part, cls, given)
+    try:
+        data, no_data = found.reader.all()
+    finally:
+        found.reader.close()
     flags = np.zeros(data.shape, np.uint32)
     if no_data is not None:
         flags[no_data] = fl.NO_DATA
-    more = registry.ask(found.camera, "flag_raw", str(path), data, found.header, 0)
+    more = registry.ask(found.camera, "flag_raw", str(part), data, found.header, 0)
     if more is not None:
         flags |= more
-    digest = io_headers.pixel_digest(data, no_data) if verify else lambda: io_headers.pixel_digest(data, no_data)
+    variance, more = companions.read(found, data.shape)
+    flags = fl.resolve_bad(flags if more is None else flags | more)
+
+    def digest() -> str:
+        if variance is None:
+            return io_headers.pixel_digest(data, no_data)
+        return pixel_digest(data, variance, flags)
+
     image: _I = found.camera(
         data=data,
-        flags=fl.resolve_bad(flags),
+        variance=variance,
+        flags=flags,
         unit=found.camera.raw_unit(found.header),
         header=found.header,
         wcs_header=wcs_cards(found.header),
         detector=found.detector,
-        provenance=file_root(path, raw.header, digest, given, found.camera, raw.hdu),
+        provenance=found.root(digest() if verify else digest),
     )
     return image
-
-
-def file_root(
-    path: Path, header: Header, digest: Any, given: Mapping[str, Any], camera: type[Any], hdu: int
-) -> Provenance:
-    """The root of a line that begins with a raw file."""
-    from larun.io.headers import header_digest
-
-    return Provenance(
-        root=Root(
-            kind="file",
-            pixels=digest,
-            header=header_digest(header),
-            name=path.name,
-            location=f"{path}[{hdu}]",
-            given=dict(given),
-            instrument=registry.identity_of(camera),
-        )
-    )
 
 
 def _read_product(cls: type[_I], path: Path, verify: bool) -> _I:

@@ -29,7 +29,7 @@ def exposure_table(files: Sequence[Exposure], folder: Path) -> Table:
     columns += [Column("object"), Column("evidence")]
     rows = (
         (
-            item.path.relative_to(folder),
+            f"{item.path.relative_to(folder)}" + (f" [{item.part.label}]" if item.part.label else ""),
             item.kind if item.kind != "unreadable" else Text(item.kind, style="bold red"),
             item.filter,
             None if item.exposure is None else f"{item.exposure:g}",
@@ -53,8 +53,9 @@ def counts(files: Iterable[Exposure]) -> str:
     Examples
     --------
     >>> from larun.model.exposures import Exposure
-    >>> flat = Exposure(path=Path("f.fits"), kind="flat", evidence="", filter="V")
-    >>> bias = Exposure(path=Path("b.fits"), kind="bias", evidence="")
+    >>> from larun.model.opening import RawPart
+    >>> flat = Exposure(part=RawPart("f.fits"), kind="flat", evidence="", filter="V")
+    >>> bias = Exposure(part=RawPart("b.fits"), kind="bias", evidence="")
     >>> counts([flat, bias, flat])
     '1 bias, 2 flat (V)'
     """

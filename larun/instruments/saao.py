@@ -1,0 +1,38 @@
+"""South African Astronomical Observatory, 1.0 m telescope, STE3 CCD.
+
+Raw frames and trimmed ones carry the same INSTRUME and the same section keywords: those of a trimmed frame reach beyond
+its array and are ignored. CCD-TEMP is in kelvin, and MJD-OBS of some frames has the day only.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, ClassVar
+
+import attrs
+
+from larun.detector import Detector
+from larun.model.frame import Frame
+
+if TYPE_CHECKING:
+    from astropy.io.fits import Header
+
+__all__ = ["Ste3"]
+
+
+@attrs.frozen(kw_only=True, eq=False, repr=False)
+class Ste3(Frame):
+    """A frame of the STE3 CCD."""
+
+    keywords: ClassVar[Mapping[str, tuple[str, ...]]] = {"filter": ("FILTERS",)}
+    required: ClassVar[frozenset[str]] = frozenset({"bias", "flat"})
+
+    @classmethod
+    def matches(cls, header: Header) -> bool:
+        """INSTRUME says so."""
+        return str(header.get("INSTRUME", "")).strip() == "STE3 CCD"
+
+    @classmethod
+    def detector_for(cls, header: Header, shape: tuple[int, int]) -> Detector:
+        """As the header says; the converter ends at 16 bits."""
+        return super().detector_for(header, shape).with_values(saturation=65535.0)
