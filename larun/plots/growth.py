@@ -21,9 +21,9 @@ _POINTS = 14
 
 
 def growth_of(catalog: SourceCatalog) -> CurveOfGrowth:
-    """The curve of growth of a catalogue.
+    """The curve of growth of a catalogue's stars: bright, without flags, and as lonely as its aperture correction asks.
 
-    With its image, at 14 radii up to the one its magnitudes are corrected to (without photometry 4 FWHM). Without, at
+    With its image, at 14 radii up to the one its magnitudes are corrected to (without photometry 4 FWHM); without, at
     the apertures it was measured in.
 
     Raises
@@ -35,12 +35,21 @@ def growth_of(catalog: SourceCatalog) -> CurveOfGrowth:
     if catalog.image is not None and meta.get("fwhm"):
         fwhm = float(meta["fwhm"])
         largest = float(meta.get("aperture_correction_radius") or 4 * fwhm)
-        radii = np.linspace(0.35 * fwhm, largest, _POINTS)
-        return catalog.curve_of_growth(tuple(radii), unit="pixel")
-    radii = np.asarray(meta.get("aperture_radii", ()), dtype=float)
-    if len(radii) < 2:
+        radii = np.linspace(0.5 * fwhm, largest, _POINTS)
+        return _from_columns(catalog.photometer(tuple(radii), unit="pixel"), largest)
+    if len(_apertures(meta)) < 2:
         raise CatalogError(f"{catalog!r} has no image and fewer than two apertures: attach its image")
-    radii = radii[radii <= float(meta.get("aperture_correction_radius") or radii[-1])]
+    return _from_columns(catalog, float(meta.get("aperture_correction_radius") or np.inf))
+
+
+def _apertures(meta: dict[str, Any]) -> list[float]:
+    return [float(radius) for radius in meta.get("aperture_radii") or ()]
+
+
+def _from_columns(catalog: SourceCatalog, largest: float) -> CurveOfGrowth:
+    """The curve at the apertures of a catalogue up to a radius; the stars are those of its aperture correction."""
+    meta = catalog.meta
+    radii = np.array([radius for radius in _apertures(meta) if radius <= largest * (1 + 1e-9)])
     flux, error, flags = (
         np.column_stack([_plain(catalog[f"{name}_{k + 1}"]) for k in range(len(radii))])
         for name in ("aperture_flux", "aperture_flux_error", "aperture_flags")
@@ -106,7 +115,7 @@ def _draw_choice(ax: Any, meta: dict[str, Any]) -> None:
     if fwhm:
         above = ax.secondary_xaxis("top", functions=(lambda r: r / fwhm, lambda r: r * fwhm))
         above.set_xlabel("radius (FWHM)")
-    apertures = [radius for radius in meta.get("aperture_radii") or () if radius <= ax.get_xlim()[1]]
+    apertures = [radius for radius in _apertures(meta) if radius <= ax.get_xlim()[1]]
     for index, radius in enumerate(apertures):
         ax.axvline(radius, color=APERTURE, ls="--", lw=1, label="apertures" if index == 0 else None)
     correction, error = meta.get("aperture_correction"), meta.get("aperture_correction_error")
