@@ -35,11 +35,19 @@ def flag_table() -> str:
 def column_table() -> str:
     """Every column of a catalogue."""
     made = []
-    groups = (("", schema.DETECTED), ("", schema.SKY), ("_k", schema.APERTURE), ("", schema.TOTAL))
+    groups = (
+        ("", schema.DETECTED),
+        ("", schema.SKY),
+        ("_k", schema.APERTURE),
+        ("", schema.TOTAL),
+        ("", schema.ELLIPSE),
+        ("_k", schema.ELLIPTICAL),
+        ("", schema.KRON),
+    )
     for suffix, columns in groups:
         for column in columns:
             unit = "of the image" if column.unit == "image" else column.unit
-            meaning = column.description.replace("{radius:.3f} pix", "radius k")
+            meaning = column.description.replace("{radius:.3f} pix", "radius k").replace("{size}", "size k")
             made.append((f"`{column.name}{suffix}`", column.dtype.__name__, unit, meaning))
     return _table(("column", "type", "unit", "meaning"), made)
 

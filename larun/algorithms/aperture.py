@@ -20,7 +20,7 @@ from larun.flags import BAD, COSMIC, EDGE, FLAT_INVALID, INTERPOLATED, NO_DATA
 if TYPE_CHECKING:
     from larun.algorithms.annulus import AnnulusSky
 
-__all__ = ["ApertureSums", "Photometry", "aperture_sums", "photometry"]
+__all__ = ["ApertureSums", "Photometry", "above_sky", "aperture_sums", "photometry"]
 
 #: A pixel with one of these and without INTERPOLATED has no value to add.
 _LEFT_OUT = np.uint32(BAD | COSMIC | FLAT_INVALID | NO_DATA)
@@ -140,7 +140,7 @@ def aperture_sums(
     bits = plane(flags, np.uint32, "flags", image.shape)
     xs, ys = positions(x, y)
     circles = _radii(radii)
-    correlation = _correlation(acf, len(xs))
+    correlation = autocorrelation(acf, len(xs))
     if noise is None:  # nothing to correlate
         correlation = np.ones((1, 1, 1))
     shape = (len(xs), len(circles))
@@ -200,13 +200,21 @@ def photometry(
         image = plane(data, np.float32, "data")
         with np.errstate(invalid="ignore"):  # inf − inf is left out like any pixel that is not finite
             image = image - plane(sky, np.float32, "sky", image.shape)
-        sums = aperture_sums(image, variance, flags, x, y, radii, acf=acf)
-        level, level_error = np.zeros(1), np.zeros(1)
-    else:
-        sums = aperture_sums(data, variance, flags, x, y, radii, acf=acf)
-        level, level_error = (np.zeros(1), np.zeros(1)) if sky is None else (sky.level, sky.error)
-        if sky is not None and len(level) != len(sums.sum):
-            raise OptionError(f"sky has {len(level)} levels for {len(sums.sum)} positions: measure it at the same ones")
+        return above_sky(aperture_sums(image, variance, flags, x, y, radii, acf=acf), None)
+    return above_sky(aperture_sums(data, variance, flags, x, y, radii, acf=acf), sky)
+
+
+def above_sky(sums: ApertureSums, sky: AnnulusSky | None) -> Photometry:
+    """Fluxes and magnitudes of sums, above a local sky or one that is subtracted already.
+
+    Raises
+    ------
+    OptionError
+        If the sky has another number of positions.
+    """
+    level, level_error = (np.zeros(1), np.zeros(1)) if sky is None else (sky.level, sky.error)
+    if sky is not None and len(level) != len(sums.sum):
+        raise OptionError(f"sky has {len(level)} levels for {len(sums.sum)} positions: measure it at the same ones")
     flux = sums.sum - level[:, None] * sums.area
     bits = np.where(np.isfinite(flux), sums.flags, sums.flags | NO_DATA)
     positive = np.where(flux > 0, flux, np.nan)
@@ -251,7 +259,7 @@ def _radii(radii: ArrayLike) -> NDArray[np.float64]:
     return circles
 
 
-def _correlation(acf: NDArray[Any] | None, stars: int) -> NDArray[np.float64]:
+def autocorrelation(acf: NDArray[Any] | None, stars: int) -> NDArray[np.float64]:
     """The autocorrelation as (1 or n, 2k + 1, 2k + 1)."""
     if acf is None:
         return np.ones((1, 1, 1))
@@ -297,7 +305,7 @@ def _overlap(ax: float, ay: float, r: float) -> float:
 
 
 @kernel
-def _correlated(noise: Any, acf: Any) -> float:
+def correlated(noise: Any, acf: Any) -> float:
     """Σ_ij n_i n_j acf(j − i) over a small plane of w sqrt(v): each pair of lags is met once and counted twice."""
     ny, nx = noise.shape
     k = acf.shape[0] // 2
@@ -361,7 +369,7 @@ def _sum_stars(planes: Any, acf: Any, x: Any, y: Any, radii: Any, out: Any) -> N
                             noise[k, row - low, column - left] = weight * np.sqrt(max(own, 0.0))
         for k in range(len(radii)):
             if not white:
-                noise2[i, k] = _correlated(noise[k], acf[i if len(acf) > 1 else 0])
+                noise2[i, k] = correlated(noise[k], acf[i if len(acf) > 1 else 0])
             r = radii[k]
             if not (x[i] - r >= -0.5 and x[i] + r <= nx - 0.5 and y[i] - r >= -0.5 and y[i] + r <= ny - 0.5):
                 seen[i, k] |= EDGE

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, Self, TypeVar
 
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from astropy.units import Quantity
 
     from larun.algorithms.growth import CurveOfGrowth
+    from larun.model.ellipses import KronOptions
     from larun.model.matching import Match
     from larun.model.sky import SkyImage
 
@@ -31,10 +32,14 @@ __all__ = ["SourceCatalog"]
 _P = ParamSpec("_P")
 _R = TypeVar("_R")
 
-#: Default aperture radii, in units of the FWHM.
-RADII = (1.0, 1.5, 2.5, 4.0)
 _FLAGS = {flag.name: int(flag.value) for flag in TABLE}
 GROWTH_RADII = (0.5, 0.75, 1.0, 1.25, 1.5, 2.0, 2.5, 3.0, 3.5, 4.0)
+
+
+def _photometer_arguments(arguments: dict[str, Any]) -> dict[str, Any]:
+    from larun.model.measuring import recorded
+
+    return recorded(arguments)
 
 
 @attrs.frozen(kw_only=True, eq=False, repr=False)
@@ -222,34 +227,45 @@ class SourceCatalog:
             recording().resolve(other=there)
         return made
 
-    @operation("photometer", reach="global")
+    @operation("photometer", reach="global", resolve=_photometer_arguments)
     def photometer(
         self,
-        radii: tuple[float, ...] = RADII,
+        radii: tuple[float, ...] | None = None,
         *,
         unit: str = "fwhm",
-        sky: str = "annulus",
+        sky: str | None = None,
         annulus: tuple[float, float] | None = None,
+        aperture: str = "circular",
+        options: KronOptions | Mapping[str, Any] | None = None,
     ) -> Self:
-        """Measure the sources in circular apertures on their image.
+        """Measure the sources in apertures on their image.
 
         Parameters
         ----------
-        radii : sequence of float
-            Aperture radii.
+        radii : sequence of float, optional
+            Aperture radii; by default 1, 1.5, 2.5 and 4. A Kron aperture finds its own.
         unit : {"fwhm", "pixel"}
-            Unit of the radii and of the annulus.
-        sky : {"annulus", "background", "none"}
-            Local sky by a clipped median with neighbours masked; the background mesh; or no sky at all.
+            Unit of the radii and of the annulus. For ellipses: the FWHM of each source along each axis, as the pixels
+            show it, or the geometric mean of the semi-axes in pixels.
+        sky : {"annulus", "background", "none"}, optional
+            Local sky by a clipped median with neighbours masked; the background mesh; or no sky at all. By default the
+            annulus for circles and the mesh for ellipses: an annulus fit for stars lies in the wings of a galaxy.
         annulus : (float, float), optional
             Inner and outer radius of the sky annulus, in ``unit``. By default from 5 FWHM, or 1 FWHM beyond the
             largest aperture if that is farther, and 3 FWHM wide.
+        aperture : {"circular", "elliptical", "kron"}
+            Circles; ellipses that follow each source's shape; or one ellipse of Kron's radius for each source, which
+            holds nearly all the light of a star or a galaxy (SExtractor's FLUX_AUTO).
+        options : KronOptions or mapping, optional
+            ``factor``, ``minimum`` and ``reach`` of Kron apertures.
 
         Returns
         -------
         SourceCatalog
-            With the columns ``sky``, ``aperture_flux_k`` … for each radius and ``mag_total``; the aperture correction
-            and its own error, common to all stars, are in ``meta``.
+            Circles: with ``sky``, ``aperture_flux_k`` … for each radius and ``mag_total``; the aperture correction
+            and its own error, common to all stars, are in ``meta``. Ellipses: with ``semi_major``, ``semi_minor``,
+            ``ellipse_theta``, and ``ellipse_flux_k`` … or ``kron_radius``, ``kron_flux`` …. What was measured in other
+            kinds of apertures stays.
 
         Raises
         ------
@@ -260,9 +276,10 @@ class SourceCatalog:
         """
         from larun.model import measuring
 
-        options = measuring.ApertureOptions(radii=radii, unit=unit, sky=sky, annulus=annulus)
+        given = {"radii": radii, "unit": unit, "sky": sky, "annulus": annulus, "aperture": aperture, "options": options}
+        chosen = measuring.ApertureOptions(**measuring.recorded(given))
         image = self._require_image()
-        return self._replace(table=measuring.photometered(self._table, image, options, neighbours=self._table))
+        return self._replace(table=measuring.photometered(self._table, image, chosen, neighbours=self._table))
 
     def _require_image(self) -> SkyImage:
         if self.image is None:

@@ -15,14 +15,28 @@ from larun.algorithms.background import Background
 from larun.algorithms.detect import Detections
 from larun.algorithms.growth import CurveOfGrowth, aperture_correction, curve_of_growth, growth_stars
 from larun.errors import CatalogError, OptionError
-from larun.model import schema
+from larun.model import ellipses, schema
+from larun.model.ellipses import KronOptions, kron_options
 
 if TYPE_CHECKING:
     from astropy.table import QTable
 
     from larun.model.sky import SkyImage
 
-__all__ = ["ApertureOptions", "detected", "growth", "photometered", "placed", "with_sky_coordinates"]
+__all__ = [
+    "RADII",
+    "ApertureOptions",
+    "detected",
+    "growth",
+    "photometered",
+    "placed",
+    "recorded",
+    "with_sky_coordinates",
+]
+
+
+#: Default aperture radii, in units of the FWHM.
+RADII = (1.0, 1.5, 2.5, 4.0)
 
 
 def _radii(value: Any) -> tuple[float, ...]:
@@ -36,14 +50,39 @@ def _annulus_radii(value: Any) -> tuple[float, ...] | None:
     return None if value is None else _radii(value)
 
 
+def recorded(arguments: dict[str, Any]) -> dict[str, Any]:
+    """The arguments of ``photometer`` with their defaults, which depend on the aperture, and without what it lacks.
+
+    Raises
+    ------
+    OptionError
+        If they do not fit the aperture.
+    """
+    aperture, given = arguments.pop("aperture"), arguments.pop("options")
+    options = kron_options(aperture, given)
+    if aperture == "kron":
+        if arguments["radii"] is not None:
+            raise OptionError(f"radii={arguments['radii']!r}: a Kron aperture finds its own size; leave them out")
+        arguments.pop("radii")
+    elif arguments["radii"] is None:
+        arguments["radii"] = RADII
+    if arguments["sky"] is None:
+        # an annulus fit for stars lies in the wings of a galaxy
+        arguments["sky"] = "annulus" if aperture == "circular" else "background"
+    arguments |= {} if aperture == "circular" else {"aperture": aperture}
+    return arguments | ({} if options is None else {"options": options})
+
+
 @attrs.frozen(kw_only=True)
 class ApertureOptions:
     """Options of aperture photometry; see :meth:`larun.model.catalog.SourceCatalog.photometer`."""
 
-    radii: tuple[float, ...] = attrs.field(converter=_radii)
+    radii: tuple[float, ...] = attrs.field(default=RADII, converter=_radii)
     unit: str
     sky: str
     annulus: tuple[float, ...] | None = attrs.field(converter=_annulus_radii)
+    aperture: str = "circular"
+    options: KronOptions | None = None
 
     def __attrs_post_init__(self) -> None:
         if self.unit not in ("fwhm", "pixel"):
@@ -107,6 +146,8 @@ def photometered(table: QTable, image: SkyImage, options: ApertureOptions, *, ne
     x, y = np.asarray(table["x"], dtype=float), np.asarray(table["y"], dtype=float)
     made = table.copy()
     sky, values = _sky(image, x, y, options, annulus, neighbours)
+    if options.aperture != "circular":
+        return _in_ellipses(made, image, options, sky, values)
     measured = photometry(image.data, image.variance, image.flags, x, y, radii, sky=sky, acf=image.noise_acf)
     columns, more = _aperture_columns(measured, radii)
     total, meta = _total(measured, radii, x, y, fwhm)
@@ -116,6 +157,26 @@ def photometered(table: QTable, image: SkyImage, options: ApertureOptions, *, ne
     for name in fresh.colnames:
         made[name] = fresh[name]
     made.meta |= {"aperture_radii": list(radii), "sky": options.sky, **meta}
+    return made
+
+
+def _in_ellipses(made: QTable, image: SkyImage, options: ApertureOptions, sky: Any, values: dict[str, Any]) -> QTable:
+    """The table with the columns of elliptical or Kron apertures added or renewed."""
+    places = (np.asarray(made["x"], dtype=float), np.asarray(made["y"], dtype=float))
+    own = ellipses.shapes(made, image, image.background())
+    meta: dict[str, Any] = {f"{options.aperture}_sky": options.sky}
+    if options.options is not None:
+        columns, more = ellipses.kron(image, places, own, options.options, sky)
+        meta |= {f"kron_{name}": value for name, value in attrs.asdict(options.options).items()}
+    else:
+        columns, more = ellipses.elliptical(image, places, own, options.radii, options.unit, sky)
+        meta |= {"elliptical_radii": sorted(options.radii), "elliptical_unit": options.unit}
+        old = {column.name for column in schema.ELLIPTICAL}
+        made.remove_columns([name for name in made.colnames if name.rpartition("_")[0] in old])
+    fresh = schema.table((*schema.SKY, *columns), values | more, image.unit)
+    for name in fresh.colnames:
+        made[name] = fresh[name]
+    made.meta |= meta
     return made
 
 

@@ -12,7 +12,18 @@ import numpy as np
 if TYPE_CHECKING:
     from astropy.table import QTable
 
-__all__ = ["APERTURE", "DETECTED", "SKY", "TOTAL", "VERSION", "Column", "table"]
+__all__ = [
+    "APERTURE",
+    "DETECTED",
+    "ELLIPSE",
+    "ELLIPTICAL",
+    "KRON",
+    "SKY",
+    "TOTAL",
+    "VERSION",
+    "Column",
+    "table",
+]
 
 VERSION = 1
 
@@ -69,6 +80,34 @@ TOTAL: tuple[Column, ...] = (
         "mag_total", np.float64, "mag", "magnitude in the smallest aperture, corrected to the meta's correction radius"
     ),
     Column("mag_total_error", np.float64, "mag", "1 sigma, without the correction's own error, common to all stars"),
+)
+
+
+#: The ellipse that elliptical and Kron apertures follow.
+ELLIPSE: tuple[Column, ...] = (
+    Column("semi_major", np.float64, "pix", "1 sigma along the major axis, the pixel's blur included"),
+    Column("semi_minor", np.float64, "pix", "1 sigma along the minor axis, the pixel's blur included"),
+    Column("ellipse_theta", np.float64, "deg", "direction of the major axis, from +x towards +y"),
+)
+
+#: For ellipse number k (from 1), the name gets the suffix _k.
+ELLIPTICAL: tuple[Column, ...] = (
+    Column("ellipse_flux", np.float64, "image", "flux above the sky within an ellipse of {size}"),
+    Column("ellipse_flux_error", np.float64, "image", "1 sigma of the flux within an ellipse of {size}"),
+    Column("ellipse_mag", np.float64, "mag", "instrumental magnitude within an ellipse of {size}"),
+    Column("ellipse_mag_error", np.float64, "mag", "1 sigma of the magnitude within an ellipse of {size}"),
+    Column("ellipse_area_fraction", np.float64, "", "part of the ellipse of {size} that was measured"),
+    Column("ellipse_flags", np.uint32, "", "OR of the pixel flags within an ellipse of {size}"),
+)
+
+KRON: tuple[Column, ...] = (
+    Column("kron_radius", np.float64, "", "Kron's first moment radius, in units of the 1 sigma ellipse"),
+    Column("kron_flux", np.float64, "image", "flux above the sky within the Kron aperture"),
+    Column("kron_flux_error", np.float64, "image", "1 sigma of kron_flux"),
+    Column("kron_mag", np.float64, "mag", "instrumental magnitude -2.5 log10(kron_flux)"),
+    Column("kron_mag_error", np.float64, "mag", "1 sigma of kron_mag"),
+    Column("kron_area_fraction", np.float64, "", "part of the Kron aperture that was measured"),
+    Column("kron_flags", np.uint32, "", "OR of the pixel flags within the Kron aperture"),
 )
 
 

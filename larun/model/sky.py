@@ -13,7 +13,7 @@ from larun.algorithms.detect import DetectOptions
 from larun.algorithms.fwhm import FwhmEstimate, estimate_fwhm
 from larun.errors import LarunWarning
 from larun.model import detecting, measuring
-from larun.model.catalog import RADII, SourceCatalog
+from larun.model.catalog import SourceCatalog
 from larun.model.image import Image
 from larun.model.positions import positions_of
 from larun.provenance import operation, recording
@@ -144,7 +144,7 @@ class SkyImage(Image):
     def photometer(
         self,
         positions: ArrayLike | Any,
-        radii: tuple[float, ...] = RADII,
+        radii: tuple[float, ...] = measuring.RADII,
         *,
         unit: str = "fwhm",
         sky: str = "annulus",
