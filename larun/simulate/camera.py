@@ -13,11 +13,12 @@ from numpy.typing import NDArray
 
 from larun.detector import Detector, Section
 from larun.errors import OptionError
+from larun.simulate.geometry import Pointing, wcs_matrix
 
 if TYPE_CHECKING:
     from astropy.io.fits import Header
 
-__all__ = ["Camera", "Chip"]
+__all__ = ["Camera", "Chip", "Grain", "shadow"]
 
 KINDS = ("bias", "dark", "flat", "object")
 INSTRUMENT = "larun simulated camera"
@@ -50,25 +51,38 @@ def _columns(value: Iterable[int]) -> tuple[int, ...]:
     return tuple(int(column) for column in value)
 
 
+class Grain(NamedTuple):
+    """A grain of dust on a window or filter, out of focus: a ring shadow of this radius and depth, in pixels."""
+
+    x: float
+    y: float
+    radius: float
+    depth: float
+
+
 class Chip(NamedTuple):
     """What one detector does to the light: the truth that calibration has to find.
 
     Attributes
     ----------
     bias : ndarray of float32
-        (ny, nx) structure of the bias on top of the camera's level, ADU; the overscan has none.
+        (ny, nx) structure of the bias on top of the camera's level, ADU, which the overscan does not show; or of the
+        raw shape, what every raw pixel shows.
     dark : ndarray of float32
         (ny, nx) dark current, electrons per second, hot pixels included.
     hot : ndarray of bool
         (ny, nx) the hot pixels.
     response : dict of str to ndarray of float32
         For each filter the (ny, nx) sensitivity, of mean 1 over the live pixels; 0 in dead columns.
+    dust : dict of str to tuple of Grain
+        For each filter the grains whose shadows are in the response.
     """
 
     bias: NDArray[np.float32]
     dark: NDArray[np.float32]
     hot: NDArray[np.bool_]
     response: dict[str, NDArray[np.float32]]
+    dust: dict[str, tuple[Grain, ...]]
 
 
 def _texts(value: Iterable[str]) -> tuple[str, ...]:
@@ -109,6 +123,9 @@ class Camera:
         Of the detector, degrees Celsius.
     name : str
         Written as INSTRUME.
+    linearity : tuple of float
+        As in :class:`larun.Amplifier`: what calibration has to apply. No card of the header says it: give
+        ``camera.detector``.
 
     Raises
     ------
@@ -138,6 +155,7 @@ class Camera:
     filters: tuple[str, ...] = attrs.field(default=("V", "R"), converter=_texts)
     temperature: float = -100.0
     name: str = INSTRUMENT
+    linearity: tuple[float, ...] = attrs.field(default=(), converter=tuple)
 
     def __attrs_post_init__(self) -> None:
         ny, nx = self.shape
@@ -186,6 +204,7 @@ class Camera:
             gain=self.gain,
             read_noise=self.read_noise,
             saturation=self.saturation,
+            linearity=self.linearity,
         )
 
     def resized(self, shape: tuple[int, int]) -> Self:
@@ -193,7 +212,7 @@ class Camera:
         columns = {column * shape[1] // self.shape[1] for column in self.dead_columns}
         return attrs.evolve(self, shape=shape, dead_columns=sorted(columns))
 
-    def check_filter(self, band: str) -> str:
+    def _check_filter(self, band: str) -> str:
         """The filter's name, or an error that lists those there are."""
         if band not in self.filters:
             raise OptionError(f"filter {band!r}: this camera has {', '.join(self.filters)}")
@@ -238,7 +257,7 @@ class Camera:
         header["MJD-OBS"] = ((start - datetime(1858, 11, 17)) / timedelta(days=1), "DATE-OBS as a modified Julian date")
         header["EXPTIME"] = (float(exposure), "[s]")
         if band is not None:
-            header["FILTER"] = self.check_filter(band)
+            header["FILTER"] = self._check_filter(band)
         header["GAIN"] = (self.gain, "[electron/adu]")
         header["RDNOISE"] = (self.read_noise, "[electron] rms")
         header["SATURATE"] = (self.saturation, "[adu] raw")
@@ -253,31 +272,34 @@ class Camera:
             header["BIASSEC"] = (_fits_section(self.overscan_section), "overscan")
         return header
 
-    def wcs_cards(self, center: tuple[float, float], offset: tuple[float, float] = (0.0, 0.0)) -> dict[str, Any]:
-        """The cards of a TAN WCS for the raw array, north up and east left.
+    def wcs_cards(self, center: tuple[float, float], pointing: Pointing | None = None) -> dict[str, Any]:
+        """The cards of a TAN WCS (TAN-SIP with distortion) for the raw array; north is up and east left if not turned.
 
         Parameters
         ----------
         center : tuple of float
             Right ascension and declination of the reference position, degrees: the middle of an undithered frame.
-        offset : tuple of float
-            (dx, dy) of the reference pixel from the middle of the chip, pixels.
+        pointing : Pointing or None
+            Dither, rotation and distortion of the frame; None is the undithered one.
         """
         scale = self.pixel_scale / 3600
+        pixel, matrix, sip = wcs_matrix(pointing or Pointing(), [[-scale, 0.0], [0.0, scale]])
+        form = "-SIP" if sip else ""
         return {
-            "CTYPE1": "RA---TAN",
-            "CTYPE2": "DEC--TAN",
+            "CTYPE1": f"RA---TAN{form}",
+            "CTYPE2": f"DEC--TAN{form}",
             "CUNIT1": "deg",
             "CUNIT2": "deg",
-            "CRPIX1": (self.shape[1] + 1) / 2 + offset[0],
-            "CRPIX2": (self.shape[0] + 1) / 2 + offset[1],
+            "CRPIX1": (self.shape[1] + 1) / 2 + pixel[0],
+            "CRPIX2": (self.shape[0] + 1) / 2 + pixel[1],
             "CRVAL1": float(center[0]),
             "CRVAL2": float(center[1]),
-            "CD1_1": -scale,
-            "CD1_2": 0.0,
-            "CD2_1": 0.0,
-            "CD2_2": scale,
+            "CD1_1": float(matrix[0, 0]),
+            "CD1_2": float(matrix[0, 1]),
+            "CD2_1": float(matrix[1, 0]),
+            "CD2_2": float(matrix[1, 1]),
             "RADESYS": "ICRS",
+            **sip,
         }
 
     def chip(self, seed: int) -> Chip:
@@ -302,13 +324,14 @@ class Camera:
         pixels = 1 + _PIXEL_RESPONSE * rng.standard_normal(self.shape)
         live = np.ones(self.shape, dtype=bool)
         live[:, list(self.dead_columns)] = False
-        response = {}
+        response, dust = {}, {}
         for band in self.filters:
             light = (1 - _VIGNETTING * (u**2 + v**2) / 2) * pixels * live
-            for _ in range(_DUST):
-                _dust(light, rng)
+            dust[band] = tuple(_grain(self.shape, rng) for _ in range(_DUST))
+            for grain in dust[band]:
+                light *= shadow(self.shape, grain)
             response[band] = (light / light[live].mean()).astype(np.float32)
-        return Chip(bias.astype(np.float32), dark.astype(np.float32), hot, response)
+        return Chip(bias.astype(np.float32), dark.astype(np.float32), hot, response, dust)
 
     def to_dict(self) -> dict[str, Any]:
         """Plain containers for JSON."""
@@ -320,14 +343,18 @@ class Camera:
         return cls(**values)
 
 
-def _dust(light: NDArray[np.float64], rng: np.random.Generator) -> None:
-    """Dim the light, in place, by the ring shadow of one grain of dust on a window or filter."""
-    ny, nx = light.shape
+def _grain(shape: tuple[int, int], rng: np.random.Generator) -> Grain:
+    ny, nx = shape
     y0, x0 = rng.uniform(0, ny), rng.uniform(0, nx)
     radius, depth = rng.uniform(0.015, 0.03) * min(ny, nx), rng.uniform(0.02, 0.04)
-    y, x = np.arange(ny)[:, None], np.arange(nx)[None, :]
-    distance = np.hypot(y - y0, x - x0)
-    light *= 1 - depth * np.exp(-0.5 * ((distance - radius) / (0.3 * radius)) ** 2)
+    return Grain(x0, y0, radius, depth)
+
+
+def shadow(shape: tuple[int, int], grain: Grain) -> NDArray[np.float64]:
+    """(ny, nx) the light that a grain of dust lets through."""
+    y, x = np.arange(shape[0])[:, None], np.arange(shape[1])[None, :]
+    distance = np.hypot(y - grain.y, x - grain.x)
+    return np.asarray(1 - grain.depth * np.exp(-0.5 * ((distance - grain.radius) / (0.3 * grain.radius)) ** 2))
 
 
 def _fits_section(section: Section) -> str:

@@ -17,6 +17,9 @@ from numpy.typing import ArrayLike, NDArray
 from larun.errors import OptionError
 from larun.simulate.camera import Camera, Chip
 from larun.simulate.cosmics import cosmic_rays
+from larun.simulate.drawing import render_profile
+from larun.simulate.geometry import Pointing
+from larun.simulate.profiles import Profile, Varying
 from larun.simulate.readout import RawFrame, photons, read_out
 from larun.simulate.stars import render
 
@@ -58,10 +61,18 @@ class Scene:
         Written as OBJECT.
     center : tuple of float
         Right ascension and declination, degrees, of the reference position (the middle of an undithered frame).
-    offset : tuple of float
-        (dx, dy) by which the sky is shifted on the chip, pixels.
+    pointing : Pointing
+        How the sky of the undithered frame lies in this one: it decides the WCS.
     date_obs : str
         Start of the exposure, UTC.
+    profile : Profile, Varying or None
+        What the stars look like; None is a round Moffat or Gaussian by ``fwhm`` and ``beta``.
+    sky_pattern : array_like (ny, nx) or None
+        Of the sky, relative to ``sky``: a gradient, fringes.
+    light : array_like (ny, nx) or None
+        Expected electrons of anything else that shines, such as a satellite's trail.
+    airmass : float or None
+        Written as AIRMASS if given.
     """
 
     band: str
@@ -75,8 +86,12 @@ class Scene:
     cosmics: int = 0
     target: str = "simulated field"
     center: tuple[float, float] = (202.5, 18.0)
-    offset: tuple[float, float] = (0.0, 0.0)
+    pointing: Pointing = attrs.field(factory=Pointing)
     date_obs: str = _START
+    profile: Profile | Varying | None = None
+    sky_pattern: ArrayLike | None = None
+    light: ArrayLike | None = None
+    airmass: float | None = None
 
     def __attrs_post_init__(self) -> None:
         if not 0 <= self.sky < math.inf or not 0 < self.exposure < math.inf:
@@ -167,20 +182,40 @@ def raw_flat(
 
 
 def raw_science(camera: Camera, chip: Chip, scene: Scene, *, rng: np.random.Generator) -> RawFrame:
-    """A science frame of a scene, with a TAN WCS that is exactly right for the raw array.
+    """A science frame of a scene, with a WCS (TAN, or TAN-SIP) that is exactly right for the raw array.
 
     Notes
     -----
     A dither moves the reference pixel and leaves the reference position, so that stars of an undithered frame shift by
-    exactly ``scene.offset``. RA and DEC say where the middle of the chip looks.
+    exactly its offset if nothing turns or distorts them. RA and DEC say where the middle of the chip looks.
     """
     header = camera.header("object", exposure=scene.exposure, band=scene.band, date_obs=scene.date_obs)
     _point(header, camera, scene)
-    light = render(camera.shape, scene.x, scene.y, scene.rate * scene.exposure, fwhm=scene.fwhm, beta=scene.beta)
-    light += scene.sky * scene.exposure
+    light = _light(camera, scene)
     expected = light * chip.response[scene.band] + chip.dark * np.float64(scene.exposure)
     cosmics = cosmic_rays(camera.shape, count=scene.cosmics, rng=rng)
     return _read_out(camera, chip, photons(expected, rng=rng), cosmics, header, rng)
+
+
+def _light(camera: Camera, scene: Scene) -> NDArray[np.float64]:
+    """Expected electrons of all that shines, where the response is 1."""
+    stars = scene.x, scene.y, scene.rate * scene.exposure
+    if scene.profile is None:
+        light = render(camera.shape, *stars, fwhm=scene.fwhm, beta=scene.beta)
+    else:
+        light = render_profile(camera.shape, *stars, profile=scene.profile)
+    if scene.sky_pattern is None:
+        light += scene.sky * scene.exposure
+    else:
+        light += scene.sky * scene.exposure * _plane(scene.sky_pattern, camera, "sky_pattern")
+    return light if scene.light is None else light + _plane(scene.light, camera, "light")
+
+
+def _plane(values: ArrayLike, camera: Camera, name: str) -> NDArray[np.float64]:
+    plane = np.asarray(values, dtype=np.float64)
+    if plane.shape != camera.shape or not (np.isfinite(plane).all() and plane.min() >= 0):
+        raise OptionError(f"{name}: give a plane of shape {camera.shape}, finite and at least 0 everywhere")
+    return plane
 
 
 def _read_out(
@@ -205,7 +240,7 @@ def _point(header: Header, camera: Camera, scene: Scene) -> None:
     from astropy.io import fits
     from astropy.wcs import WCS
 
-    cards = fits.Header(camera.wcs_cards(scene.center, scene.offset))
+    cards = fits.Header(camera.wcs_cards(scene.center, scene.pointing))
     middle = (camera.shape[1] - 1) / 2, (camera.shape[0] - 1) / 2
     ra, dec = (float(value) for value in WCS(cards).pixel_to_world_values(*middle))
     hours = Angle(ra, "deg").to_string("hourangle", sep=":", precision=2, pad=True)
@@ -213,4 +248,6 @@ def _point(header: Header, camera: Camera, scene: Scene) -> None:
     header["OBJECT"] = scene.target
     header["RA"] = (hours, "[h:m:s] ICRS, middle of the chip")
     header["DEC"] = (degrees, "[d:m:s] ICRS, middle of the chip")
+    if scene.airmass is not None:
+        header["AIRMASS"] = (scene.airmass, "in the middle of the exposure")
     header.update(cards)

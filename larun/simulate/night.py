@@ -14,10 +14,15 @@ from numpy.typing import NDArray
 from larun.algorithms.jit import threads
 from larun.errors import FileError, OptionError
 from larun.simulate.camera import Camera, Chip
+from larun.simulate.conditions import reach, with_conditions
+from larun.simulate.damage import Damage
+from larun.simulate.faults import trails_light
 from larun.simulate.frames import Scene, raw_bias, raw_dark, raw_flat, raw_science
+from larun.simulate.geometry import Pointing, place
+from larun.simulate.options import NightOptions
 from larun.simulate.readout import RawFrame
 from larun.simulate.stars import draw_stars, render
-from larun.simulate.truth import Deposits, FrameTruth, NewSource, NightOptions, NightTruth, write_truth
+from larun.simulate.truth import Deposits, FrameTruth, NewSource, NightTruth, write_truth
 
 if TYPE_CHECKING:
     from astropy.table import QTable
@@ -34,10 +39,18 @@ _SKY, _PLAN, _EXPOSURES = 1, 2, 3  # random streams; the chip has stream 0
 
 
 class _Sky(NamedTuple):
-    """The field: a table with one row a star, and the source that appears."""
+    """The field: a table with one row a star, the source that appears, and the id of the star that varies."""
 
     stars: QTable
     new_source: NewSource | None
+    variable_star: int | None
+
+
+class _Seen(NamedTuple):
+    """The camera as it was in one frame."""
+
+    damage: Damage
+    chip: Chip
 
 
 class _Taken(NamedTuple):
@@ -92,7 +105,7 @@ def simulate_night(
         options = attrs.evolve(options, camera=options.camera.resized(shape))
     folder = Path(folder)
     plans = _plan_night(folder, options, seed)
-    sky = _make_sky(options, seed)
+    sky = _make_sky(options, seed, reach(plans, options))
     try:
         folder.mkdir(parents=True, exist_ok=True)
         if any(folder.iterdir()):
@@ -100,10 +113,12 @@ def simulate_night(
         (folder / "truth").mkdir()
     except OSError as error:
         raise FileError(f"{folder} cannot hold a night: {error}") from error
-    chip = options.camera.chip(seed)
+    damage = Damage.of(options.camera, options.faults, seed)
 
     def take(n: int) -> _Taken:  # every frame has a random stream of its own: the order does not matter
-        return _take(plans[n], options, chip, sky, np.random.default_rng([seed, _EXPOSURES, n]))
+        plan, rng = plans[n], np.random.default_rng([seed, _EXPOSURES, n])
+        chip = damage.chip_for(plan.kind, plan.band, plan.exposure, n)
+        return _take(plan, options, _Seen(damage, chip), sky, rng)
 
     with ThreadPoolExecutor(threads()) as pool:
         taken = list(pool.map(take, range(len(plans))))
@@ -112,13 +127,19 @@ def simulate_night(
         sky.stars[f"saturated_{band}"] = np.any(hit, axis=0) if hit else np.zeros(len(sky.stars), dtype=bool)
     frames = tuple(one.truth for one in taken)
     truth = NightTruth(
-        folder=folder, seed=seed, options=options, stars=sky.stars, frames=frames, new_source=sky.new_source
+        folder=folder,
+        seed=seed,
+        options=options,
+        stars=sky.stars,
+        frames=frames,
+        new_source=sky.new_source,
+        variable_star=sky.variable_star,
     )
     write_truth(truth, {one.truth.path.stem: one.cosmics for one in taken})
     return truth
 
 
-def _make_sky(options: NightOptions, seed: int) -> _Sky:
+def _make_sky(options: NightOptions, seed: int, reach: float) -> _Sky:
     """Stars from a power law around and on the undithered frame, one too bright, and a new source apart from all."""
     from astropy import units
     from astropy.io import fits
@@ -127,7 +148,7 @@ def _make_sky(options: NightOptions, seed: int) -> _Sky:
 
     camera, rng = options.camera, np.random.default_rng([seed, _SKY])
     ny, nx = camera.shape
-    margin = options.dither + 8.0
+    margin = reach + 8.0
     brightest, faintest = (10 ** (-0.4 * (m - options.zero_points[0])) for m in options.magnitudes)
     count = round(options.star_density * 1e-6 * (ny + 2 * margin) * (nx + 2 * margin))
     field = draw_stars(camera.shape, count=count, rng=rng, faintest=faintest, brightest=brightest, margin=margin)
@@ -136,8 +157,10 @@ def _make_sky(options: NightOptions, seed: int) -> _Sky:
     x = np.append(field.x, rng.uniform(0.3, 0.7) * nx)
     y = np.append(field.y, rng.uniform(0.3, 0.7) * ny)
     rate = np.append(field.flux, too_bright)
+    index = _variable_star(field.x, field.y, rate[:-1], options)
+    variable = None if index is None else index + 1
 
-    wcs = WCS(fits.Header(camera.wcs_cards(options.center)))
+    wcs = WCS(fits.Header(camera.wcs_cards(options.center, Pointing(distortion=options.optics.distortion))))
     ra, dec = wcs.pixel_to_world_values(x, y)
     stars = QTable({"id": np.arange(1, len(x) + 1), "x": x * units.pix, "y": y * units.pix})
     stars["ra"], stars["dec"] = ra * units.deg, dec * units.deg
@@ -148,13 +171,27 @@ def _make_sky(options: NightOptions, seed: int) -> _Sky:
         stars[f"rate_{band}"] = 10 ** (-0.4 * (magnitude - zero_point)) * units.electron / units.s
         magnitude = magnitude - color
     if options.new_source is None or options.frames < 2:
-        return _Sky(stars, None)
+        return _Sky(stars, None, variable)
     new_x, new_y = _lonely_place(camera, x, y, rng)
     new_ra, new_dec = (float(v) for v in wcs.pixel_to_world_values(new_x, new_y))
     new_rate = 10 ** (-0.4 * (options.new_source - options.zero_points[0]))
     band = camera.filters[0]
     new = NewSource(x=new_x, y=new_y, ra=new_ra, dec=new_dec, band=band, magnitude=options.new_source, rate=new_rate)
-    return _Sky(stars, new)
+    return _Sky(stars, new, variable)
+
+
+def _variable_star(
+    x: NDArray[np.float64], y: NDArray[np.float64], rate: NDArray[np.float64], options: NightOptions
+) -> int | None:
+    """The index of the star that varies; of those in the middle of the chip the closest in flux becomes as bright."""
+    if options.variable is None:
+        return None
+    ny, nx = options.camera.shape
+    wanted = 10 ** (-0.4 * (options.variable.magnitude - options.zero_points[0]))
+    far = (np.abs(x / nx - 0.5) > 0.35) | (np.abs(y / ny - 0.5) > 0.35)
+    index = int(np.where(far, np.inf, np.abs(np.log(rate / wanted))).argmin())
+    rate[index] = wanted
+    return index
 
 
 def _lonely_place(
@@ -206,7 +243,7 @@ def _plan_night(folder: Path, options: NightOptions, seed: int) -> list[FrameTru
                     new_source=new,
                 )
             )
-    return _with_dates(plans, options.start)
+    return with_conditions(_with_dates(plans, options.start), options, seed)
 
 
 def _with_dates(plans: list[FrameTruth], start: str) -> list[FrameTruth]:
@@ -217,11 +254,11 @@ def _with_dates(plans: list[FrameTruth], start: str) -> list[FrameTruth]:
     return dated
 
 
-def _take(plan: FrameTruth, options: NightOptions, chip: Chip, sky: _Sky, rng: np.random.Generator) -> _Taken:
+def _take(plan: FrameTruth, options: NightOptions, seen: _Seen, sky: _Sky, rng: np.random.Generator) -> _Taken:
     """Take one frame and write its file."""
     from astropy.io import fits
 
-    raw, saturated = _expose(plan, options, chip, sky, rng)
+    raw, saturated = _expose(plan, options, seen, sky, rng)
     fits.PrimaryHDU(raw.data, raw.header).writeto(plan.path)
     pixels = np.flatnonzero(raw.cosmics >= _COSMIC_FLOOR).astype(np.int32)
     deposits = Deposits(pixels, raw.cosmics.ravel()[pixels])
@@ -229,10 +266,10 @@ def _take(plan: FrameTruth, options: NightOptions, chip: Chip, sky: _Sky, rng: n
 
 
 def _expose(
-    plan: FrameTruth, options: NightOptions, chip: Chip, sky: _Sky, rng: np.random.Generator
+    plan: FrameTruth, options: NightOptions, seen: _Seen, sky: _Sky, rng: np.random.Generator
 ) -> tuple[RawFrame, NDArray[np.bool_]]:
     """The raw frame, and which stars reach saturation in it."""
-    camera, when = options.camera, plan.date_obs
+    camera, chip, when = options.camera, seen.chip, plan.date_obs
     none = np.zeros(len(sky.stars), dtype=bool)
     if plan.kind == "bias":
         return raw_bias(camera, chip, rng=rng, date_obs=when), none
@@ -244,27 +281,46 @@ def _expose(
         assert plan.level is not None
         raw = raw_flat(camera, chip, band=plan.band, level=plan.level, exposure=plan.exposure, rng=rng, date_obs=when)
         return raw, none
+    scene = _scene(plan, options, seen.damage, sky)
+    raw = raw_science(camera, chip, scene, rng=rng)
+    count = len(sky.stars)
+    return raw, _saturated(raw, camera, scene.x[:count], scene.y[:count])
+
+
+def _scene(plan: FrameTruth, options: NightOptions, damage: Damage, sky: _Sky) -> Scene:
+    """What a science frame looks at: the stars first, in the order of the table."""
+    assert plan.band is not None
     assert plan.seeing is not None
     assert plan.sky is not None
-    x, y = (np.asarray(sky.stars[axis].value) + shift for axis, shift in zip("xy", plan.offset, strict=True))
-    rate = np.asarray(sky.stars[f"rate_{plan.band}"].value) * plan.transparency
-    new = sky.new_source if plan.new_source else None
-    scene = Scene(
+    shape, optics = options.camera.shape, options.optics
+    x, y = (np.asarray(sky.stars[axis].value) for axis in "xy")
+    rate = np.asarray(sky.stars[f"rate_{plan.band}"].value)
+    if sky.variable_star is not None:
+        rate = np.where(sky.stars["id"] == sky.variable_star, rate * plan.variable, rate)
+    if plan.new_source and sky.new_source is not None:
+        new = sky.new_source
+        x, y, rate = np.append(x, new.x), np.append(y, new.y), np.append(rate, new.rate)
+    pointing = Pointing(offset=plan.offset, rotation=plan.rotation, distortion=optics.distortion)
+    x, y = place(pointing, shape, x, y)
+    plain = plan.gradient == (0.0, 0.0) and not options.faults.fringes
+    return Scene(
         band=plan.band,
         exposure=plan.exposure,
-        x=np.append(x, new.x + plan.offset[0]) if new else x,
-        y=np.append(y, new.y + plan.offset[1]) if new else y,
-        rate=np.append(rate, new.rate * plan.transparency) if new else rate,
+        x=x,
+        y=y,
+        rate=rate * plan.transparency,
         fwhm=plan.seeing,
         beta=options.beta,
         sky=plan.sky,
         cosmics=plan.cosmic_count,
         center=options.center,
-        offset=plan.offset,
-        date_obs=when,
+        pointing=pointing,
+        date_obs=plan.date_obs,
+        profile=optics.profile(shape, fwhm=plan.seeing, beta=options.beta, trail=plan.trail),
+        sky_pattern=None if plain else damage.sky_pattern(plan.band, plan.gradient),
+        light=trails_light(shape, plan.satellites)[0] if plan.satellites else None,
+        airmass=plan.airmass,
     )
-    raw = raw_science(camera, chip, scene, rng=rng)
-    return raw, _saturated(raw, camera, x, y)
 
 
 def _saturated(raw: RawFrame, camera: Camera, x: NDArray[np.float64], y: NDArray[np.float64]) -> NDArray[np.bool_]:

@@ -18,6 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from larun.errors import OptionError
+from larun.simulate.stars import inverse_power
 
 __all__ = ["Donut", "Function", "Gaussian", "Moffat", "Profile", "Stretched", "Trailed", "Varying", "shear"]
 
@@ -105,7 +106,7 @@ class Moffat:
     def density(self, dx: Array, dy: Array) -> Array:
         """As :meth:`Profile.density`."""
         peak = (self.beta - 1) / (math.pi * self.alpha**2)
-        return np.asarray(peak * (1 + (dx * dx + dy * dy) / self.alpha**2) ** -self.beta)
+        return peak * inverse_power(1 + (dx * dx + dy * dy) / self.alpha**2, self.beta)
 
     def radius(self, outside: float) -> float:
         """As :meth:`Profile.radius`."""
@@ -360,6 +361,8 @@ class Varying:
         (ny, nx) of the field: u and v run from -1 to 1 between the centres of its outermost columns and rows.
     size, g1, g2 : iterable of (i, j, c)
         Terms ``c uⁱ vʲ`` that add up to the factor on the size, and to the components of the shear.
+    trail : tuple of float
+        (dx, dy) by which all stars are trailed besides.
 
     Examples
     --------
@@ -374,6 +377,7 @@ class Varying:
     size: Terms = attrs.field(default=((0, 0, 1.0),), converter=_terms, kw_only=True)
     g1: Terms = attrs.field(default=(), converter=_terms, kw_only=True)
     g2: Terms = attrs.field(default=(), converter=_terms, kw_only=True)
+    trail: tuple[float, float] = attrs.field(default=(0.0, 0.0), kw_only=True)
 
     def __attrs_post_init__(self) -> None:
         for terms in (self.size, self.g1, self.g2):
@@ -383,11 +387,12 @@ class Varying:
             for u in np.linspace(-1, 1, 9):
                 self._at(u, v)
 
-    def at(self, x: float, y: float) -> Stretched:
+    def at(self, x: float, y: float) -> Profile:
         """The profile at a place of the field; outside of it, that of the nearest place on the edge."""
         ny, nx = self.shape
         u, v = 2 * x / max(nx - 1, 1) - 1, 2 * y / max(ny - 1, 1) - 1
-        return self._at(min(max(u, -1.0), 1.0), min(max(v, -1.0), 1.0))
+        profile = self._at(min(max(u, -1.0), 1.0), min(max(v, -1.0), 1.0))
+        return Trailed(profile, dx=self.trail[0], dy=self.trail[1]) if any(self.trail) else profile
 
     def _at(self, u: float, v: float) -> Stretched:
         size, g1, g2 = (sum(c * u**i * v**j for i, j, c in terms) for terms in (self.size, self.g1, self.g2))

@@ -10,7 +10,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from larun.errors import OptionError
 
-__all__ = ["StarField", "add_stamp", "checked_stars", "draw_stars", "render"]
+__all__ = ["StarField", "add_stamp", "checked_stars", "draw_stars", "inverse_power", "render"]
 
 _LEFT_OUT = 1e-4  # of a star's flux may lie outside its stamp
 _FAINTEST = 0.02  # electrons per pixel: where a bright star's wing may be cut
@@ -198,7 +198,7 @@ def _moffat(
     across, up = (((offsets[None, :] - d[:, None]) / alpha) ** 2 for d in (dx, dy))
     u = 1.0 + up[:, :, None] + across[:, None, :]
     # the mean over a pixel is f + ∇²f / 24 + …; ∇² u^-β = (4 β / α²) u^(-β-2) (β u - (β + 1))
-    stamps = _inverse_power(u, beta) * (1.0 + beta / (6 * alpha**2) * (beta * u - (beta + 1)) / (u * u))
+    stamps = inverse_power(u, beta) * (1.0 + beta / (6 * alpha**2) * (beta * u - (beta + 1)) / (u * u))
 
     core = min(half, math.ceil(2 * alpha) + 2)
     nodes, weights = np.polynomial.legendre.leggauss(3 if alpha >= 2.5 else 5 if alpha >= 1.2 else 11)
@@ -207,7 +207,7 @@ def _moffat(
     wide = 2 * core + 1
     inner = slice(half - core, half + core + 1)
     for n in range(len(dx)):  # star by star: the fine grid is an order larger than the stamp
-        values = _inverse_power(1.0 + up[n, :, None] + across[n, None, :], beta).reshape(
+        values = inverse_power(1.0 + up[n, :, None] + across[n, None, :], beta).reshape(
             wide, len(nodes), wide, len(nodes)
         )
         stamps[n, inner, inner] = np.einsum("iajb,a,b->ij", values, 0.5 * weights, 0.5 * weights)
@@ -215,7 +215,7 @@ def _moffat(
     return np.asarray(stamps)
 
 
-def _inverse_power(u: NDArray[np.float64], beta: float) -> NDArray[np.float64]:
+def inverse_power(u: NDArray[np.float64], beta: float) -> NDArray[np.float64]:
     """``u ** -beta``; multiples of a half by products and a root: faster, and the same on every processor."""
     if 2 * beta != int(2 * beta) or beta > 8:
         return np.asarray(u**-beta)
@@ -223,4 +223,4 @@ def _inverse_power(u: NDArray[np.float64], beta: float) -> NDArray[np.float64]:
     product = u * np.sqrt(u) if beta != whole else u.copy()
     for _ in range(whole - 1):
         product *= u
-    return np.asarray(np.divide(1.0, product, out=product))
+    return np.asarray(1.0 / product)

@@ -7,25 +7,27 @@ The truth is three files in ``truth/``: ``night.json`` (seed, options, camera, e
 from __future__ import annotations
 
 import json
-import math
 from collections.abc import Iterable, Mapping, Sequence
-from datetime import datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple, Self
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import attrs
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 from larun.errors import FileError, OptionError
 from larun.simulate.camera import Camera, Chip
+from larun.simulate.damage import Damage
+from larun.simulate.faults import Trail, trails_light
+from larun.simulate.geometry import Pointing, place
+from larun.simulate.options import NightOptions
 
 if TYPE_CHECKING:
     from astropy.table import QTable
 
-__all__ = ["Deposits", "FrameTruth", "NewSource", "NightOptions", "NightTruth", "read_truth", "write_truth"]
+__all__ = ["Deposits", "FrameTruth", "NewSource", "NightTruth", "read_truth", "write_truth"]
 
-_FORMAT = 1
+_FORMAT = 2
 
 
 def _pair(values: Sequence[float]) -> tuple[float, float]:
@@ -40,113 +42,8 @@ class Deposits(NamedTuple):
     electrons: NDArray[np.float32]
 
 
-def _numbers(value: Iterable[float]) -> tuple[float, ...]:
-    return tuple(value)
-
-
-@attrs.frozen(kw_only=True)
-class NightOptions:
-    """What a simulated night holds; the defaults are the demo.
-
-    Parameters
-    ----------
-    camera : Camera
-        The camera.
-    biases, flats, frames : int
-        Bias frames; flats per filter; science frames per filter.
-    darks : int
-        Dark frames per exposure time.
-    dark_exposures : tuple of float
-        Seconds; one of them at least as long as the science exposures, since darks never scale up.
-    exposure : float
-        Seconds of each science frame.
-    flat_levels : tuple of float
-        Mean levels of the first and the last flat, ADU above bias.
-    star_density : float
-        Stars per million pixels.
-    magnitudes : tuple of float
-        Brightest and faintest star in the first filter.
-    zero_points : tuple of float
-        For each filter the magnitude of a star that gives 1 electron per second.
-    sky : tuple of float
-        For each filter electrons per second and pixel.
-    seeing : float
-        Median FWHM, pixels; frames scatter by 8 %.
-    beta : float or None
-        Moffat exponent, None for Gaussian stars.
-    dither : float
-        Largest offset along each axis, pixels; the first frame of each filter has none.
-    transparency_loss : float
-        Largest fraction of the star light that thin cloud takes from a frame.
-    cosmic_rate : float
-        Cosmic rays per second and million pixels.
-    new_source : float or None
-        Magnitude of a source that appears in the last half of the first filter's frames; None for none.
-    center : tuple of float
-        Right ascension and declination of the field, degrees.
-    start : str
-        Start of the first exposure, UTC.
-
-    Raises
-    ------
-    OptionError
-        If a value is impossible.
-    """
-
-    camera: Camera = attrs.field(factory=lambda: Camera(dead_columns=(217,)))
-    biases: int = 10
-    darks: int = 5
-    dark_exposures: tuple[float, ...] = attrs.field(default=(3.0, 60.0), converter=_numbers)
-    flats: int = 5
-    frames: int = 4
-    exposure: float = 60.0
-    flat_levels: tuple[float, float] = attrs.field(default=(28000.0, 18000.0), converter=_pair)
-    star_density: float = 600.0
-    magnitudes: tuple[float, float] = attrs.field(default=(14.0, 20.5), converter=_pair)
-    zero_points: tuple[float, ...] = attrs.field(default=(23.5, 23.7), converter=_numbers)
-    sky: tuple[float, ...] = attrs.field(default=(4.0, 6.0), converter=_numbers)
-    seeing: float = 3.0
-    beta: float | None = 3.0
-    dither: float = 12.0
-    transparency_loss: float = 0.05
-    cosmic_rate: float = 0.5
-    new_source: float | None = 17.5
-    center: tuple[float, float] = attrs.field(default=(202.5, 18.0), converter=_pair)
-    start: str = "2026-03-14T18:00:00.000"
-
-    def __attrs_post_init__(self) -> None:
-        for name in ("biases", "darks", "flats", "frames", "star_density", "dither", "cosmic_rate"):
-            if not 0 <= getattr(self, name) < math.inf:
-                raise OptionError(f"{name} = {getattr(self, name)}: must be at least 0 and finite")
-        for name in ("biases", "darks", "flats", "frames"):
-            if getattr(self, name) != int(getattr(self, name)):
-                raise OptionError(f"{name} = {getattr(self, name)}: must be a whole number")
-        try:
-            datetime.fromisoformat(self.start)
-        except ValueError as error:
-            raise OptionError(f"start = {self.start!r}: give it as 2026-03-14T18:00:00.000, UTC") from error
-        for name in ("zero_points", "sky"):
-            if len(getattr(self, name)) != len(self.camera.filters):
-                raise OptionError(f"{name} = {getattr(self, name)}: give one for each filter of {self.camera.filters}")
-        if any(not 0 < t < math.inf for t in self.dark_exposures) or len(set(self.dark_exposures)) < len(
-            self.dark_exposures
-        ):
-            raise OptionError(f"dark_exposures = {self.dark_exposures}: positive seconds, all different")
-        if not 0 <= self.transparency_loss < 1:
-            raise OptionError(f"transparency_loss = {self.transparency_loss}: must be at least 0 and below 1")
-        if not self.magnitudes[0] < self.magnitudes[1]:
-            raise OptionError(f"magnitudes = {self.magnitudes}: give the brightest first")
-        if not 0.5 <= self.seeing < math.inf:
-            raise OptionError(f"seeing = {self.seeing}: must be at least 0.5 pixels")
-
-    def to_dict(self) -> dict[str, Any]:
-        """Plain containers for JSON."""
-        return attrs.asdict(self)
-
-    @classmethod
-    def from_dict(cls, values: Mapping[str, Any]) -> Self:
-        """The inverse of :meth:`to_dict`."""
-        return cls(**{**values, "camera": Camera.from_dict(values["camera"])})
+def _trails(values: Iterable[Trail | Mapping[str, float]]) -> tuple[Trail, ...]:
+    return tuple(value if isinstance(value, Trail) else Trail(**value) for value in values)
 
 
 @attrs.frozen(kw_only=True)
@@ -174,13 +71,25 @@ class FrameTruth:
     seeing : float or None
         FWHM, pixels.
     sky : float or None
-        Electrons per second and pixel.
+        Electrons per second and pixel, in the middle of the field.
     transparency : float
-        Fraction of the star light that arrives.
+        Fraction of the star light that arrives, extinction included.
     cosmic_count : int
         Cosmic rays.
     new_source : bool
         Whether the new source shines in this frame.
+    rotation : float
+        Degrees by which the sky is turned about the reference position.
+    trail : tuple of float
+        (dx, dy) by which the stars moved during the exposure, pixels.
+    airmass : float or None
+        Where extinction was asked for.
+    gradient : tuple of float
+        Of the sky, relative, from edge to edge along x and y.
+    variable : float
+        Flux of the variable star relative to its mean.
+    satellites : tuple of Trail
+        Trails across the frame.
     """
 
     path: Path
@@ -196,6 +105,12 @@ class FrameTruth:
     transparency: float = 1.0
     cosmic_count: int = 0
     new_source: bool = False
+    rotation: float = 0.0
+    trail: tuple[float, float] = attrs.field(default=(0.0, 0.0), converter=_pair)
+    airmass: float | None = None
+    gradient: tuple[float, float] = attrs.field(default=(0.0, 0.0), converter=_pair)
+    variable: float = 1.0
+    satellites: tuple[Trail, ...] = attrs.field(default=(), converter=_trails)
 
 
 @attrs.frozen(kw_only=True)
@@ -234,6 +149,8 @@ class NightTruth:
         In the order they were taken.
     new_source : NewSource or None
         The source that appears.
+    variable_star : int or None
+        ``id`` of the star that varies.
     """
 
     folder: Path
@@ -242,23 +159,50 @@ class NightTruth:
     stars: QTable
     frames: tuple[FrameTruth, ...]
     new_source: NewSource | None = None
+    variable_star: int | None = None
 
     @property
     def camera(self) -> Camera:
         """The camera of the night."""
         return self.options.camera
 
-    def chip(self) -> Chip:
-        """The chip: bias structure, dark current, hot pixels and response."""
-        return self.camera.chip(self.seed)
+    def chip(self, frame: FrameTruth | None = None) -> Chip:
+        """The chip: bias structure, dark current, hot pixels and response, as it was made; or as it was in a frame.
+
+        In a frame it has the faults of the night: telegraph pixels and pickup are in its bias, glow and leaks in its
+        dark current, shutter, filters and the errors of flats in its response.
+        """
+        damage = Damage.of(self.camera, self.options.faults, self.seed)
+        if frame is None:
+            return damage.chip
+        return damage.chip_for(frame.kind, frame.band, frame.exposure, self.frames.index(frame))
 
     def select(self, kind: str, band: str | None = None) -> tuple[FrameTruth, ...]:
         """The frames of one kind, in one filter if ``band`` is given."""
         return tuple(f for f in self.frames if f.kind == kind and (band is None or f.band == band))
 
+    def pointing(self, frame: FrameTruth) -> Pointing:
+        """How the sky lies in a frame."""
+        return Pointing(offset=frame.offset, rotation=frame.rotation, distortion=self.options.optics.distortion)
+
+    def place(self, frame: FrameTruth, x: ArrayLike, y: ArrayLike) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        """Where places of the undithered frame lie in a frame, pixels."""
+        return place(self.pointing(frame), self.camera.shape, x, y)
+
     def positions(self, frame: FrameTruth) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
         """Where the catalogue's stars lie in a frame, (x, y) in pixels of the raw and of the trimmed array."""
-        return np.asarray(self.stars["x"]) + frame.offset[0], np.asarray(self.stars["y"]) + frame.offset[1]
+        return self.place(frame, np.asarray(self.stars["x"]), np.asarray(self.stars["y"]))
+
+    def sky(self, frame: FrameTruth) -> NDArray[np.float64]:
+        """(ny, nx) electrons per second of the sky in a science frame, before the response: gradient and fringes."""
+        if frame.sky is None or frame.band is None:
+            raise OptionError(f"{frame.path.name} is a {frame.kind} frame: only science frames have a sky")
+        damage = Damage.of(self.camera, self.options.faults, self.seed)
+        return frame.sky * damage.sky_pattern(frame.band, frame.gradient)
+
+    def satellites(self, frame: FrameTruth) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
+        """(ny, nx) electrons of satellite trails in a frame, before the response, and the pixels they lie on."""
+        return trails_light(self.camera.shape, frame.satellites)
 
     def cosmics(self, frame: FrameTruth) -> NDArray[np.float32]:
         """(ny, nx) electrons that cosmic rays left in a frame, 0 elsewhere; deposits below 1 electron are left out."""
@@ -286,6 +230,7 @@ def write_truth(truth: NightTruth, cosmics: Mapping[str, Deposits]) -> None:
         "options": truth.options.to_dict(),
         "frames": [{**attrs.asdict(frame), "path": frame.path.name} for frame in truth.frames],
         "new_source": attrs.asdict(truth.new_source) if truth.new_source else None,
+        "variable_star": truth.variable_star,
     }
     (folder / "night.json").write_text(json.dumps(values, indent=1, allow_nan=False) + "\n", encoding="utf-8")
     truth.stars.write(folder / "stars.ecsv", format="ascii.ecsv")
@@ -326,4 +271,5 @@ def read_truth(folder: str | Path) -> NightTruth:
         stars=stars,
         frames=frames,
         new_source=new_source,
+        variable_star=values["variable_star"],
     )

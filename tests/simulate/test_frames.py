@@ -6,7 +6,7 @@ from astropy.io import fits
 from astropy.wcs import WCS
 
 from larun.errors import OptionError
-from larun.simulate import Camera, Scene, noisy, raw_bias, raw_dark, raw_flat, raw_science, render
+from larun.simulate import Camera, Pointing, Scene, noisy, raw_bias, raw_dark, raw_flat, raw_science, render
 
 CAMERA = Camera(shape=(256, 300), overscan=24, dead_columns=(57,), gain=1.6, read_noise=6.0)
 CHIP = CAMERA.chip(seed=11)
@@ -121,7 +121,15 @@ def test_saturated_pixels_read_exactly_the_saturation_level(rng):
 
 
 def test_the_header_wcs_finds_the_stars_of_a_dithered_frame(rng):
-    scene = Scene(band="V", exposure=60, x=[161.25], y=[93.5], rate=[2000.0], center=(10.0, 60.0), offset=(5.25, -3.5))
+    scene = Scene(
+        band="V",
+        exposure=60,
+        x=[161.25],
+        y=[93.5],
+        rate=[2000.0],
+        center=(10.0, 60.0),
+        pointing=Pointing(offset=(5.25, -3.5)),
+    )
     raw = raw_science(CAMERA, CHIP, scene, rng=rng)
     still = WCS(fits.Header(CAMERA.wcs_cards((10.0, 60.0))))
     sky = still.pixel_to_world_values(156.0, 97.0)
