@@ -181,7 +181,10 @@ def _draw(truth: NightTruth, folder: Path) -> Path | None:
     if not figure.can_draw() or not frame.exists() or not catalog.exists():
         return None
     new = truth.new_source if about.new_source else None
-    mark = None if new is None else (new.x + about.offset[0], new.y + about.offset[1])
+    mark = None
+    if new is not None:
+        x, y = truth.place(about, new.x, new.y)
+        mark = float(x), float(y)
     path = folder / "demo.png"
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # a font cache that is built for the first time, say

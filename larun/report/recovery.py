@@ -136,7 +136,7 @@ def match_stars(truth: NightTruth, about: FrameTruth, catalog: SourceCatalog, re
 
     assert about.seeing is not None
     x, y = truth.positions(about)
-    flux = np.asarray(truth.stars[f"rate_{about.band}"].value) * about.transparency * about.exposure
+    flux = truth.rates(about) * about.exposure
     snr = flux / _noise_of_filter(truth, about, _at(response, x, y))
     places = KDTree(np.column_stack([_plain(catalog, "x"), _plain(catalog, "y")]))
     distance, index = places.query(np.column_stack([x, y]), distance_upper_bound=0.75 * about.seeing)
@@ -275,8 +275,8 @@ def _false(truth: NightTruth, about: FrameTruth, catalog: SourceCatalog) -> int:
     assert about.seeing is not None
     x, y = truth.positions(about)
     if truth.new_source is not None and about.new_source:
-        x = np.append(x, truth.new_source.x + about.offset[0])
-        y = np.append(y, truth.new_source.y + about.offset[1])
+        new_x, new_y = truth.place(about, truth.new_source.x, truth.new_source.y)
+        x, y = np.append(x, new_x), np.append(y, new_y)
     found = np.column_stack([_plain(catalog, "x"), _plain(catalog, "y")])
     distance, _ = KDTree(np.column_stack([x, y])).query(found)
     return int(np.count_nonzero(distance > 1.5 * about.seeing))
@@ -298,7 +298,8 @@ def _new_source(
     if new is None or new.band != about.band:
         return math.nan, None, math.nan
     assert about.seeing is not None
-    found = _nearest(catalog, new.x + about.offset[0], new.y + about.offset[1], about.seeing)
+    x, y = truth.place(about, new.x, new.y)
+    found = _nearest(catalog, float(x), float(y), about.seeing)
     if found is None:
         return math.nan, about.new_source, math.nan
     snr = float(_plain(catalog, "snr")[found])

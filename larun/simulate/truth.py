@@ -193,6 +193,13 @@ class NightTruth:
         """Where the catalogue's stars lie in a frame, (x, y) in pixels of the raw and of the trimmed array."""
         return self.place(frame, np.asarray(self.stars["x"]), np.asarray(self.stars["y"]))
 
+    def rates(self, frame: FrameTruth) -> NDArray[np.float64]:
+        """Electrons per second that arrive from each star of the catalogue: its rate, the air, and its own changes."""
+        rate = np.array(self.stars[f"rate_{frame.band}"].value, dtype=np.float64)
+        if self.variable_star is not None:
+            rate[self.stars["id"] == self.variable_star] *= frame.variable
+        return np.asarray(rate * frame.transparency)
+
     def sky(self, frame: FrameTruth) -> NDArray[np.float64]:
         """(ny, nx) electrons per second of the sky in a science frame, before the response: gradient and fringes."""
         if frame.sky is None or frame.band is None:

@@ -85,13 +85,16 @@ def electrons(night, frame):
 def expected_light(night, frame):
     """All light of a science frame before the response."""
     x, y = night.positions(frame)
-    rate = np.asarray(night.stars[f"rate_{frame.band}"])
-    rate = np.where(night.stars["id"] == night.variable_star, rate * frame.variable, rate)
+    rate = night.rates(frame)
     if frame.new_source:
         at = night.place(frame, night.new_source.x, night.new_source.y)
-        x, y, rate = np.append(x, at[0]), np.append(y, at[1]), np.append(rate, night.new_source.rate)
+        x, y, rate = (
+            np.append(x, at[0]),
+            np.append(y, at[1]),
+            np.append(rate, night.new_source.rate * frame.transparency),
+        )
     profile = night.options.optics.profile(SHAPE, fwhm=frame.seeing, beta=night.options.beta, trail=frame.trail)
-    light = render_profile(SHAPE, x, y, rate * frame.transparency * frame.exposure, profile=profile)
+    light = render_profile(SHAPE, x, y, rate * frame.exposure, profile=profile)
     return light + night.sky(frame) * frame.exposure + night.satellites(frame)[0]
 
 
