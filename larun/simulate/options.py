@@ -357,10 +357,11 @@ class NightOptions:
             datetime.fromisoformat(self.start)
         except ValueError as error:
             raise OptionError(f"start = {self.start!r}: give it as 2026-03-14T18:00:00.000, UTC") from error
+        count = int(self.frames) * len(self.camera.filters)
         for name in ("seeing", "transparency"):
             series = getattr(self.conditions, name)
-            if series is not None and len(series) != self.science_frames:
-                raise OptionError(f"{name}: {len(series)} values are given for {self.science_frames} science frames")
+            if series is not None and len(series) != count:
+                raise OptionError(f"{name}: {len(series)} values are given for {count} science frames")
         if self.faults.fringes and len(self.faults.fringes) != len(self.camera.filters):
             raise OptionError(f"fringes = {self.faults.fringes}: give one for each filter of {self.camera.filters}")
         for name in ("zero_points", "sky"):
@@ -377,27 +378,25 @@ class NightOptions:
         if not 0.5 <= self.seeing < math.inf:
             raise OptionError(f"seeing = {self.seeing}: must be at least 0.5 pixels")
 
-    @property
-    def science_frames(self) -> int:
-        """How many there are in all filters."""
-        return int(self.frames) * len(self.camera.filters)
 
-    def to_dict(self) -> dict[str, Any]:
-        """Plain containers for JSON."""
-        values = attrs.asdict(self)
-        if self.variable is not None:
-            values["variable"]["kind"] = self.variable.kind
-        return values
+def plain_options(options: NightOptions) -> dict[str, Any]:
+    """Plain containers for JSON."""
+    values = attrs.asdict(options)
+    if options.variable is not None:
+        values["variable"]["kind"] = options.variable.kind
+    return values
 
-    @classmethod
-    def from_dict(cls, values: Mapping[str, Any]) -> Self:
-        """The inverse of :meth:`to_dict`."""
-        groups = {"camera": Camera, "optics": Optics, "tracking": Tracking, "conditions": Conditions, "faults": Faults}
-        made = {
-            name: group.from_dict(values[name]) if hasattr(group, "from_dict") else group(**values[name])
-            for name, group in groups.items()
-        }
-        variable = dict(values["variable"] or {})
-        kinds = {star.kind: star for star in (Transit, Pulsation)}
-        made["variable"] = kinds[variable.pop("kind")](**variable) if variable else None
-        return cls(**{**values, **made})
+
+def options_from(values: Mapping[str, Any]) -> NightOptions:
+    """The inverse of :func:`plain_options`."""
+    kinds = {star.kind: star for star in (Transit, Pulsation)}
+    variable = dict(values["variable"] or {})
+    groups = {
+        "camera": Camera.from_dict(values["camera"]),
+        "optics": Optics.from_dict(values["optics"]),
+        "tracking": Tracking(**values["tracking"]),
+        "conditions": Conditions(**values["conditions"]),
+        "variable": kinds[variable.pop("kind")](**variable) if variable else None,
+        "faults": Faults(**values["faults"]),
+    }
+    return NightOptions(**{**values, **groups})

@@ -20,7 +20,7 @@ from larun.simulate.camera import Camera, Chip
 from larun.simulate.damage import Damage
 from larun.simulate.faults import Trail, trails_light
 from larun.simulate.geometry import Pointing, place
-from larun.simulate.options import NightOptions
+from larun.simulate.options import NightOptions, options_from, plain_options
 
 if TYPE_CHECKING:
     from astropy.table import QTable
@@ -234,7 +234,7 @@ def write_truth(truth: NightTruth, cosmics: Mapping[str, Deposits]) -> None:
     values = {
         "format": _FORMAT,
         "seed": truth.seed,
-        "options": truth.options.to_dict(),
+        "options": plain_options(truth.options),
         "frames": [{**attrs.asdict(frame), "path": frame.path.name} for frame in truth.frames],
         "new_source": attrs.asdict(truth.new_source) if truth.new_source else None,
         "variable_star": truth.variable_star,
@@ -274,7 +274,7 @@ def read_truth(folder: str | Path) -> NightTruth:
     return NightTruth(
         folder=folder,
         seed=values["seed"],
-        options=NightOptions.from_dict(values["options"]),
+        options=options_from(values["options"]),
         stars=stars,
         frames=frames,
         new_source=new_source,
