@@ -28,6 +28,7 @@ from larun.report.recovery import FrameScore, compare_frame
 from larun.report.terminal import cell, console, heading, write_json
 from larun.report.verdict import Check, photon_transfer, summarize
 from larun.simulate import NightOptions, NightTruth, read_truth, simulate_night
+from larun.simulate.options import plain_options
 
 __all__ = ["DemoOptions", "compare", "run"]
 
@@ -113,7 +114,11 @@ def _claim(options: DemoOptions) -> None:
     folder, mark = options.folder, options.folder / _MARK
     if options.seed < 0 or options.jobs < 1:
         raise OptionError(f"--seed {options.seed} --jobs {options.jobs}: the seed is at least 0, the jobs at least 1")
-    wanted = {"made_by": "larun demo", "seed": options.seed, "night": json.loads(json.dumps(options.night.to_dict()))}
+    wanted = {
+        "made_by": "larun demo",
+        "seed": options.seed,
+        "night": json.loads(json.dumps(plain_options(options.night))),
+    }
     if mark.is_file():
         try:
             found = json.loads(mark.read_text(encoding="utf-8"))
