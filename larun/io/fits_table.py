@@ -111,6 +111,10 @@ def _table_hdu(table: QTable) -> Hdu:
             plain.write(buffer, format="fits")
     except UnicodeEncodeError as error:
         raise OptionError(f"FITS tables hold ASCII text only, here is {error.object!r}: write an .ecsv") from error
+    except ValueError as error:  # of names and units, astropy checks the letters itself
+        raise OptionError(
+            f"FITS tables hold ASCII text only, and names of one line ({error}): write an .ecsv"
+        ) from error
     content = buffer.getvalue()
     with quiet(), fits.open(io.BytesIO(content)) as hdus:
         place, header = hdus[1].fileinfo(), hdus[1].header

@@ -91,14 +91,15 @@ def flatten(table: QTable) -> Flat:
     """
     from astropy.table import meta, serialize
     from astropy.utils.data_info import serialize_context_as
+    from yaml import YAMLError  # astropy requires it
 
     made = settled(table)
     try:
         with serialize_context_as("hdf5"):  # masks become columns of their own, times two numbers
             plain = serialize.represent_mixins_as_columns(made)
         text = "\n".join(meta.get_yaml_from_table(plain))
-    except (ValueError, TypeError, KeyError) as error:
-        raise OptionError(f"the table cannot be stored: {error}") from error
+    except (ValueError, TypeError, KeyError, YAMLError) as error:
+        raise OptionError(f"the table or its metadata cannot be stored: {error}") from error
     if len(set(plain.colnames)) < len(plain.colnames):  # pragma: no cover - astropy renames before
         raise OptionError(f"columns of the same name: {plain.colnames}")
     columns = {name: np.asarray(plain[name]) for name in plain.colnames}

@@ -19,7 +19,7 @@ from larun.algorithms.inflation import Inflation, check_inflation, fit_inflation
 from larun.algorithms.overscan import OverscanOptions
 from larun.detector import Detector, Section
 from larun.errors import FileError, LarunWarning, OptionError
-from larun.model import registry
+from larun.model import interop, registry
 from larun.model.calibration import in_roles, master_flags, master_planes
 from larun.model.opening import RawPart, as_part, open_part
 from larun.model.reduction import (
@@ -41,14 +41,15 @@ __all__ = ["BuildOptions", "Job", "bias_rows", "criteria_of", "dark_rows", "fiel
 
 
 def _mask_image(value: Any) -> Any:
-    """A bad-pixel mask as an image with a record of its own, from an image, an array, or a FITS file."""
+    """A bad-pixel mask as an image with a record of its own, from an image, an array, a CCDData, or a FITS file."""
     if value is None or hasattr(value, "provenance"):
         return value
     image = registry.by_name("larun.model.frame:Frame")
     assert image is not None
-    return (
-        image.read(value) if isinstance(value, str | Path) else image.from_arrays(np.asarray(value, dtype=np.float32))
-    )
+    if isinstance(value, str | Path):
+        return image.read(value)
+    mask = interop.mask_of(value) if interop.is_nddata(value) else value
+    return image.from_arrays(np.asarray(mask, dtype=np.float32))
 
 
 def _overscan_options(instance: Any, attribute: Any, value: Any) -> None:
@@ -69,8 +70,9 @@ class BuildOptions:
     ----------
     overscan : OverscanOptions
         How the overscan level is found, where the detector has one.
-    bad_pixels : Image, path or array (ny, nx), optional
-        Known bad pixels of the trimmed image (not zero is bad), added to those found.
+    bad_pixels : Image, path, array (ny, nx) or CCDData, optional
+        Known bad pixels of the trimmed image (not zero is bad), added to those found. Of a ``CCDData`` in adu or
+        electrons the mask counts.
     max_memory : float
         Bytes a combination may use; files that do not fit are streamed by bands of rows, with the same result.
     given : mapping
@@ -99,11 +101,13 @@ class Job:
     @classmethod
     def prepare(cls, frames: Iterable[Image | RawPart | str | Path], options: BuildOptions) -> Self:
         """Open and measure every exposure; their records become parents of the operation that is running."""
-        listed = [frames] if isinstance(frames, str | Path | RawPart) else list(frames)
+        single = isinstance(frames, str | Path | RawPart) or interop.is_nddata(frames)
+        listed: list[Any] = [frames] if single else list(frames)
         if not listed:
             raise OptionError("there are no frames to combine")
         base = options.camera or registry.by_name("larun.model.frame:Frame")
         assert base is not None
+        listed = [interop.raw_frame(base, item, options.given) if interop.is_nddata(item) else item for item in listed]
         files = [as_part(item) for item in listed if isinstance(item, str | Path | RawPart)]
         in_memory = _bytes_of(files, base, options.given) < options.max_memory / 2
         opened = [

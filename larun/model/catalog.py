@@ -69,6 +69,48 @@ class SourceCatalog:
     image: SkyImage | None = None
     provenance: Provenance
 
+    @classmethod
+    @operation("from_table", reach="global", leave_out=("table",))
+    def from_table(cls, table: Any, *, image: SkyImage | None = None, columns: Mapping[str, str] | None = None) -> Self:
+        """A catalogue from a table of another program.
+
+        Columns that mean the same as one of larun's get its name and unit (``xcentroid`` becomes ``x``, ``X_IMAGE``
+        becomes ``x`` and is counted from 0, ``RAJ2000`` becomes ``ra``); all others stay as they are. ``x`` and ``y``
+        and ``ra`` and ``dec`` are made from each other through the WCS of the image.
+
+        Parameters
+        ----------
+        table : astropy.table.QTable, Table, or pandas.DataFrame
+            Right ascensions and other angles must state their unit.
+        image : SkyImage, optional
+            What the positions are on; needed to measure, and where the table has sky coordinates only.
+        columns : mapping, optional
+            Names of larun's columns and those of the table that hold them, where larun cannot know: ``{"x": "col3"}``.
+            ``flags`` of another program are taken for larun's only if they are named here.
+
+        Returns
+        -------
+        SourceCatalog
+            Its record begins with a digest of the table.
+
+        Raises
+        ------
+        OptionError
+            If a column is missing, holds no numbers where it must, or its unit is missing or does not convert.
+        CatalogError
+            If there is no way to ``x`` and ``y``.
+
+        Examples
+        --------
+        >>> import larun
+        >>> from astropy.table import Table
+        >>> larun.SourceCatalog.from_table(Table({"X_IMAGE": [1.0], "Y_IMAGE": [11.5]}))["y"]
+        <Quantity [10.5] pix>
+        """
+        from larun.model import foreign
+
+        return foreign.catalog(cls, table, image, columns or {})
+
     # -- what it is ------------------------------------------------------------------------------------------------
 
     @property
@@ -144,9 +186,9 @@ class SourceCatalog:
         wanted = [
             parent.provenance.id
             for node in self.provenance.line()
-            if node.step is not None and node.step.operation in ("detect", "forced_photometry")
+            if node.step is not None and node.step.operation in ("detect", "forced_photometry", "from_table")
             for parent in node.parents
-            if parent.role == "self"
+            if parent.role in ("self", "image")
         ]
         record = getattr(image, "provenance", None)
         if not hasattr(image, "data") or record is None or record.id not in wanted:

@@ -246,7 +246,7 @@ class Frame(SkyImage):
             Kinds to do without although the camera requires them; recorded.
         overscan : OverscanOptions
             How the overscan level is found, where the detector has one.
-        bad_pixels : Image, path or array (ny, nx), optional
+        bad_pixels : Image, path, array (ny, nx) or CCDData, optional
             Known bad pixels of the trimmed image (not zero is bad), besides those the masters know.
 
         Returns

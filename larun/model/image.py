@@ -17,9 +17,9 @@ from larun.algorithms import arithmetic
 from larun.detector import Detector, Section
 from larun.errors import OptionError, UnitMismatch
 from larun.flags import Flag
-from larun.model import display, registry, store
+from larun.model import display, interop, registry, store
 from larun.model.opening import RawPart
-from larun.model.planes import Shared, binned_wcs, freeze, is_wcs_card, mixed_acf, same_plane, shifted_wcs
+from larun.model.planes import Shared, binned_wcs, freeze, is_wcs_card, mixed_acf, same_value, shifted_wcs
 from larun.provenance import Provenance, operation, pixel_digest, recording
 
 if TYPE_CHECKING:
@@ -116,8 +116,9 @@ class Image:
 
         Parameters
         ----------
-        data : array_like (ny, nx)
-            Any real dtype; integers are converted before any arithmetic. Values that are not finite become NO_DATA.
+        data : array_like (ny, nx), or CCDData
+            Any real dtype; integers are converted before any arithmetic. Values that are not finite become NO_DATA. A
+            ``CCDData`` or ``NDData`` brings its uncertainty, mask, unit, header and WCS.
         variance : array_like (ny, nx), optional
             Noise variance in ``unit`` squared.
         flags : array_like (ny, nx), optional
@@ -238,7 +239,7 @@ class Image:
             return False
         for field in attrs.fields(type(self)):
             one, two = getattr(self, field.name), getattr(other, field.name)
-            if not _same(one, two):
+            if not same_value(one, two):
                 return False
         return True
 
@@ -359,18 +360,21 @@ class Image:
 
     # -- arithmetic ------------------------------------------------------------------------------------------------
 
+    @interop.adopting
     @operation("add", symmetric=True)
     def __add__(self, other: Image | float) -> Self:
         """Sum; independent variances add, the noise of a shared master is counted once."""
         made = arithmetic.linear(self._planes(), self._operand(other, same=True), 1.0)
         return self._replace(**_fields(made), noise_acf=self._mixed_acf(other))
 
+    @interop.adopting
     @operation("subtract_plain")
     def __sub__(self, other: Image | float) -> Self:
         """Plain difference; the noise of a shared master cancels as far as it is common."""
         made = arithmetic.linear(self._planes(), self._operand(other, same=True), -1.0)
         return self._replace(**_fields(made), noise_acf=self._mixed_acf(other))
 
+    @interop.adopting
     @operation("multiply", symmetric=True)
     def __mul__(self, other: Image | float) -> Self:
         """Product with a number or an image."""
@@ -378,6 +382,7 @@ class Image:
         made = arithmetic.product(self._planes(), self._operand(other))
         return self._replace(**_fields(made), noise_acf=self._mixed_acf(other, product=True), unit=unit)
 
+    @interop.adopting
     @operation("divide")
     def __truediv__(self, other: Image | float) -> Self:
         """Quotient by a number or an image; where the divisor is zero the result is NO_DATA."""
@@ -432,23 +437,21 @@ class Image:
     def to_ccddata(self) -> CCDData:
         """An :class:`astropy.nddata.CCDData`: standard deviation, boolean mask, header and WCS.
 
-        Flags become a mask of unusable pixels; the shared noise is folded into the uncertainty.
+        Unusable pixels are masked, and the flags go along; the shared noise is folded into the uncertainty.
         """
-        from larun.model import interop
-
         return interop.to_ccddata(self)
 
     @classmethod
     def from_ccddata(cls, ccd: CCDData, **detector_values: Any) -> Self:
         """An image from :class:`astropy.nddata.CCDData` (or NDData); masked pixels become BAD.
 
+        :meth:`from_arrays` takes them too, and arithmetic with an image does; ``detector_values`` are as there.
+
         Raises
         ------
         OptionError
-            If the data are not 2-D, or have no unit.
+            If the data are not 2-D, have no unit, or an uncertainty that makes no variance.
         """
-        from larun.model import interop
-
         return interop.from_ccddata(cls, ccd, detector_values)
 
 
@@ -481,16 +484,3 @@ def _product_unit(unit: str, other: Image | float, sign: str) -> str:
     if sign == "/" and unit == other.unit:
         return units.NONE
     return units.canonical(f"({unit or '1'}) {sign} ({other.unit})")
-
-
-def _same(one: Any, two: Any) -> bool:
-    if isinstance(one, np.ndarray) or isinstance(two, np.ndarray):
-        return same_plane(one, two)
-    if isinstance(one, tuple):
-        pairs = zip(one, two, strict=False)
-        return len(one) == len(two) and all(a == b and same_plane(a.variance, b.variance) for a, b in pairs)
-    if isinstance(one, Provenance):
-        return bool(one.to_dict() == two.to_dict())
-    if hasattr(one, "tostring"):
-        return bool(one.tostring() == two.tostring())
-    return bool(one == two)

@@ -24,6 +24,8 @@ from larun.model.planes import Shared
 from larun.provenance import operation, recording
 
 if TYPE_CHECKING:
+    from astropy.nddata import CCDData
+
     from larun.model.frame import Frame
 
 __all__ = ["Master", "MasterBias", "MasterDark", "MasterFlat", "Masters", "Selection", "kinds"]
@@ -83,7 +85,7 @@ class MasterBias(Master):
     @operation("master_bias", reach="global", leave_out=_HIDDEN)
     def combine(
         cls,
-        frames: Iterable[Frame | str | Path],
+        frames: Iterable[Frame | str | Path | CCDData],
         *,
         method: str = "clipped",
         clip: str = "noise",
@@ -94,8 +96,9 @@ class MasterBias(Master):
 
         Parameters
         ----------
-        frames : iterable of Frame or path
-            Raw bias frames. Paths are streamed by row bands when they do not fit ``max_memory``.
+        frames : iterable of Frame, path or CCDData
+            Raw bias frames. Paths are streamed by row bands when they do not fit ``max_memory``; a ``CCDData`` is
+            taken as a file with its header would be.
         method : {"clipped", "median", "mean"}
             How the frames are combined.
         clip : {"noise", "mad"}
@@ -150,7 +153,7 @@ class MasterDark(Master):
     @operation("master_dark", reach="global", leave_out=_HIDDEN)
     def combine(
         cls,
-        frames: Iterable[Frame | str | Path],
+        frames: Iterable[Frame | str | Path | CCDData],
         *,
         bias: MasterBias | None = None,
         method: str = "clipped",
@@ -224,7 +227,7 @@ class MasterFlat(Master):
     @operation("master_flat", reach="global", leave_out=_HIDDEN)
     def combine(
         cls,
-        frames: Iterable[Frame | str | Path],
+        frames: Iterable[Frame | str | Path | CCDData],
         *,
         bias: MasterBias | None = None,
         dark: MasterDark | None = None,

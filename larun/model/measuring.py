@@ -220,6 +220,8 @@ def _annulus(
     neighbours: QTable,
 ) -> Any:
     fwhm = float(neighbours.meta["fwhm"])
+    if "flux" not in neighbours.colnames:  # a catalogue from elsewhere need not say how bright its sources are
+        neighbours = image.detect(fwhm=fwhm)._table
     noise = float(np.median(background.rms))
     stars = Neighbours(
         np.asarray(neighbours["x"], dtype=float),

@@ -10,11 +10,22 @@ import numpy as np
 from numpy.typing import NDArray
 
 from larun.errors import OptionError
+from larun.provenance import Provenance
 
 if TYPE_CHECKING:
     from astropy.io.fits import Header
 
-__all__ = ["Shared", "binned_wcs", "freeze", "is_wcs_card", "mixed_acf", "same_plane", "shifted_wcs", "wcs_cards"]
+__all__ = [
+    "Shared",
+    "binned_wcs",
+    "freeze",
+    "is_wcs_card",
+    "mixed_acf",
+    "same_plane",
+    "same_value",
+    "shifted_wcs",
+    "wcs_cards",
+]
 
 _WCS_CARD = re.compile(
     r"^(WCSAXES|WCSNAME|CTYPE[12]|CRVAL[12]|CRPIX[12]|CDELT[12]|CUNIT[12]|CROTA[12]|CD[12]_[12]|PC[12]_[12]|LONPOLE|LATPOLE"
@@ -64,6 +75,20 @@ def same_plane(one: NDArray[Any] | None, two: NDArray[Any] | None) -> bool:
     if one is None or two is None:
         return one is two
     return one.dtype == two.dtype and one.shape == two.shape and one.tobytes() == two.tobytes()
+
+
+def same_value(one: Any, two: Any) -> bool:
+    """Whether two values of a field of an image agree, arrays bit for bit."""
+    if isinstance(one, np.ndarray) or isinstance(two, np.ndarray):
+        return same_plane(one, two)
+    if isinstance(one, tuple):
+        pairs = zip(one, two, strict=False)
+        return len(one) == len(two) and all(a == b and same_plane(a.variance, b.variance) for a, b in pairs)
+    if isinstance(one, Provenance):
+        return bool(one.to_dict() == two.to_dict())
+    if hasattr(one, "tostring"):
+        return bool(one.tostring() == two.tostring())
+    return bool(one == two)
 
 
 def mixed_acf(

@@ -6,7 +6,7 @@ Arrays, tables with pixel or sky coordinates, ``SkyCoord``, DS9 region files, an
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -18,7 +18,19 @@ from larun.errors import CatalogError, OptionError
 if TYPE_CHECKING:
     from larun.model.image import Image
 
-__all__ = ["DEC", "RA", "Name", "X", "Y", "column_in", "find", "positions_of", "sky_positions", "to_pixels"]
+__all__ = [
+    "DEC",
+    "RA",
+    "Name",
+    "X",
+    "Y",
+    "column_in",
+    "find",
+    "positions_of",
+    "sky_column",
+    "sky_positions",
+    "to_pixels",
+]
 
 
 class Name(NamedTuple):
@@ -129,12 +141,14 @@ def sky_positions(image: Image, x: NDArray[np.float64], y: NDArray[np.float64], 
 # -- tables ------------------------------------------------------------------------------------------------------------
 
 
-def find(names: Iterable[str], known: tuple[Name, ...]) -> tuple[str, float] | None:
+def find(names: Sequence[str], known: tuple[Name, ...]) -> tuple[str, float] | None:
     """The column that holds a quantity, the first of ``known`` that is there, and where its first pixel is."""
     lower: dict[str, str] = {}
     for name in names:
         lower.setdefault(name.lower(), name)
     for candidate, first in known:
+        if candidate in names:
+            return candidate, first
         if candidate in lower:
             return lower[candidate], first
     return None
@@ -188,6 +202,11 @@ def _converted(plain: NDArray[np.float64], own: Any, unit: str, name: str) -> ND
         raise OptionError(f"column {name!r} is in {own}: must be a unit that converts to {unit}") from error
 
 
+def sky_column(table: Any, names: Sequence[str]) -> str | None:
+    """The first column of sky coordinates (photutils has ``sky_centroid``)."""
+    return next((name for name in names if hasattr(table[name], "transform_to")), None)
+
+
 def _from_table(image: Image, table: Any, names: list[str]) -> Pair:
     x, y = find(names, X), find(names, Y)
     if x is not None and y is not None:
@@ -200,6 +219,9 @@ def _from_table(image: Image, table: Any, names: list[str]) -> Pair:
         lon, lat = (column_in(table, name, "deg", needs_unit=True) for name, _ in (ra, dec))
         there = SkyCoord(lon, lat, unit="deg", frame="icrs")
         return to_pixels(image, there)
+    where = sky_column(table, names)
+    if where is not None:
+        return to_pixels(image, table[where])
     raise OptionError(f"positions: no columns x and y, nor ra and dec, among {', '.join(names[:30])}")
 
 

@@ -16,7 +16,7 @@ from larun import flags as fl
 from larun import units
 from larun.detector import Detector
 from larun.errors import CorruptProduct, FileError, LarunWarning, OptionError
-from larun.model import companions, registry
+from larun.model import companions, interop, registry
 from larun.model.headers import split_given
 from larun.model.opening import RawPart, open_part
 from larun.model.planes import Shared, wcs_cards
@@ -75,6 +75,8 @@ def from_arrays(
     """See :meth:`larun.model.image.Image.from_arrays`."""
     from astropy.io import fits
 
+    if interop.is_nddata(data):
+        data, variance, flags, unit, header = interop.merged(data, interop.Parts(data, variance, flags, unit, header))
     if hasattr(data, "unit") and hasattr(data, "value"):
         unit, data = data.unit, data.value
     plane = _plane(data, "data")
