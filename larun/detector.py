@@ -170,8 +170,8 @@ class Detector:
             values.append(float(value))
         return tuple(values)
 
-    def with_values(self, **values: float | tuple[float, ...]) -> Self:
-        """Other values of the given quantities: one for every amplifier, or one each; their source becomes ``given``.
+    def with_values(self, source: str = "given", **values: float | tuple[float, ...]) -> Self:
+        """Other values of some quantities: one for every amplifier, or one each; ``source`` says where they are from.
 
         Raises
         ------
@@ -194,7 +194,7 @@ class Detector:
             for n in range(count)
         ]
         amplifiers = tuple(attrs.evolve(a, **change) for a, change in zip(self.amplifiers, changes, strict=True))
-        return attrs.evolve(self, amplifiers=amplifiers, sources={**self.sources, **dict.fromkeys(values, "given")})
+        return attrs.evolve(self, amplifiers=amplifiers, sources={**self.sources, **dict.fromkeys(values, source)})
 
     def _placed(self) -> tuple[Section, ...]:
         """Where each data section lies once overscan and gaps are gone."""

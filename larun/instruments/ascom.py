@@ -44,7 +44,7 @@ class Ascom(Frame):
         """One amplifier; full scale is 16 bits where the header does not say."""
         found = super().detector_for(header, shape)
         missing = not found.amplifiers[0].saturation < float("inf")
-        return found.with_values(saturation=65535.0) if missing else found
+        return found.with_values("16 bits", saturation=65535.0) if missing else found
 
     @classmethod
     def criteria_from(cls, header: Header, detector: Detector) -> dict[str, Any]:

@@ -23,7 +23,13 @@ __all__ = ["Decam"]
 class Decam(Frame):
     """A frame of one detector of the Dark Energy Camera."""
 
-    keywords: ClassVar[Mapping[str, tuple[str, ...]]] = {"gain": ("ARAWGAIN",), "chip": ("CCDNUM",)}
+    keywords: ClassVar[Mapping[str, tuple[str, ...]]] = {
+        "gain": ("GAIN", "ARAWGAIN"),
+        "read_noise": ("RDNOISE", "RDNOISEA"),
+        "chip": ("CCDNUM",),
+    }
+    #: The header's longitude is west of Greenwich, whatever its comment says.
+    site: ClassVar[tuple[float, float, float]] = (-70.81489, -30.16606, 2215.0)
     required: ClassVar[frozenset[str]] = frozenset({"bias", "flat"})
 
     @classmethod

@@ -34,6 +34,7 @@ class Nickel(Frame):
         "binning_x": ("CDELT1U",),
         "binning_y": ("CDELT2U",),
     }
+    site: ClassVar[tuple[float, float, float]] = (-121.6429, 37.3414, 1283.0)
     required: ClassVar[frozenset[str]] = frozenset({"bias", "flat"})
 
     #: Measured on flat and bias pairs of 2024-05-13 (photon transfer); electrons per ADU, and electrons.

@@ -25,6 +25,7 @@ class Ste3(Frame):
     """A frame of the STE3 CCD."""
 
     keywords: ClassVar[Mapping[str, tuple[str, ...]]] = {"filter": ("FILTERS",)}
+    site: ClassVar[tuple[float, float, float]] = (20.8107, -32.3783, 1798.0)
     required: ClassVar[frozenset[str]] = frozenset({"bias", "flat"})
 
     @classmethod
@@ -35,4 +36,4 @@ class Ste3(Frame):
     @classmethod
     def detector_for(cls, header: Header, shape: tuple[int, int]) -> Detector:
         """As the header says; the converter ends at 16 bits."""
-        return super().detector_for(header, shape).with_values(saturation=65535.0)
+        return super().detector_for(header, shape).with_values("16 bits", saturation=65535.0)

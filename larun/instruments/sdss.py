@@ -38,6 +38,7 @@ class SdssFpc(Frame):
     """A corrected frame of the imaging survey: no masters are needed."""
 
     keywords: ClassVar[Mapping[str, tuple[str, ...]]] = {"kind": (), "chip": ("CAMCOL",), "instrument": ("ORIGIN",)}
+    site: ClassVar[tuple[float, float, float]] = (-105.8204, 32.7803, 2788.0)
     required: ClassVar[frozenset[str]] = frozenset()
 
     @classmethod

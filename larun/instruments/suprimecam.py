@@ -32,8 +32,10 @@ class SuprimeCam(Frame):
         "binning_x": ("BIN-FCT1",),
         "binning_y": ("BIN-FCT2",),
         "gain": ("GAIN", "GAINEFF", "S_GAIN1", "T_GAIN1"),
+        "trim": ("TRIMSEC",),
         "chip": ("DET-ID",),
     }
+    site: ClassVar[tuple[float, float, float]] = (-155.4761, 19.8255, 4139.0)
     required: ClassVar[frozenset[str]] = frozenset({"bias", "flat"})
 
     #: First letter of the keywords of the channels; electrons, rms, typical of the camera (instrument handbooks).
@@ -61,6 +63,17 @@ class SuprimeCam(Frame):
             if data.within(shape):
                 found.append(Amplifier(data=data, overscan=Section(data.y0, data.y1, *strip), **values))
         if not found:
-            return super().detector_for(header, shape).with_values(read_noise=cls.read_noise)
+            return cls._one_channel(header, shape)
         said = {"gain": f"{cls.letter}_GAIN1 …", "read_noise": "instrument handbook", "saturation": "16 bits"}
         return Detector(amplifiers=found, sources={**said, "sections": f"{cls.letter}_EFMN11, {cls.letter}_OSMN11 …"})
+
+    @classmethod
+    def _one_channel(cls, header: Header, shape: tuple[int, int]) -> Detector:
+        """Effective pixels by first and number; what lies left or right of them is overscan."""
+        x0, nx, y0, ny = (int(header.get(f"EFP-{key}{axis}", 0)) for axis in "12" for key in ("MIN", "RNG"))
+        header, right = header.copy(), x0 + nx
+        header["TRIMSEC"] = f"[{x0}:{right - 1},{y0}:{y0 + ny - 1}]"
+        header["BIASSEC"] = f"[1:{x0 - 1},1:{ny}]" if x0 > 1 else f"[{right}:{shape[1]},1:{ny}]"
+        if not nx or right - 1 > shape[1] or (x0 == 1 and right > shape[1]):
+            del header["TRIMSEC"], header["BIASSEC"]
+        return super().detector_for(header, shape).with_values("instrument handbook", read_noise=cls.read_noise)

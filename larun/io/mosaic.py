@@ -319,7 +319,7 @@ def bayer_channels(
     {'R': (0, 1), 'G1': (0, 0), 'G2': (1, 1), 'B': (1, 0)}
     """
     colours = pattern.strip().upper()
-    if sorted(colours) != ["B", "G", "G", "R"] or "G" not in colours[:2] or "G" not in colours[2:]:
+    if colours not in ("RGGB", "BGGR", "GRBG", "GBRG"):
         raise OptionError(f"Bayer pattern {pattern!r}: must be one of RGGB, BGGR, GRBG, GBRG")
     found: dict[str, tuple[int, int]] = {}
     for index, colour in enumerate(colours):
