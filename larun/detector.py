@@ -170,7 +170,7 @@ class Detector:
             values.append(float(value))
         return tuple(values)
 
-    def with_values(self, source: str = "given", **values: float | tuple[float, ...]) -> Self:
+    def with_values(self, source: str = "given", /, **values: float | tuple[float, ...]) -> Self:
         """Other values of some quantities: one for every amplifier, or one each; ``source`` says where they are from.
 
         Raises

@@ -11,8 +11,7 @@ from typing import TYPE_CHECKING, ClassVar
 
 import attrs
 
-from larun.detector import Amplifier, Detector, Section
-from larun.io.headers import get_number
+from larun.detector import Detector
 from larun.model.frame import Frame
 
 if TYPE_CHECKING:
@@ -31,7 +30,7 @@ class SuprimeCam(Frame):
         "temperature": ("DET-TMP", "T_CCDTV"),
         "binning_x": ("BIN-FCT1",),
         "binning_y": ("BIN-FCT2",),
-        "gain": ("GAIN", "GAINEFF", "S_GAIN1", "T_GAIN1"),
+        "gain": ("GAIN", "GAINEFF"),
         "trim": ("TRIMSEC",),
         "chip": ("DET-ID",),
     }
@@ -49,31 +48,18 @@ class SuprimeCam(Frame):
 
     @classmethod
     def detector_for(cls, header: Header, shape: tuple[int, int]) -> Detector:
-        """One amplifier for each channel the header describes; sections beyond the array mean it is trimmed."""
-
-        def span(key: str) -> list[int]:
-            found = [int(header.get(f"{cls.letter}_{key.format(end)}", 0)) for end in ("MN", "MX")]
-            return [found[0] - 1, found[1]]
-
-        found = []
+        """One amplifier for each channel the header describes, under the names of sections that are understood."""
+        header, x = header.copy(), cls.letter
         for n in range(1, 5):
-            data, strip = Section(*span(f"EF{{}}{n}2"), *span(f"EF{{}}{n}1")), span(f"OS{{}}{n}1")
-            gain = get_number(header, (f"{cls.letter}_GAIN{n}",)).value
-            values = {"gain": gain, "read_noise": cls.read_noise, "saturation": 65535.0, "name": str(n)}
-            if data.within(shape):
-                found.append(Amplifier(data=data, overscan=Section(data.y0, data.y1, *strip), **values))
-        if not found:
-            return cls._one_channel(header, shape)
-        said = {"gain": f"{cls.letter}_GAIN1 …", "read_noise": "instrument handbook", "saturation": "16 bits"}
-        return Detector(amplifiers=found, sources={**said, "sections": f"{cls.letter}_EFMN11, {cls.letter}_OSMN11 …"})
-
-    @classmethod
-    def _one_channel(cls, header: Header, shape: tuple[int, int]) -> Detector:
-        """Effective pixels by first and number; what lies left or right of them is overscan."""
+            if f"{x}_EFMN{n}1" in header:
+                ends = [[header[f"{x}_{key}{n}{axis}"] for key in ("EFMN", "EFMX")] for axis in "12"]
+                strip = [header[f"{x}_{key}{n}1"] for key in ("OSMN", "OSMX")]
+                header[f"TRIMSEC{n}"] = "[{}:{},{}:{}]".format(*ends[0], *ends[1])
+                header[f"BIASSEC{n}"] = "[{}:{},{}:{}]".format(*strip, *ends[1])
+                header[f"GAIN{n}"] = header.get(f"{x}_GAIN{n}")
         x0, nx, y0, ny = (int(header.get(f"EFP-{key}{axis}", 0)) for axis in "12" for key in ("MIN", "RNG"))
-        header, right = header.copy(), x0 + nx
-        header["TRIMSEC"] = f"[{x0}:{right - 1},{y0}:{y0 + ny - 1}]"
-        header["BIASSEC"] = f"[1:{x0 - 1},1:{ny}]" if x0 > 1 else f"[{right}:{shape[1]},1:{ny}]"
-        if not nx or right - 1 > shape[1] or (x0 == 1 and right > shape[1]):
-            del header["TRIMSEC"], header["BIASSEC"]
-        return super().detector_for(header, shape).with_values("instrument handbook", read_noise=cls.read_noise)
+        if "TRIMSEC1" not in header and x0 > 1:  # one channel: what lies left of its pixels is overscan
+            header["TRIMSEC"] = f"[{x0}:{x0 + nx - 1},{y0}:{y0 + ny - 1}]"
+            header["BIASSEC"] = f"[1:{x0 - 1},{y0}:{y0 + ny - 1}]"
+        found = super().detector_for(header, shape).with_values("instrument handbook", read_noise=cls.read_noise)
+        return found.with_values("16 bits", saturation=65535.0) if found.needs_trim else found

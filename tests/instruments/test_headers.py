@@ -154,3 +154,15 @@ def test_an_unknown_camera_column_is_refused_when_the_gain_is_needed(tmp_path):
     frame = larun.Frame.read(path)
     with pytest.raises(HeaderError, match="CAMCOL 9"):
         frame.calibrate()
+
+
+def test_a_camera_is_a_small_class():
+    import ast
+    from pathlib import Path
+
+    import larun.instruments
+
+    for path in Path(larun.instruments.__file__).parent.glob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.ClassDef):
+                assert node.end_lineno - node.lineno < 60, path.name
