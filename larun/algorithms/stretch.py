@@ -11,7 +11,7 @@ from numpy.typing import ArrayLike, NDArray
 from larun.errors import OptionError
 from larun.flags import UNUSABLE
 
-__all__ = ["STRETCHES", "Stretch", "stretch_of", "thumbnail"]
+__all__ = ["STRETCHES", "Stretch", "stretch_of", "thumbnail", "thumbnail_steps"]
 
 #: asinh is linear within the noise and logarithmic in stars; zscale is linear between the limits of IRAF's zscale.
 STRETCHES = ("asinh", "linear", "log", "zscale")
@@ -122,6 +122,19 @@ def _zscale(good: NDArray[np.float64]) -> tuple[float, float]:
     return float(low), float(high)
 
 
+def thumbnail_steps(shape: tuple[int, ...], size: int) -> tuple[int, int]:
+    """Distance of the samples in pixels, and the number of samples along each side of a block.
+
+    Examples
+    --------
+    >>> thumbnail_steps((4096, 4096), 240), thumbnail_steps((100, 200), 240)
+    ((5, 4), (1, 1))
+    """
+    longest = max(shape)
+    step = max(1, math.ceil(longest / (_SAMPLES * size)))
+    return step, math.ceil(math.ceil(longest / step) / size)
+
+
 def thumbnail(data: NDArray[Any], flags: NDArray[np.uint32] | None = None, *, size: int = 240) -> NDArray[np.float64]:
     """A small image whose longer side has at most ``size`` pixels: means over blocks of samples.
 
@@ -146,12 +159,10 @@ def thumbnail(data: NDArray[Any], flags: NDArray[np.uint32] | None = None, *, si
     >>> thumbnail(np.arange(16.0).reshape(4, 4), size=2).tolist()
     [[2.5, 4.5], [10.5, 12.5]]
     """
-    longest = max(data.shape)
-    step = max(1, math.ceil(longest / (_SAMPLES * size)))
+    step, block = thumbnail_steps(data.shape, size)
     sample = data[::step, ::step].astype(np.float64)
     if flags is not None:
         sample[(flags[::step, ::step] & UNUSABLE) != 0] = np.nan
-    block = math.ceil(max(sample.shape) / size)
     ny, nx = (math.ceil(length / block) for length in sample.shape)
     full = np.full((ny * block, nx * block), np.nan)
     full[: sample.shape[0], : sample.shape[1]] = sample

@@ -75,6 +75,9 @@ def draw(file: Path, wishes: PlotOptions, as_json: bool) -> int:
     out = _target(file, wishes.out, subject.kind)
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", "Glyph .* missing", UserWarning)  # a name in a script the font lacks
+        warnings.filterwarnings(
+            "ignore", ".*failed to converge", UserWarning
+        )  # a graticule beyond the distortion's reach
         save(_picture(file, subject, wishes), out, overwrite=wishes.overwrite)
     if as_json:
         write_json({"path": str(out), "kind": str(subject.kind)})

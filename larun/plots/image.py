@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import ArrayLike
 
-from larun.algorithms.stretch import Stretch, stretch_of
+from larun.algorithms.stretch import Stretch, stretch_of, thumbnail, thumbnail_steps
 from larun.errors import OptionError
+from larun.flags import UNUSABLE
 from larun.model.image import Image
 from larun.plots import sky
 from larun.plots.canvas import axes_in, require
@@ -24,6 +25,9 @@ __all__ = ["COORDINATES", "show"]
 
 COORDINATES = ("auto", "world", "pixel")
 
+_STRIP = 12  # a strip longer than this many times its width is drawn with pixels that are not square
+_LARGEST = 2400  # pixels of a side that are handed to matplotlib: of more it would draw none apart
+_SAMPLE = 1_000_000  # values that a stretch is taken from
 _NO_VALUE = "#0072B2"  # a blue that no grey level is taken for
 
 
@@ -98,8 +102,9 @@ def show(
         axes.set(xlabel="x (pixel)", ylabel="y (pixel)")
     else:
         sky.label_world(axes, wcs)
-        sky.draw_compass(axes, wcs, extent)
-        sky.draw_scale_bar(axes, wcs, extent)
+        if axes.get_aspect() != "auto":  # angles and lengths are true
+            sky.draw_compass(axes, wcs, extent)
+            sky.draw_scale_bar(axes, wcs, extent)
     if colorbar:
         unit = (image.unit or "relative") if isinstance(image, Image) else "value"
         # An inset is as tall as the image, whatever its shape.
@@ -141,24 +146,34 @@ def _world(image: Any, ax: Any, coordinates: str) -> Any:
 
 
 def _usable(image: Any, cut: Any, window: Window) -> Any:
+    """Values for the stretch: of a large image every few rows and columns."""
+    step = max(1, int(np.sqrt(cut.size / _SAMPLE)))
+    sampled = slice(None, None, step), slice(None, None, step)
     if not isinstance(image, Image):
-        return cut
+        return cut[sampled]
     (x0, x1), (y0, y1) = window
-    good = ~image.unusable[y0:y1, x0:x1]
-    return cut[good] if good.any() else cut
+    good = (image.flags[y0:y1, x0:x1][sampled] & UNUSABLE) == 0
+    return cut[sampled][good] if good.any() else cut[sampled]
 
 
 def _draw(ax: Any, cut: Any, found: Stretch, extent: tuple[float, float, float, float]) -> Any:
     import matplotlib as mpl
     from matplotlib.colors import FuncNorm
 
+    values, (left, right, low, high) = cut, extent
+    if max(cut.shape) > _LARGEST:
+        values = thumbnail(cut, size=_LARGEST)
+        step, block = thumbnail_steps(cut.shape, _LARGEST)
+        right = left + values.shape[1] * step * block
+        high = low + values.shape[0] * step * block  # the last block may reach beyond the image
     drawn = ax.imshow(
-        np.ma.masked_invalid(cut),
+        np.ma.masked_invalid(values),
         norm=FuncNorm((found.forward, found.inverse), vmin=found.low, vmax=found.high, clip=True),
         cmap=mpl.colormaps["gray"].with_extremes(bad=_NO_VALUE),
         origin="lower",
         interpolation="antialiased",  # every pixel counts where they are smaller than those of the screen
-        extent=extent,
+        extent=(left, right, low, high),
+        aspect="auto" if max(cut.shape) > _STRIP * min(cut.shape) else "equal",
     )
     ax.set(xlim=extent[:2], ylim=extent[2:])
     return drawn

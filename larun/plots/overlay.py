@@ -52,7 +52,7 @@ def draw_flags(image: Image, ax: Axes, *, window: Window | None = None) -> Axes:
 
     (x0, x1), (y0, y1) = window or ((0, image.shape[1]), (0, image.shape[0]))
     plane = image.flags[y0:y1, x0:x1]
-    paint = np.zeros((*plane.shape, 4), dtype=np.float32)
+    paint = np.zeros((*plane.shape, 4), dtype=np.uint8)
     entries: list[Artist] = []
     counts = fl.counts_of(plane, image.instrument_flags)
     known = {name: index for index, name in enumerate(f.name for f in (*fl.TABLE, *image.instrument_flags))}
@@ -60,7 +60,7 @@ def draw_flags(image: Image, ax: Axes, *, window: Window | None = None) -> Axes:
     for index, (name, count) in reversed(list(enumerate(counts.items()))):  # the first wins: painted last
         colour = COLOURS[known.get(name, index) % len(COLOURS)]
         hit = (plane & bits[name]) != 0
-        paint[hit] = to_rgba(colour)
+        paint[hit] = np.rint(255 * np.array(to_rgba(colour)))
         if count < _SCATTERED:  # lone pixels of a large image would fall between those of the screen
             y, x = np.nonzero(hit)
             ax.plot(
@@ -76,7 +76,7 @@ def draw_flags(image: Image, ax: Axes, *, window: Window | None = None) -> Axes:
         entries.insert(0, Patch(color=colour, label=f"{name} {count}"))
     limits = ax.get_xlim(), ax.get_ylim()
     extent = (x0 - 0.5, x1 - 0.5, y0 - 0.5, y1 - 0.5)
-    ax.imshow(paint, origin="lower", interpolation="nearest", extent=extent)
+    ax.imshow(paint, origin="lower", interpolation="nearest", extent=extent, aspect=ax.get_aspect())
     ax.set(xlim=limits[0], ylim=limits[1])
     add_legend(ax, entries)
     return ax

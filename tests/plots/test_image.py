@@ -10,6 +10,7 @@ from matplotlib.figure import Figure
 
 import larun
 from larun import errors, plots
+from tests.plots.conftest import wcs_cards
 
 
 def test_unusable_pixels_do_not_count_for_the_stretch(frame, figure):
@@ -43,6 +44,23 @@ def test_a_star_is_seen_where_its_coordinates_are(window):
     seen = np.array([x.mean() + x0 + 2.5, y.mean() + y0 + 2.5])
     scale = ax.bbox.width / (ax.get_xlim()[1] - ax.get_xlim()[0])
     assert np.hypot(*(seen - ax.transData.transform((30, 20)))) / scale < 0.3
+
+
+def test_a_large_image_is_reduced_and_stays_in_place(figure, monkeypatch):
+    monkeypatch.setattr("larun.plots.image._LARGEST", 20)
+    data = np.zeros((61, 83))
+    data[20, 30] = 1000
+    ax = plots.show(larun.Frame.from_arrays(data), figure, window=((3, 83), (0, 61)))
+    drawn = ax.images[0]
+    values = np.asarray(drawn.get_array())
+    assert values.shape == (16, 20)
+    left, right, low, high = drawn.get_extent()
+    assert (right - left, high - low) == (80, 64)
+    row, column = np.unravel_index(values.argmax(), values.shape)
+    assert left + 4 * column <= 30 < left + 4 * (column + 1)
+    assert low + 4 * row <= 20 < low + 4 * (row + 1)
+    assert values.max() == pytest.approx(1000 / 16)
+    assert (*ax.get_xlim(), *ax.get_ylim()) == (2.5, 82.5, -0.5, 60.5)
 
 
 def test_a_window_keeps_pixel_coordinates_and_has_its_own_stretch(frame, figure):
@@ -87,6 +105,17 @@ def test_pictures_can_be_saved_even_where_nothing_is_finite(frame, tmp_path):
         figure = Figure()
         plots.save(plots.show(image, figure, flags=True, colorbar=True), tmp_path / "picture.png")
         assert (tmp_path / "picture.png").stat().st_size > 1000
+
+
+def test_a_strip_fills_its_axes_without_angles_that_are_not_true(figure, rng):
+    strip = larun.Frame.from_arrays(
+        rng.normal(size=(4, 400)), flags=np.eye(4, 400, dtype=np.uint32), header=wcs_cards(400, 4)
+    )
+    ax = plots.show(strip, figure, flags=True)
+    figure.draw_without_rendering()
+    assert ax.bbox.height > 0.3 * ax.bbox.width
+    assert "N" not in {text.get_text() for text in ax.texts}
+    assert plots.show(strip, figure, window=((0, 20), (0, 4))).get_aspect() == 1
 
 
 def test_pixels_without_a_value_have_a_colour_of_their_own(figure):
