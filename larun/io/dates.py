@@ -12,13 +12,14 @@ from typing import NamedTuple
 
 from larun.errors import HeaderError
 
-__all__ = ["Stamp", "parse_angle", "parse_stamp"]
+__all__ = ["Stamp", "parse_angle", "parse_stamp", "why_no_time"]
 
 _DATE = re.compile(r"(\d{4})[-/](\d{1,2})[-/](\d{1,2})")
 _OLD = re.compile(r"(\d{1,2})/(\d{1,2})/(\d{4}|\d{2})")
 _CLOCK = re.compile(r"(\d{1,2}):(\d{1,2})(?::(\d{1,2}(?:\.\d*)?))?\s*(Z|UTC?|[+-]\d{2}:?\d{2})?", re.I)
 # No CCD saw the sky before 1976: an old date with a smaller year is of this century, whatever the standard says.
 _FIRST_YEAR = 76
+_YEARS = (1800, 2200)  # plates are scanned into FITS, too
 
 
 class Stamp(NamedTuple):
@@ -61,9 +62,9 @@ def parse_stamp(text: str) -> Stamp:
         rest = plain[match.end() :]
     if day is not None:
         _check_day(day)
-        rest = re.sub(r"^(\s*[Tt]\s*|\s+)", "", rest)
         if not rest:
             return Stamp(day, None, False, doubt)
+        rest = rest[1:] if rest[0] in "Tt " else f"?{rest}"
     clock = _CLOCK.fullmatch(rest.strip())
     if clock is None:
         raise HeaderError("is no date or time (2013-02-13T09:01:40.9, 2013-02-13 or 09:01:40.9)")
@@ -73,6 +74,23 @@ def parse_stamp(text: str) -> Stamp:
         raise HeaderError("is no time of day")
     offset = _offset(clock[4])
     return Stamp(day, hours * 3600.0 + minutes * 60.0 + seconds - (offset or 0.0), offset is not None, doubt)
+
+
+def why_no_time(value: object) -> str:
+    """What is wrong with a date or time that somebody gave; nothing where it can be read, or is a Julian date.
+
+    Examples
+    --------
+    >>> why_no_time("2013-02-13T09:01:40"), why_no_time(56336.376), why_no_time("2013-13-13")
+    ('', '', 'names a day that does not exist (month must be in 1..12)')
+    """
+    if isinstance(value, int | float) and not isinstance(value, bool):
+        return "" if 1.0e4 < value < 2.0e5 or 2.4e6 < value < 2.6e6 else "is no Julian date, modified or not"
+    try:
+        parse_stamp(value if isinstance(value, str) else "")
+    except HeaderError as error:
+        return str(error)
+    return ""
 
 
 def _old_date(match: re.Match[str]) -> tuple[tuple[int, int, int], str]:
@@ -90,6 +108,8 @@ def _old_date(match: re.Match[str]) -> tuple[tuple[int, int, int], str]:
 
 
 def _check_day(day: tuple[int, int, int]) -> None:
+    if not _YEARS[0] <= day[0] <= _YEARS[1]:
+        raise HeaderError(f"names the year {day[0]}, when no exposure was taken")
     try:
         datetime.date(*day)
     except ValueError as error:

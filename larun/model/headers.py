@@ -15,6 +15,7 @@ import numpy as np
 
 from larun.detector import Amplifier, Detector, Section
 from larun.errors import HeaderError, OptionError
+from larun.io.dates import why_no_time
 from larun.io.headers import Found, get_number, get_numbers, get_text
 from larun.io.mosaic import AMPLIFIER_NAMES, bayer_channels, suffixed
 from larun.io.sections import parse_section
@@ -41,7 +42,7 @@ KEYWORDS: Mapping[str, tuple[str, ...]] = {
     "exposure": ("EXPTIME", "EXPOSURE", "EXP_TIME"),
     "filter": ("FILTER", "FILTNAM", "FILTERS", "FILTER1", "INSFLNAM"),
     "instrument": ("INSTRUME", "CAMERA", "DETECTOR"),
-    "date": ("DATE-OBS", "DATE-BEG", "DATE_OBS", "DATEOBS"),
+    "date": ("DATE-OBS", "DATE-BEG", "DATE_OBS", "DATEOBS", "UT-DATE"),
     "temperature": ("CCD-TEMP", "CCDTEMP", "DET-TEMP", "CCDATEMP", "TEMPDET"),
     "binning_x": ("XBINNING", "CCDXBIN", "BINX", "COLBIN"),
     "binning_y": ("YBINNING", "CCDYBIN", "BINY", "ROWBIN"),
@@ -52,8 +53,20 @@ KEYWORDS: Mapping[str, tuple[str, ...]] = {
     "trim": ("TRIMSEC", "DATASEC"),
     "overscan": ("BIASSEC",),
     # when: a date (or a date and the time of day of another card), a Julian date or a modified one, middle, end
-    "clock": ("TIME-OBS", "TIME-BEG", "UTC-OBS", "UTSTART", "UT-STR", "UTSHUT", "UTIME", "UT", "UTC", "TAIHMS"),
-    "julian_date": ("MJD-OBS", "MJD-BEG", "MJD-STR", "MJDATE", "MJD_OBS", "EXPSTART", "JD"),
+    "clock": (
+        "TIME-OBS",
+        "TIME-BEG",
+        "UTC-OBS",
+        "UTSTART",
+        "UT-STR",
+        "UTSHUT",
+        "UTIME",
+        "UT",
+        "UT-TIME",
+        "UTC",
+        "TAIHMS",
+    ),
+    "julian_date": ("MJD-OBS", "MJD-BEG", "MJD-STR", "MJDATE", "MJD_OBS", "OBSMJD", "EXPSTART", "JD"),
     "mid_time": ("DATE-AVG", "MJD-AVG", "DATE-MID", "TIME-MID", "MIDTIME", "UT-MID", "MJD-MID", "JD-MID", "JD_UTC"),
     "end_time": ("DATE-END", "TIME-END", "UTC-END", "UT-END", "UTSTOP", "UTCEND", "MJD-END", "MJDEND", "EXPEND"),
     "time_scale": ("TIMESYS",),
@@ -62,16 +75,37 @@ KEYWORDS: Mapping[str, tuple[str, ...]] = {
     "dec": ("DEC", "OBJCTDEC", "TELDEC", "DEC_TARG", "DEC_OBS", "DEC_DEG"),
     "equinox": ("EQUINOX", "EPOCH"),
     "sky_frame": ("RADESYS", "RADECSYS"),
-    "airmass": ("AIRMASS", "SECZ"),
+    "airmass": ("AIRMASS", "SECZ", "ESO TEL AIRM START"),
     "geocentric": ("OBSGEO-X", "OBSGEO-Y", "OBSGEO-Z"),
-    "longitude": ("OBSGEO-L", "SITELONG", "LONG-OBS", "LON-OBS", "OBS-LONG", "LONGITUD", "GEOLON", "OBSLON"),
-    "latitude": ("OBSGEO-B", "SITELAT", "LAT-OBS", "OBS-LAT", "LATITUDE", "GEOLAT", "OBSLAT"),
-    "height": ("OBSGEO-H", "SITEELEV", "ALT-OBS", "OBS-ELEV", "HEIGHT", "GEOELEV", "OBSALT", "OBSELEV"),
+    "longitude": (
+        "OBSGEO-L",
+        "SITELONG",
+        "LONG-OBS",
+        "LON-OBS",
+        "OBS-LONG",
+        "LONGITUD",
+        "GEOLON",
+        "OBSLON",
+        "ESO TEL GEOLON",
+    ),
+    "latitude": ("OBSGEO-B", "SITELAT", "LAT-OBS", "OBS-LAT", "LATITUDE", "GEOLAT", "OBSLAT", "ESO TEL GEOLAT"),
+    "height": (
+        "OBSGEO-H",
+        "SITEELEV",
+        "ALT-OBS",
+        "OBS-ELEV",
+        "HEIGHT",
+        "GEOELEV",
+        "OBSALT",
+        "OBSELEV",
+        "ESO TEL GEOELEV",
+    ),
     "chip": ("CHANNEL", "CCDNUM", "CCDCHIP"),
     "mode": ("READOUTM", "READMODE"),
     "bayer": ("BAYERPAT", "COLORTYP"),
 }
 
+_TIMES = ("date", "mid_time", "end_time")
 DETECTOR_QUANTITIES = ("gain", "read_noise", "saturation", "linear_limit")
 
 KINDS = ("bias", "dark", "flat", "science")
@@ -282,6 +316,8 @@ def split_given(
             values[str(quantity)] = _detector_value(name, str(quantity), value)
         elif quantity == "exposure" and not _is_time(value):
             raise OptionError(f"{name} = {value!r}: must be a number of seconds, at least 0")
+        elif quantity in _TIMES and name in keywords and (wrong := why_no_time(value)):
+            raise OptionError(f"{name} = {value!r} {wrong}")
         elif name in keywords:
             cards[keywords[name][0]] = value
         elif re.fullmatch(r"[A-Z0-9_-]{1,8}", name):

@@ -101,8 +101,9 @@ def _moment(text: str) -> datetime.datetime | None:
 
 
 def _date(known: Known) -> Iterator[Finding]:
+    time = known.camera.time_for(known.header)
     text = known.values.get("date")
-    if text is None:
+    if text is None and time.mid_text is None:
         yield Finding(
             "date",
             "warning",
@@ -110,15 +111,8 @@ def _date(known: Known) -> Iterator[Finding]:
             "name its keyword in keywords['date']; the reduction goes on without it, light curves do not",
         )
         return
-    moment = _moment(str(text))
-    if moment is None:
-        yield Finding(
-            "date",
-            "note",
-            f"{known.say('date')}: is not written as 2024-05-13T06:07:08",
-            "name another keyword in keywords['date'], if there is one",
-        )
-    elif moment > known.now + datetime.timedelta(days=1) or moment.year < _EARLIEST:
+    moment = _moment(str(time.mid_text or text))
+    if moment is not None and (moment > known.now + datetime.timedelta(days=1) or moment.year < _EARLIEST):
         yield Finding(
             "date",
             "warning",
@@ -126,6 +120,16 @@ def _date(known: Known) -> Iterator[Finding]:
             + ("in the future" if moment.year >= _EARLIEST else f"before {_EARLIEST}, when there were no CCD cameras"),
             "the clock of the camera was wrong, or it is another date: name another keyword in keywords['date']",
         )
+    elif time.mid_text is None and "exposure" in time.sources:
+        yield Finding(
+            "date",
+            "warning",
+            f"the time of exposure is not known: {time.sources['mid']}",
+            "name the cards that tell it in keywords['date'], ['clock'] or ['julian_date'], or write time_for(header)",
+        )
+    for doubt in time.doubts:
+        advice = "change the rows of keywords, declare the camera's site, or write time_for(header)"
+        yield Finding("date", "warning", doubt, advice)
 
 
 def _temperature(known: Known) -> Iterator[Finding]:
@@ -187,6 +191,10 @@ RULES: Mapping[str, Rule] = {
     "filter": Rule(judge=_filter, like=r"FILT|\bfilter"),
     "exposure": Rule("s", _exposure, r"^EXP|EXPTIME|^ITIME|\bexposure"),
     "date": Rule(judge=_date, like=r"^DATE|^MJD|^UTC?-|\bstart of (the )?exposure"),
+    "airmass": Rule(like=r"AIRM|SECZ|\bair ?mass"),
+    "longitude": Rule("°", like=r"LONG|\blongitude"),
+    "latitude": Rule("°", like=r"LATI|\blatitude"),
+    "height": Rule("m", like=r"ELEV|\bheight of the (site|telescope)|\baltitude of (the )?(site|telescope)"),
     "temperature": Rule("°C", _temperature, r"TEMP|\btemperature"),
     "instrument": Rule(judge=_instrument, like=r"INSTR|CAMERA|DETECTOR|TELESCOP"),
     "binning_x": Rule(judge=_binning("binning_x"), like=r"BIN|CCDSUM"),

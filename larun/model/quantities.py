@@ -66,6 +66,7 @@ def _rows(known: Known, given: Mapping[str, Any], shape_from: str) -> Iterator[Q
     for name in ordered:
         if name not in _SHOWN_BY_AMPLIFIERS and name != "kind":
             yield _from_keywords(known, name, given)
+    yield from _when_and_where(known)
     if known.shape is not None:
         yield Quantity(name="size", value=[known.shape[1], known.shape[0]], unit="pixel", source=shape_from)
     if known.detector is not None and known.shape is not None:
@@ -88,6 +89,21 @@ def _card(known: Known, name: str) -> dict[str, Any]:
 
 def _is_given(known: Known, name: str, given: Mapping[str, Any]) -> bool:
     return name in given or any(keyword in given for keyword in known.camera.all_keywords()[name])
+
+
+def _when_and_where(known: Known) -> Iterator[Quantity]:
+    """What the camera makes of all cards of time and place."""
+    time = known.camera.time_for(known.header)
+    place = None if time.pointing is None else "{:.5f} {:+.5f}".format(*time.pointing)
+    stand = time.site
+    site = None if stand is None else f"{stand.longitude:+.5f} {stand.latitude:+.5f} {stand.height:g}"
+    values = (
+        ("mid", "middle", time.mid_text, "UTC"),
+        ("pointing", "pointing", place, "°"),
+        ("site", "site", site, "°, m"),
+    )
+    for quantity, name, value, unit in values:
+        yield Quantity(name=name, value=value, unit=unit, source=time.sources.get(quantity, ""))
 
 
 def _from_keywords(known: Known, name: str, given: Mapping[str, Any]) -> Quantity:

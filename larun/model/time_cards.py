@@ -37,6 +37,8 @@ GIVEN = "given to larun"
 #: Seconds by which two cards may disagree: many headers round a Julian date to its fifth digit.
 _AGREE = 2.0
 _DAY = 86400.0
+#: No exposure takes a year.
+_LONGEST = 365.25 * _DAY
 _SCALES = {
     "": "utc",
     "UTC": "utc",
@@ -121,6 +123,8 @@ def find_instants(header: Header, keywords: Keywords, notes: Notes) -> Instants:
     else:
         middle = _one_of(header, "mid_time", keywords, scale, begin, notes)
     finish = _one_of(header, "end_time", keywords, scale, begin, notes)
+    if middle is None:
+        notes.doubts += notes.problems.get("mid", ())
     if middle is not None and begin is not None and begin.given and not middle.given:
         middle = None
     start = None if begin is None else begin.instant
@@ -217,11 +221,11 @@ def _exposure(header: Header, keywords: Keywords, notes: Notes) -> float | None:
     from larun.model.headers import exposure_seconds
 
     value, keyword = exposure_seconds(header, keywords["exposure"])
-    if value is not None and value >= 0:
+    if value is not None and 0 <= value < _LONGEST:
         notes.sources["exposure"] = f"{keyword} = {header[keyword]!r}"
         return float(value)
     if keyword is not None:
-        notes.problem("exposure", f"{keyword} = {header[keyword]!r}: must not be negative")
+        notes.problem("exposure", f"{keyword} = {header[keyword]!r}: is no time of exposure in seconds")
     notes.missing("exposure", keywords["exposure"])
     return None
 
@@ -230,6 +234,9 @@ def _begin(header: Header, keywords: Keywords, scale: str, notes: Notes) -> _Fou
     """The begin by date and time of day or by a Julian date, and whether they agree."""
     civil = _civil(header, keywords, scale, notes)
     julian = _julian_row(header, "julian_date", keywords, scale, notes)
+    used = civil or julian
+    if used is not None:
+        notes.doubts += [f"{used.source} is used; {problem}" for problem in notes.problems.get("start", ())]
     if civil is None or julian is None or civil.is_mid != julian.is_mid:
         return civil or julian
     off = seconds_between(civil.instant, julian.instant)
@@ -265,7 +272,6 @@ def _civil(header: Header, keywords: Keywords, scale: str, notes: Notes) -> _Fou
             instant = from_calendar(day.date, stamp.seconds, "utc" if stamp.utc else _scale_of(keyword, scale))
             return _Found(instant, f"{said}, {keyword} = {text!r}", is_given(header, day_keyword), combined=True)
     notes.problem("start", f"{said} has a date only, and none of {', '.join(keywords['clock'])} says the time")
-    notes.doubts.append(f"{said} has a date only")
     return None
 
 
@@ -307,7 +313,6 @@ def _julian(header: Header, keyword: str, scale: str, quantity: str, notes: Note
     elif 1.0e4 < number < 2.0e5:
         if number == int(number):
             notes.problem(quantity, f"{said} has no time of day")
-            notes.doubts.append(f"{said} has no time of day")
             return None
         pair = (2400000.5, number)
     else:
@@ -438,7 +443,7 @@ def find_site(header: Header, keywords: Keywords, notes: Notes) -> tuple[float, 
     notes.sources["site"] = f"{longitude[1]}, {latitude[1]}, " + (
         f"{height_keyword} = {header[height_keyword]!r}" if known else "height not known: sea level"
     )
-    east = (longitude[0] + 180.0) % 360.0 - 180.0
+    east = longitude[0] - 360.0 if longitude[0] > 180.0 else longitude[0]
     return east, latitude[0], float(height) if known else 0.0
 
 

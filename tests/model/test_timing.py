@@ -1,15 +1,19 @@
 """Time and place of an exposure, from every form in which headers tell it."""
 
 import copy
+import datetime
 import pickle
 import subprocess
 import sys
+import warnings
 
 import numpy as np
 import pytest
 from astropy.coordinates import EarthLocation, SkyCoord
 from astropy.io import fits
 from astropy.time import Time
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 import larun
 from larun.errors import HeaderError, OptionError
@@ -91,6 +95,12 @@ def test_where_it_came_from_is_said():
         ),
         ([("DATE-OBS", "2013-06-27T23:13:12"), ("MJD-OBS", 56470.96764)], r"MJD-OBS = 56470.96764 is \+12\.1 s off"),
         ([("DATE-OBS", "2013-06-26"), ("UT", "23:13:12"), ("MJD-OBS", 56470.9675)], "the date is that of the night"),
+        (
+            [("DATE-OBS", "27 June"), ("MJD-OBS", 56470.9675)],
+            "MJD-OBS = 56470.9675 is used; DATE-OBS = '27 June' is no date",
+        ),
+        ([("DATE-OBS", "2013-06-27T23:13:12"), ("MJD-OBS", 3.5)], "MJD-OBS = 3.5 is no Julian date"),
+        ([("DATE-OBS", "2013-06-27T23:13:12"), ("MIDTIME", "noon")], "MIDTIME = 'noon' is no date or time"),
         ([("DATE-OBS", "2013-06-27T23:13:12"), ("TIMESYS", "LOCAL")], "UTC is assumed"),
         ([("DATE-OBS", "27/06/13"), ("UT", "23:13:12")], "no CCDs in 1913"),
         ([("DATE-OBS", "2013-06-27T23:13:12"), ("DATE-END", "2013-06-27T23:16:02")], r"is \+50\.0 s off"),
@@ -122,7 +132,8 @@ def test_a_doubted_begin_follows_the_middle():
         ([("MJD-OBS", 12.5), EXPTIME], "MJD-OBS = 12.5 is no Julian date"),
         ([("MJD-OBS", 56470), EXPTIME], "MJD-OBS = 56470 has no time of day"),
         ([("DATE-OBS", "2013-06-27T23:13:12")], "the exposure time is missing: none of EXPTIME"),
-        ([("DATE-OBS", "2013-06-27T23:13:12"), ("EXPTIME", -1.0)], "EXPTIME = -1.0: must not be negative"),
+        ([("DATE-OBS", "2013-06-27T23:13:12"), ("EXPTIME", -1.0)], "EXPTIME = -1.0: is no time of exposure"),
+        ([("DATE-OBS", "2013-06-27T23:13:12"), ("EXPTIME", 1e300)], "EXPTIME = 1e+300: is no time of exposure"),
     ],
 )
 def test_what_is_missing_or_impossible_is_none_and_an_error_when_needed(cards, words):
@@ -191,6 +202,53 @@ def test_what_the_caller_gives_goes_before_all(tmp_path):
         Somewhere.read(path).time.bjd_tdb()
 
 
+def test_what_the_caller_gives_must_make_sense(tmp_path):
+    path = tmp_path / "a.fits"
+    fits.PrimaryHDU(np.ones((8, 8), np.uint16)).writeto(path)
+    for wrong in (
+        {"date": "yesterday"},
+        {"date": datetime.datetime(2013, 2, 3)},
+        {"mid_time": 17.0},
+        {"end_time": None},
+    ):
+        with pytest.raises(OptionError, match=f"{next(iter(wrong))} = "):
+            larun.Frame.read(path, **wrong)
+    time = larun.Frame.read(path, mid_time=56336.5, exposure=10).time
+    assert time.start.isot == "2013-02-13T11:59:55.000"
+
+
+TEXTS = st.one_of(
+    st.text(st.characters(min_codepoint=32, max_codepoint=126), max_size=30),
+    st.sampled_from(
+        ["2013-02-13T23:59:60", "0001-01-01T00:00:00", "9999-12-31T24:00:00", "31/12/00", "NaN", "1 2 3 S"]
+    ),
+    st.floats(allow_nan=False, allow_infinity=False),
+    st.integers(-(10**12), 10**12),
+    st.booleans(),
+    st.just(None),
+)
+ROWS = ["date", "clock", "julian_date", "mid_time", "end_time", "time_scale", "exposure", "ra", "dec", "equinox"]
+ROWS += ["sky_frame", "airmass", "longitude", "latitude", "height", "geocentric"]
+
+
+@settings(max_examples=200, deadline=None, derandomize=True)
+@given(st.dictionaries(st.sampled_from([key for row in ROWS for key in KEYWORDS[row][:4]]), TEXTS, max_size=12))
+def test_no_header_is_too_hostile(cards):
+    """Whatever the cards say, there is an answer, and an answer is within sense."""
+    header = fits.Header()
+    for keyword, value in cards.items():
+        header[keyword if len(keyword) <= 8 else f"HIERARCH {keyword}"] = value
+    time = from_header(header, KEYWORDS)
+    assert time.exposure is None or time.exposure >= 0
+    assert time.pointing is None or (0 <= time.pointing[0] < 360 and abs(time.pointing[1]) <= 90)
+    if time.mid is not None:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # astropy's, of years before UTC
+            assert time.to_dict()["mid_time"] == time.mid.isot
+    else:
+        assert time.sources["mid"]
+
+
 # -- place -------------------------------------------------------------------------------------------------------------
 
 
@@ -240,6 +298,10 @@ def test_impossible_pointings_are_left_out():
         ([("SITELONG", "70 48 53.6 W"), ("SITELAT", "30 09 57.8 S")], (-70.81489, -30.16606, 0.0)),
         ([("OBS-LONG", (70.81489, "[deg] west longitude")), ("OBS-LAT", -30.16606)], (-70.81489, -30.16606, 0.0)),
         ([("SITELONG", (70.81489, "[deg] west is negative")), ("SITELAT", -30.16606)], (70.81489, -30.16606, 0.0)),
+        (
+            [("HIERARCH ESO TEL GEOLON", -70.7345), ("HIERARCH ESO TEL GEOLAT", -29.2584)],
+            (-70.7345, -29.2584, 0.0),
+        ),
         ([("LONGITUD", 289.18511), ("LATITUDE", -30.16606), ("HEIGHT", 2215)], (-70.81489, -30.16606, 2215.0)),
         (
             [("OBSGEO-X", -4681333.290), ("OBSGEO-Y", 2804952.937), ("OBSGEO-Z", -3292386.705), ("LONGITUD", 1.0)],
