@@ -7,13 +7,14 @@ second or a factor; what the electronics do is in ADU.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
 import attrs
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
+from larun.detector import Detector
 from larun.errors import OptionError
 
 __all__ = [
@@ -22,6 +23,7 @@ __all__ = [
     "amplifier_glow",
     "bad_columns",
     "bayer",
+    "crosstalk",
     "fringes",
     "light_leak",
     "pickup",
@@ -154,6 +156,75 @@ def trails_light(shape: tuple[int, int], trails: Iterable[Trail]) -> tuple[Array
         light += more
         mask |= where
     return light, mask
+
+
+def crosstalk(
+    detector: Detector, electrons: ArrayLike, *, leak: ArrayLike, corners: Sequence[str] | None = None
+) -> Array:
+    """What amplifiers pick up from each other: ghosts, at the pixels that are read at the same moment.
+
+    Parameters
+    ----------
+    detector : Detector
+        Of the raw array.
+    electrons : array_like, shape ``detector.trimmed_shape``
+        Electrons in each light-sensitive pixel.
+    leak : array_like (n, n)
+        ``leak[i][j]``: the fraction of the electrons under amplifier j that appears under amplifier i; the diagonal is
+        zero. (Ratios of counts are these times gain j over gain i.)
+    corners : sequence of str, optional
+        For each amplifier the corner of its data section that is read first: "lower left", and so on; by default the
+        corner of its half or quadrant, as cameras have it.
+
+    Returns
+    -------
+    ndarray
+        The electrons with all ghosts added, to be read out (Freyhammer et al. 2001, Experimental Astronomy 12, 147,
+        measure and remove it).
+
+    Raises
+    ------
+    OptionError
+        If the matrix does not fit the amplifiers, or a corner is unknown.
+
+    Examples
+    --------
+    >>> from larun import Amplifier, Detector, Section
+    >>> halves = [Amplifier(data=Section(0, 1, 0, 3), name="L"), Amplifier(data=Section(0, 1, 3, 6), name="R")]
+    >>> detector = Detector(amplifiers=halves)
+    >>> crosstalk(detector, [[1000.0, 0, 0, 0, 0, 0]], leak=[[0, 0], [0.01, 0]]).tolist()
+    [[1000.0, 0.0, 0.0, 0.0, 0.0, 10.0]]
+    """
+    values = np.array(electrons, dtype=np.float64)
+    matrix = np.asarray(leak, dtype=np.float64)
+    placed = [amplifier.data for amplifier in detector.trimmed().amplifiers]
+    count = len(placed)
+    ny, nx = detector.trimmed_shape
+    if values.shape != (ny, nx) or matrix.shape != (count, count) or not np.isfinite(matrix).all() or matrix.trace():
+        raise OptionError(
+            f"electrons {values.shape}, leak {matrix.shape}: give electrons of shape {(ny, nx)} and a finite matrix "
+            f"of {count} × {count} whose diagonal is zero"
+        )
+    if corners is None:
+        corners = [
+            f"{'upper' if at.y0 + at.y1 > ny and at.y0 > 0 else 'lower'} {'right' if at.x0 + at.x1 > nx else 'left'}"
+            for at in placed
+        ]
+    if len(corners) != count or not set(corners) <= set(CORNERS):
+        raise OptionError(f"corners = {corners}: give one of {', '.join(CORNERS)} for each of {count} amplifiers")
+    read = [_as_read(values[at.slices], corner).copy() for at, corner in zip(placed, corners, strict=True)]
+    for i, (at, corner) in enumerate(zip(placed, corners, strict=True)):
+        mine = _as_read(values[at.slices], corner)  # a view: what is added to it appears in the mosaic
+        for j, other in enumerate(read):
+            rows, columns = min(len(mine), len(other)), min(mine.shape[1], other.shape[1])
+            mine[:rows, :columns] += matrix[i, j] * other[:rows, :columns]
+    return values
+
+
+def _as_read(block: Array, corner: str) -> Array:
+    """The block in the order in which it is read."""
+    block = block[::-1] if corner.startswith("upper") else block
+    return block[:, ::-1] if corner.endswith("right") else block
 
 
 class Telegraph(NamedTuple):

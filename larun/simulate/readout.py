@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 __all__ = ["RawFrame", "photons", "raw_frame", "read_out"]
 
-_LEVEL = 1000.0  # ADU: the bias level where none is given
+_LEVEL = 1000.0  # ADU: the bias level where nothing says another
 _TABLE = 4097  # points of the table that starts the search for the inverse of a linearity polynomial
 # Cards that say how pixels were stored: they do not fit other pixels. The right ones are made when a file is written.
 _STORAGE = re.compile(
@@ -108,7 +108,7 @@ def read_out(
     *,
     rng: np.random.Generator,
     shape: tuple[int, int] | None = None,
-    bias_levels: float | Sequence[float] = _LEVEL,
+    bias_levels: float | Sequence[float] | None = None,
     bias: ArrayLike = 0.0,
     dtype: DTypeLike = np.uint16,
 ) -> NDArray[Any]:
@@ -126,8 +126,8 @@ def read_out(
         Source of the read noise.
     shape : tuple of int, optional
         (ny, nx) of the raw array; by default the smallest that holds all sections.
-    bias_levels : float or one for each amplifier
-        ADU.
+    bias_levels : float or one for each amplifier, optional
+        ADU; by default the amplifier's pedestal, or 1000 where it has none.
     bias : array_like
         ADU on top of the levels: of the shape of ``electrons``, structure of the light-sensitive pixels that the
         overscan does not show; of the raw shape, anything that every raw pixel shows, such as pickup.
@@ -193,7 +193,7 @@ def raw_frame(
     *,
     rng: np.random.Generator,
     shape: tuple[int, int] | None = None,
-    bias_levels: float | Sequence[float] = _LEVEL,
+    bias_levels: float | Sequence[float] | None = None,
     bias: ArrayLike = 0.0,
     dtype: DTypeLike = np.uint16,
 ) -> RawFrame:
@@ -267,8 +267,10 @@ def _smallest(detector: Detector) -> tuple[int, int]:
     return max(s.y1 for s in sections), max(s.x1 for s in sections)
 
 
-def _levels(detector: Detector, bias_levels: float | Sequence[float]) -> tuple[float, ...]:
+def _levels(detector: Detector, bias_levels: float | Sequence[float] | None) -> tuple[float, ...]:
     count = len(detector.amplifiers)
+    if bias_levels is None:
+        bias_levels = [amplifier.pedestal or _LEVEL for amplifier in detector.amplifiers]
     given = np.asarray(bias_levels, dtype=np.float64)
     if given.ndim > 1 or (given.ndim == 1 and len(given) != count) or not np.isfinite(given).all():
         raise OptionError(f"bias_levels = {bias_levels}: give one finite level, or one for each of {count} amplifiers")
@@ -279,7 +281,7 @@ def _checked(
     detector: Detector,
     electrons: ArrayLike,
     shape: tuple[int, int] | None,
-    bias_levels: float | Sequence[float],
+    bias_levels: float | Sequence[float] | None,
 ) -> tuple[NDArray[np.float64], tuple[float, ...], tuple[int, int]]:
     """Electrons, levels and shape of the raw array, or what is wrong with them."""
     shape = _smallest(detector) if shape is None else (int(shape[0]), int(shape[1]))

@@ -3,12 +3,14 @@
 import numpy as np
 import pytest
 
+from larun.detector import Amplifier, Detector, Section
 from larun.errors import OptionError
 from larun.simulate import (
     Trail,
     amplifier_glow,
     bad_columns,
     bayer,
+    crosstalk,
     fringes,
     light_leak,
     pickup,
@@ -95,6 +97,43 @@ def test_glow_and_leaks_come_from_their_corner_and_fall_off(corner):
     np.testing.assert_allclose(glow, leak)
     y, x = np.indices(SHAPE)
     np.testing.assert_allclose(glow, np.exp(-np.hypot(y - row, x - column) / 20.0))
+
+
+def quadrants(ny=8, nx=10):
+    halves = [(y, x) for y in (0, ny // 2) for x in (0, nx // 2)]
+    sections = [Section(y, y + ny // 2, x, x + nx // 2) for y, x in halves]
+    return Detector(amplifiers=[Amplifier(data=s, name=f"Q{n}") for n, s in enumerate(sections)])
+
+
+def test_ghosts_are_mirrored_between_quadrants_and_nowhere_else():
+    detector, image = quadrants(), np.zeros((8, 10))
+    image[1, 2] = 1000.0  # in the lower left quadrant
+    leak = np.zeros((4, 4))
+    leak[1, 0], leak[2, 0], leak[3, 0] = 0.01, 0.02, -0.03
+    found = crosstalk(detector, image, leak=leak)
+    expected = image.copy()
+    expected[1, 7], expected[6, 2], expected[6, 7] = 10.0, 20.0, -30.0
+    np.testing.assert_array_equal(found, expected)
+    assert image[1, 7] == 0
+    same = crosstalk(detector, image, leak=leak, corners=["lower left"] * 4)
+    assert (same[1, 7], same[5, 2], same[5, 7]) == (10.0, 20.0, -30.0)
+
+
+def test_ghosts_have_no_ghosts(rng):
+    image = rng.random((8, 10))
+    leak = rng.random((4, 4)) * (1 - np.eye(4))
+    twice = crosstalk(quadrants(), 2 * image, leak=leak)
+    np.testing.assert_allclose(twice, 2 * crosstalk(quadrants(), image, leak=leak))
+    np.testing.assert_array_equal(crosstalk(quadrants(), image, leak=np.zeros((4, 4))), image)
+
+
+@pytest.mark.parametrize(
+    "options",
+    [{"leak": np.zeros((3, 3))}, {"leak": np.eye(4)}, {"leak": np.zeros((4, 4)), "corners": ["middle"] * 4}],
+)
+def test_impossible_crosstalk_raises(options):
+    with pytest.raises(OptionError):
+        crosstalk(quadrants(), np.zeros((8, 10)), **options)
 
 
 def test_pickup_runs_on_from_row_to_row():

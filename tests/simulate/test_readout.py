@@ -180,6 +180,16 @@ def test_integers_end_where_their_type_ends(dtype, low, high, rng):
     assert (raw[1:] == low).all()
 
 
+def test_the_level_is_by_default_the_pedestal_that_calibration_takes_away(rng):
+    plain = attrs.evolve(one("right").amplifiers[0], data=Section(0, NY, 0, NX), overscan=None, read_noise=0.0)
+    for pedestal, level in ((0.0, 1000), (512.0, 512)):
+        detector = Detector(amplifiers=(attrs.evolve(plain, pedestal=pedestal),))
+        raw = read_out(detector, np.full((NY, NX), 160.0), rng=rng)
+        assert (raw == level + 100).all()
+    frame = larun.Frame.from_arrays(raw, detector=detector).calibrate(**NO_MASTERS)
+    np.testing.assert_allclose(frame.data, 160.0, rtol=1e-6)
+
+
 def test_the_same_generator_gives_the_same_counts():
     first, again, other = (read_out(four(), np.ones((NY, NX)), rng=np.random.default_rng(s)) for s in (1, 1, 2))
     np.testing.assert_array_equal(first, again)
