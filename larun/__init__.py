@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from larun.model.jobs import ChainOptions
     from larun.model.masters import Master, MasterBias, MasterDark, MasterFlat, Masters
     from larun.model.matching import Match
+    from larun.model.measurements import read_measurements, write_measurements
     from larun.model.night import Night
     from larun.model.planes import Shared
     from larun.model.sky import SkyImage
@@ -54,7 +55,9 @@ _HOMES = {
     "SkyImage": "larun.model.sky",
     "SourceCatalog": "larun.model.catalog",
     "operation": "larun.provenance",
+    "read_measurements": "larun.model.measurements",
     "set_threads": "larun.algorithms.jit",
+    "write_measurements": "larun.model.measurements",
 }
 _MODULES = ("errors", "flags", "instruments", "plots", "simulate")
 
@@ -85,8 +88,10 @@ __all__ = [
     "instruments",
     "operation",
     "plots",
+    "read_measurements",
     "set_threads",
     "simulate",
+    "write_measurements",
 ]
 
 

@@ -86,7 +86,8 @@ class SourceCatalog:
             What the positions are on; needed to measure, and where the table has sky coordinates only.
         columns : mapping, optional
             Names of larun's columns and those of the table that hold them, where larun cannot know: ``{"x": "col3"}``.
-            ``flags`` of another program are taken for larun's only if they are named here.
+            ``flags`` of another program are taken for larun's only if they are named here. A table that was
+            ``catalog.table`` keeps its columns as they are.
 
         Returns
         -------

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -40,11 +41,9 @@ SYNONYMS: Mapping[str, tuple[Name, ...]] = {
     "ra": RA,
     "dec": DEC,
     "peak": _names("peak", "flux_max", "max_value"),
-    "flux": _names(
-        "flux", "flux_fit", "flux_psf", "flux_auto", "kron_flux", "segment_flux", "aperture_sum", "flux_aper"
-    ),
+    "flux": _names("flux", "flux_fit", "flux_psf", "flux_auto", "segment_flux", "aperture_sum", "flux_aper"),
     "flux_error": _names(
-        *("flux_error", "flux_err", "fluxerr_psf", "fluxerr_auto", "kron_fluxerr", "segment_fluxerr"),
+        *("flux_error", "flux_err", "fluxerr_psf", "fluxerr_auto", "segment_fluxerr"),
         *("aperture_sum_err", "fluxerr_aper", "fluxerr"),
     ),
     "snr": _names("snr", "snr_win"),
@@ -52,6 +51,8 @@ SYNONYMS: Mapping[str, tuple[Name, ...]] = {
     "ellipticity": _names("ellipticity"),
     "theta": _names("theta", "theta_image", "orientation"),
 }
+_GROUPS = (schema.DETECTED, schema.SKY, schema.TOTAL, schema.APERTURE, schema.ELLIPSE, schema.ELLIPTICAL, schema.KRON)
+_RESERVED = frozenset(column.name for group in _GROUPS for column in group)
 _FREE_OF_UNIT = ("pix", "mag", "", "image")  # of these a bare number can mean only one thing
 
 
@@ -61,8 +62,10 @@ def catalog(cls: type[_C], table: Any, image: SkyImage | None, columns: Mapping[
 
     source = settled(_as_table(table))
     source.meta = _plain_meta(source.meta)
-    chosen = _choose(source, columns)
-    made = _converted(source, chosen, image)
+    if source.meta.get("schema") == schema.VERSION and not columns:
+        made = source.copy()  # larun's own, perhaps with more columns or fewer rows
+    else:
+        made = _converted(source, _choose(source, columns), image)
     made = _complete(made, image)
     made.meta = {**source.meta, "schema": schema.VERSION}
     if image is not None and not isinstance(made.meta.get("fwhm"), float):
@@ -136,7 +139,7 @@ def _converted(source: QTable, chosen: Mapping[str, Name], image: SkyImage | Non
     taken = {item.name for item in chosen.values()}
     for name in source.colnames:
         if name not in taken:
-            made[_free(name, [*made.colnames, *columns])] = source[name]
+            made[_free(name, made.colnames)] = source[name]
     return made
 
 
@@ -145,7 +148,7 @@ def _add(made: QTable, source: QTable, column: schema.Column, theirs: Name, imag
     if np.dtype(column.dtype).kind in "iu":
         values = np.asarray(source[theirs.name])
         if values.dtype.kind not in "iu" or (len(values) and not _fits(values, np.dtype(column.dtype))):
-            made[_free(theirs.name, [*made.colnames, column.name])] = source[theirs.name]  # a name, or too large
+            made[_free(theirs.name, made.colnames)] = source[theirs.name]  # a name, or too large
             return
         unit, data = "", values.astype(column.dtype)
     else:
@@ -168,8 +171,9 @@ def _image_unit(own: Any, image: SkyImage | None) -> str:
 
 
 def _free(name: str, taken: Iterable[str]) -> str:
+    """A name for a column that stays: none that means something else among larun's."""
     used = set(taken)
-    while name in used:
+    while name in used or re.sub(r"_\d+$", "", name) in _RESERVED:
         name = f"original_{name}"
     return name
 

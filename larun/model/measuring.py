@@ -157,6 +157,8 @@ def photometered(table: QTable, image: SkyImage, options: ApertureOptions, *, ne
     for name in fresh.colnames:
         made[name] = fresh[name]
     made.meta |= {"aperture_radii": list(radii), "sky": options.sky, **meta}
+    if options.sky == "annulus":
+        made.meta["annulus_radii"] = list(annulus)
     return made
 
 

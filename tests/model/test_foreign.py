@@ -50,7 +50,7 @@ def test_names_and_first_pixels_of_other_programs():
     assert (made["x"].unit, made["fwhm"].unit, made["theta"].unit) == (u.pix, u.pix, u.deg)
     assert made["id"].tolist() == [0, 1, 2]
     assert made.table["x"].info.description.startswith("column of the centre")
-    photutils = QTable({"label": [1, 2, 3], "xcentroid": X, "ycentroid": Y, "kron_flux": [1, 2, 3] * u.electron})
+    photutils = QTable({"label": [1, 2, 3], "xcentroid": X, "ycentroid": Y, "segment_flux": [1, 2, 3] * u.electron})
     made = larun.SourceCatalog.from_table(photutils)
     assert made.columns == ("id", "x", "y", "flux")
     assert made["flux"].unit == u.electron
@@ -72,6 +72,18 @@ def test_columns_that_the_user_names():
     ):
         with pytest.raises(OptionError, match=message):
             larun.SourceCatalog.from_table(table, columns=columns)
+
+
+def test_larun_own_tables_stay_as_they_are(frame):
+    measured = frame.detect().photometer()
+    table = measured.table[measured["snr"] > 20]
+    table["colour"] = np.arange(len(table))
+    made = larun.SourceCatalog.from_table(table, image=frame)
+    assert made.columns == (*measured.columns, "colour")
+    assert made["flags"].dtype == np.uint32
+    assert made.meta == measured.meta
+    foreign = Table({"x": X, "y": Y, "mag_1": X, "kron_flux": Y, "sky_2d": X})
+    assert larun.SourceCatalog.from_table(foreign).columns[3:] == ("original_mag_1", "original_kron_flux", "sky_2d")
 
 
 def test_units_are_converted_and_asked_for(frame, sky):
