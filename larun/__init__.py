@@ -25,8 +25,9 @@ if TYPE_CHECKING:
     from larun.model.measurements import read_measurements, write_measurements
     from larun.model.night import Night
     from larun.model.planes import Shared
+    from larun.model.site import Site
     from larun.model.sky import SkyImage
-    from larun.model.timing import ExposureTime, Site
+    from larun.model.timing import ExposureTime
     from larun.provenance import Provenance, operation
 
 __version__ = "0.1.0"
@@ -51,7 +52,7 @@ _HOMES = {
     "Provenance": "larun.provenance",
     "Section": "larun.detector",
     "Shared": "larun.model.planes",
-    "Site": "larun.model.timing",
+    "Site": "larun.model.site",
     "SkyImage": "larun.model.sky",
     "SourceCatalog": "larun.model.catalog",
     "operation": "larun.provenance",

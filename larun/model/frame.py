@@ -22,8 +22,9 @@ from larun.model.companions import Companions
 from larun.model.masters import Master, Masters, Selection, kinds
 from larun.model.opening import parts_of
 from larun.model.planes import shifted_wcs
+from larun.model.site import Site
 from larun.model.sky import SkyImage
-from larun.model.timing import ExposureTime, Site
+from larun.model.timing import ExposureTime
 from larun.provenance import operation, recording
 
 if TYPE_CHECKING:

@@ -15,6 +15,7 @@ import attrs
 from larun.detector import Detector
 from larun.errors import FileError, HeaderError, OptionError
 from larun.model import registry
+from larun.model.card_notes import GIVEN
 from larun.model.headers import split_given
 from larun.provenance import Provenance, Root
 
@@ -130,7 +131,7 @@ def interpret(
     if cards:
         header = header.copy()
         for keyword, value in cards.items():
-            header[keyword] = (value, "given to larun")
+            header[keyword] = (value, GIVEN)
     detector = registry.ask(camera, "detector_for", where, header, shape)
     return Interpreted(camera, header, detector.with_values(**values) if values else detector)
 

@@ -1,4 +1,4 @@
-"""``ExposureTime``: when and where an exposure was taken; ``Site``: a place on Earth."""
+"""``ExposureTime``: when and where an exposure was taken."""
 
 from __future__ import annotations
 
@@ -14,79 +14,24 @@ from larun.algorithms import ephemeris
 from larun.algorithms.ephemeris import LIGHT_ACROSS_EARTH, Instant
 from larun.errors import HeaderError, OptionError
 from larun.io.headers import get_number
-from larun.model.time_cards import Keywords, Notes, find_instants, find_pointing, find_site, is_given
+from larun.model.card_notes import Keywords, Notes, is_given
+from larun.model.place_cards import find_pointing, find_site
+from larun.model.site import Site
+from larun.model.time_cards import find_instants
 
 if TYPE_CHECKING:
-    from astropy.coordinates import EarthLocation, SkyCoord
+    from astropy.coordinates import SkyCoord
     from astropy.io.fits import Header
     from astropy.time import Time
 
     from larun.model.frame import Frame
 
-__all__ = ["ExposureTime", "LightTravel", "Site", "from_header", "of_frame"]
+__all__ = ["ExposureTime", "LightTravel", "from_header", "of_frame"]
 
 #: Of the Earth's place, in seconds, where the site is known.
 _EPHEMERIS_ERROR = 1e-4
 #: Degrees that the telescope may point away from the centre of the image: the widest mosaics reach 1.5.
 _FAR = 3.0
-
-
-def _degrees(low: float, high: float) -> Any:
-    def check(_: Any, attribute: attrs.Attribute[float], value: float) -> None:
-        if not low <= value <= high:
-            raise OptionError(f"{attribute.name}={value!r}: must lie between {low:g} and {high:g}")
-
-    return check
-
-
-@attrs.frozen
-class Site:
-    """A place on Earth, for the time and altitude of an exposure.
-
-    Parameters
-    ----------
-    longitude, latitude : float
-        Degrees, east and north positive (WGS84).
-    height : float
-        Metres above the ellipsoid.
-
-    Examples
-    --------
-    >>> Site(20.8108, -32.3808, 1760.0)
-    Site(longitude=20.8108, latitude=-32.3808, height=1760.0)
-    """
-
-    longitude: float = attrs.field(converter=float, validator=_degrees(-180.0, 360.0))
-    latitude: float = attrs.field(converter=float, validator=_degrees(-90.0, 90.0))
-    height: float = attrs.field(default=0.0, converter=float, validator=_degrees(-1e3, 1e4))
-
-    @classmethod
-    def of(cls, value: Any) -> Self:
-        """A site from one, an astropy ``EarthLocation``, or (longitude, latitude[, height]).
-
-        Raises
-        ------
-        OptionError
-            If the value is none of these.
-        """
-        if isinstance(value, cls):
-            return value
-        if hasattr(value, "to_geodetic"):
-            lon, lat, height = value.to_geodetic()
-            return cls(lon.to_value("deg"), lat.to_value("deg"), height.to_value("m"))
-        try:
-            return cls(*value)
-        except (TypeError, ValueError) as error:
-            raise OptionError(
-                f"site={value!r}: give larun.Site(longitude, latitude, height), degrees east and north, metres"
-            ) from error
-
-    @property
-    def location(self) -> EarthLocation:
-        """As an astropy ``EarthLocation``."""
-        from astropy.coordinates import EarthLocation
-
-        return EarthLocation.from_geodetic(self.longitude, self.latitude, self.height)
 
 
 class LightTravel(NamedTuple):
