@@ -100,6 +100,9 @@ def info(
     ext: Annotated[
         str | None, typer.Option("--ext", help="HDU of a raw file with several images: its number or name.")
     ] = None,
+    channel: Annotated[
+        str | None, typer.Option("--channel", help="Colour channel of a raw file from a Bayer sensor: R, G1, G2, B.")
+    ] = None,
     instrument: Instrument = None,
     as_json: Json = False,
 ) -> int:
@@ -107,7 +110,7 @@ def info(
     from larun.cli import info, options
 
     options.load_instruments(instrument)
-    return info.show(file, ext, as_json)
+    return info.show(file, ext, channel, as_json)
 
 
 @app.command("masters")

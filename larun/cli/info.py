@@ -19,9 +19,9 @@ __all__ = ["show", "show_provenance"]
 _FEW = 6
 
 
-def show(path: Path, ext: str | None, as_json: bool) -> int:
+def show(path: Path, ext: str | None, channel: str | None, as_json: bool) -> int:
     """Print what a file holds."""
-    about = describe(path, int(ext) if ext is not None and ext.isdigit() else ext)
+    about = describe(path, int(ext) if ext is not None and ext.isdigit() else ext, channel)
     if as_json:
         write_json(about)
         return OK

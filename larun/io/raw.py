@@ -25,7 +25,7 @@ from larun.io.cards import quiet
 from larun.io.headers import exposure_header, get_number
 from larun.io.streams import open_plain, opener_of
 
-__all__ = ["ImageInfo", "RawImage", "RowReader", "SeveralImages", "list_images", "read_header", "read_raw"]
+__all__ = ["ImageInfo", "NoImage", "RawImage", "RowReader", "SeveralImages", "list_images", "read_header", "read_raw"]
 
 Extension = int | str | tuple[str, int] | None
 
@@ -81,6 +81,10 @@ class ImageInfo(NamedTuple):
     def __str__(self) -> str:
         name = f" {self.name},{self.version}" if self.name else ""
         return f"HDU {self.hdu}{name} {self.shape}"
+
+
+class NoImage(FileError):
+    """A FITS file holds no image: tables only."""
 
 
 class SeveralImages(FileError):
@@ -150,7 +154,7 @@ def _choose(path: Path, hdus: fits.HDUList, ext: Extension, plane: int | None = 
     images = _images(hdus)
     listing = "; ".join(str(image) for image in images)
     if not images:
-        raise FileError(f"{path} holds no image: is it a table, or an index of other files?")
+        raise NoImage(f"{path} holds no image: is it a table, or an index of other files?")
     if ext is not None:
         wanted = [image for image in images if _is(image, ext)]
         if len(wanted) != 1:

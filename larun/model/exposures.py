@@ -27,7 +27,7 @@ class Exposure:
     part : RawPart
         The file, and which part of it.
     kind : str
-        ``bias``, ``dark``, ``flat``, ``science``, or ``unreadable``.
+        ``bias``, ``dark``, ``flat``, ``science``, ``other`` (a table), or ``unreadable``.
     evidence : str
         Why it was taken for that, or why it cannot be read.
     camera : type or None
@@ -109,10 +109,14 @@ def find(folder: Path) -> tuple[Path, ...]:
 
 def examine(path: Path, base: type[Any], given: Mapping[str, Any]) -> tuple[Exposure, ...]:
     """Classify what a file holds by its headers; a file that cannot be read says why and stops nothing."""
+    from larun.io.raw import NoImage
+
     try:
         return tuple(_examine(part, base, given) for part in parts_of(path, base, given))
     except OptionError:
         raise  # what was given makes no sense for any file
+    except NoImage:
+        return (Exposure(part=RawPart(path), kind="other", evidence="holds no image"),)
     except LarunError as error:
         return (Exposure(part=RawPart(path), kind="unreadable", evidence=str(error)),)
 

@@ -36,7 +36,7 @@ def is_catalog(path: Path) -> bool:
     return is_product(path) and not any(image.name == "SCI" for image in list_images(path))
 
 
-def open_file(path: Path, ext: int | str | None = None) -> Image | SourceCatalog:
+def open_file(path: Path, ext: int | str | None = None, channel: str | None = None) -> Image | SourceCatalog:
     """A raw frame, a product or a catalogue, as the class it is.
 
     Raises
@@ -48,7 +48,7 @@ def open_file(path: Path, ext: int | str | None = None) -> Image | SourceCatalog
         raise FileError(f"{path} is a folder: give a file, or see larun ls {path}")
     if is_catalog(path):
         return SourceCatalog.read(path)
-    return Frame.read(path, ext=ext) if not _is_product(path) else Image.read(path)
+    return Frame.read(path, ext=ext, channel=channel) if not _is_product(path) else Image.read(path)
 
 
 def _is_product(path: Path) -> bool:
@@ -57,7 +57,7 @@ def _is_product(path: Path) -> bool:
     return is_product(path)
 
 
-def describe(path: Path, ext: int | str | None = None) -> dict[str, Any]:
+def describe(path: Path, ext: int | str | None = None, channel: str | None = None) -> dict[str, Any]:
     """All that is worth knowing about a file.
 
     Returns
@@ -65,7 +65,7 @@ def describe(path: Path, ext: int | str | None = None) -> dict[str, Any]:
     dict
         ``path``, ``class``, ``hdus``, ``provenance``, and what :func:`describe_image` or :func:`describe_catalog` add.
     """
-    found = open_file(path, ext)
+    found = open_file(path, ext, channel)
     about = describe_catalog(found) if isinstance(found, SourceCatalog) else describe_image(found)
     return {
         "path": str(path),

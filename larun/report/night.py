@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 __all__ = ["counts", "exposure_table", "instruments", "master_table", "outcome", "plan_table", "science_table"]
 
-_ORDER = ("bias", "dark", "flat", "science", "unreadable")
+_ORDER = ("bias", "dark", "flat", "science", "other", "unreadable")
 
 
 def exposure_table(files: Sequence[Exposure], folder: Path) -> Table:

@@ -12,11 +12,13 @@ import larun
 from larun import flags as fl
 from larun.errors import FileError, LarunWarning, OptionError, UnitMismatch
 from larun.instruments.generic import Generic
-from larun.instruments.nickel import Nickel
+from larun.model import registry
 from larun.model.planes import freeze
 from tests.model.cameras import Decorated, Plain, TwoAmplifiers
 
-IMAGES = (larun.Image, larun.SkyImage, larun.Frame, Generic, Nickel, Plain, Decorated, TwoAmplifiers)
+#: Every camera that larun brings, and those of the tests.
+CAMERAS = (*(camera for camera in registry.cameras() if camera.__module__.startswith("larun.")), Generic)
+IMAGES = (larun.Image, larun.SkyImage, larun.Frame, *CAMERAS, Plain, Decorated, TwoAmplifiers)
 FRAMES = IMAGES[2:]
 WITHOUT = ("bias", "dark", "flat")
 
