@@ -55,7 +55,7 @@ def _from_columns(catalog: SourceCatalog, largest: float) -> CurveOfGrowth:
         for name in ("aperture_flux", "aperture_flux_error", "aperture_flags")
     )
     x, y = _plain(catalog["x"]), _plain(catalog["y"])
-    separation = radii[-1] + float(meta.get("fwhm", radii[0]))
+    separation = radii[-1] + float(meta.get("fwhm") or radii[0])
     usable = growth_stars(flux, error, flags.astype(np.uint32), x, y, separation=separation)
     return curve_of_growth(flux, error, radii, usable=usable)
 

@@ -179,12 +179,12 @@ def flagged_sources(catalog: SourceCatalog) -> NDArray[np.bool_]:
 
 def _ellipses(catalog: SourceCatalog, shapes: bool) -> tuple[NDArray[np.float64], ...]:
     """Full axes in pixels, and position angles in degrees."""
-    star = float(catalog.meta.get("fwhm", 10 / 3))
+    star = float(catalog.meta.get("fwhm") or 10 / 3)
     size, ratio, angle = (np.full(len(catalog), value) for value in (star, 1.0, 0.0))
     if shapes and {"fwhm", "ellipticity", "theta"} <= set(catalog.columns):
         own, flat, theta = (np.asarray(catalog[name], dtype=float) for name in ("fwhm", "ellipticity", "theta"))
-        known = np.isfinite(own) & np.isfinite(flat) & np.isfinite(theta) & (flat < 1)
-        size[known], ratio[known], angle[known] = own[known], 1 - flat[known], theta[known]
+        known = np.isfinite(own) & (own > 0) & (flat >= 0) & (flat < 1)
+        size[known], ratio[known], angle[known] = own[known], 1 - flat[known], np.nan_to_num(theta[known])
     size = 2 * _RADIUS * np.clip(size, _SIZES[0] * star, _SIZES[1] * star)
     return size / np.sqrt(ratio), size * np.sqrt(ratio), angle
 

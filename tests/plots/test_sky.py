@@ -76,3 +76,21 @@ def test_coordinates_are_chosen_or_refused(field, frame, figure):
         plots.show(field, figure.add_subplot(), coordinates="world")
     with pytest.raises(errors.OptionError, match="auto, world, pixel"):
         plots.show(field, figure, coordinates="sky")
+
+
+def test_the_sky_of_a_real_image_lies_on_its_stars(figure):
+    from astropy.table import Table
+
+    path = sorted(real_data("sdss").glob("fpC*.fit.gz"))[0]
+    frame = larun.Frame.read(path).crop((700, 1300), (700, 1300))
+    found = frame.detect(threshold=20)
+    listed = Table.read(real_data("sdss", "reference-catalog.fits.gz"))
+    ax = plots.show(frame, figure, catalog=found)
+    figure.draw_without_rendering()
+    to_pixels = ax.get_transform("world") - ax.transData
+    places = to_pixels.transform(np.column_stack([np.asarray(listed["ra"]) % 360, listed["dec"]]))
+    drawn = np.vstack([np.asarray(marks.get_offsets()) for marks in ax.collections])
+    inside = places[((places > 10) & (places < 590)).all(axis=1)]
+    away = np.hypot(*(inside[:, None] - drawn[None]).transpose(2, 0, 1)).min(axis=1)
+    assert len(away) > 8
+    assert np.median(away) < 0.5
