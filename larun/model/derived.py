@@ -22,6 +22,7 @@ from larun.model.headers import DETECTOR_QUANTITIES
 from larun.model.known import LEVELS, AmplifierPixels, Finding, Known
 from larun.model.plausible import RULES
 from larun.model.quantities import Quantity, quantities
+from larun.model.timing import ExposureTime
 
 if TYPE_CHECKING:
     from astropy.io.fits import Header
@@ -95,6 +96,7 @@ class _Sight:
     shape_from: str
     data: NDArray[np.float32] | None = None
     whole_numbers: bool | None = None
+    time: ExposureTime | None = None
     findings: tuple[Finding, ...] = ()
 
 
@@ -227,6 +229,7 @@ def _file(path: Path, ext: int | str | None, base: type[Frame], given: Mapping[s
         shape=frame.shape,
         shape_from="the image",
         data=frame.data,
+        time=frame.time,
         whole_numbers=bool((sample[np.isfinite(sample)] % 1 == 0).all()),
     )
 
@@ -273,6 +276,7 @@ def _known(sight: _Sight, where: str) -> Known:
         pixels=_pixels(sight),
         whole_numbers=sight.whole_numbers,
         wcs=wcs_from_header(header),
+        time=sight.time or registry.ask(camera, "time_for", where, header),
     )
 
 

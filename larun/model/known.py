@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import datetime
 from collections.abc import Callable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -9,6 +10,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import attrs
 
 from larun.detector import Amplifier, Detector
+from larun.model.timing import ExposureTime
 
 if TYPE_CHECKING:
     from astropy.io.fits import Header
@@ -78,6 +80,7 @@ class Known:
     pixels: tuple[AmplifierPixels, ...] = ()
     whole_numbers: bool | None = None
     wcs: Any = None
+    time: ExposureTime
     #: Today; a date later than this is wrong.
     now: datetime.datetime = attrs.field(factory=lambda: datetime.datetime.now(datetime.UTC).replace(tzinfo=None))
 
@@ -85,6 +88,14 @@ class Known:
     def amplifiers(self) -> tuple[Amplifier, ...]:
         """Of the detector; none where it is not known."""
         return self.detector.amplifiers if self.detector is not None else ()
+
+    @property
+    def middle(self) -> datetime.datetime | None:
+        """Middle of the exposure, UTC; None where nobody knows."""
+        text = self.time.mid_text
+        with contextlib.suppress(ValueError):
+            return None if text is None else datetime.datetime.fromisoformat(text)
+        return None
 
     def named(self, amplifier: Amplifier) -> str:
         """`` of amplifier B`` where there are several."""

@@ -93,43 +93,46 @@ def _instrument(known: Known) -> Iterator[Finding]:
         )
 
 
-def _moment(text: str) -> datetime.datetime | None:
-    try:
-        return datetime.datetime.fromisoformat(text.strip().rstrip("Z").replace("/", "-")).replace(tzinfo=None)
-    except ValueError:
-        return None
-
-
-def _date(known: Known) -> Iterator[Finding]:
-    time = known.camera.time_for(known.header)
-    text = known.values.get("date")
-    if text is None and time.mid_text is None:
+def _time(known: Known) -> Iterator[Finding]:
+    for doubt in known.time.doubts:
+        advice = "change the rows of keywords, declare the camera's site, or write time_for(header)"
+        yield Finding("time", "warning", doubt, advice)
+    moment = known.middle
+    if moment is None:
         yield Finding(
-            "date",
+            "time",
             "warning",
-            f"no date ({known.looked_for('date')})",
-            "name its keyword in keywords['date']; the reduction goes on without it, light curves do not",
-        )
-        return
-    moment = _moment(str(time.mid_text or text))
-    if moment is not None and (moment > known.now + datetime.timedelta(days=1) or moment.year < _EARLIEST):
-        yield Finding(
-            "date",
-            "warning",
-            f"{known.say('date')}: lies "
-            + ("in the future" if moment.year >= _EARLIEST else f"before {_EARLIEST}, when there were no CCD cameras"),
-            "the clock of the camera was wrong, or it is another date: name another keyword in keywords['date']",
-        )
-    elif time.mid_text is None and "exposure" in time.sources:
-        yield Finding(
-            "date",
-            "warning",
-            f"the time of exposure is not known: {time.sources['mid']}",
+            f"nobody knows when it was exposed: {known.time.sources.get('mid', 'nothing says it')}",
             "name the cards that tell it in keywords['date'], ['clock'] or ['julian_date'], or write time_for(header)",
         )
-    for doubt in time.doubts:
-        advice = "change the rows of keywords, declare the camera's site, or write time_for(header)"
-        yield Finding("date", "warning", doubt, advice)
+    elif moment > known.now + datetime.timedelta(days=1) or moment.year < _EARLIEST:
+        lies = f"before {_EARLIEST}, when there were no CCD cameras" if moment.year < _EARLIEST else "in the future"
+        yield Finding(
+            "time",
+            "warning",
+            f"exposed {known.time.mid_text} ({known.time.sources['mid']}): lies {lies}",
+            "the clock of the camera was wrong, or it is another date: name another keyword in keywords['date']",
+        )
+
+
+def _pointing(known: Known) -> Iterator[Finding]:
+    if known.kind == "science" and known.time.pointing is None and known.wcs is None:
+        yield Finding(
+            "pointing",
+            "note",
+            f"nobody knows where it points ({known.time.sources.get('pointing', 'nothing says it')})",
+            "name the cards in keywords['ra'] and keywords['dec']; barycentric times need it, or a position",
+        )
+
+
+def _site(known: Known) -> Iterator[Finding]:
+    if known.kind == "science" and known.time.site is None:
+        yield Finding(
+            "site",
+            "note",
+            "nobody knows where the telescope stands: no air mass is computed, barycentric times are 21 ms uncertain",
+            "site = larun.Site(longitude, latitude, height) in the camera's class",
+        )
 
 
 def _temperature(known: Known) -> Iterator[Finding]:
@@ -190,7 +193,10 @@ RULES: Mapping[str, Rule] = {
     "object": Rule(judge=_object, like=r"^(OBJECT|OBJNAME|TARG)|\btarget name"),
     "filter": Rule(judge=_filter, like=r"FILT|\bfilter"),
     "exposure": Rule("s", _exposure, r"^EXP|EXPTIME|^ITIME|\bexposure"),
-    "date": Rule(judge=_date, like=r"^DATE|^MJD|^UTC?-|\bstart of (the )?exposure"),
+    "date": Rule(like=r"^DATE|^MJD|^UTC?-|\bstart of (the )?exposure"),
+    "time": Rule(judge=_time),
+    "pointing": Rule("deg", _pointing),
+    "site": Rule(judge=_site),
     "airmass": Rule(like=r"AIRM|SECZ|\bair ?mass"),
     "longitude": Rule("°", like=r"LONG|\blongitude"),
     "latitude": Rule("°", like=r"LATI|\blatitude"),

@@ -82,6 +82,16 @@ def _rows(known: Known, given: Mapping[str, Any], shape_from: str) -> Iterator[Q
             yield from _placed(known, amplifier)
 
 
+def _when_and_where(known: Known) -> Iterator[Quantity]:
+    time = known.time
+    middle = None if known.middle is None else f"{known.middle.isoformat(timespec='milliseconds')} UTC"
+    yield Quantity(name="time", value=middle, source=time.sources.get("mid", ""))
+    pointing = None if time.pointing is None else [round(angle, 6) for angle in time.pointing]
+    yield Quantity(name="pointing", value=pointing, unit="deg", source=time.sources.get("pointing", ""))
+    site = None if time.site is None else f"{time.site.longitude:g}, {time.site.latitude:g}, {time.site.height:g} m"
+    yield Quantity(name="site", value=site, source=time.sources.get("site", ""))
+
+
 def _card(known: Known, name: str) -> dict[str, Any]:
     keyword = known.keywords.get(name)
     return {"keyword": keyword, "raw": known.header[keyword] if keyword else None}

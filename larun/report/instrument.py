@@ -80,5 +80,6 @@ def _value(value: Any) -> Any:
     if isinstance(value, float):
         return f"{value:g}"
     if isinstance(value, list | tuple):
-        return " × ".join(str(item) for item in value)
+        joint = " × " if all(isinstance(item, int) for item in value) else ", "
+        return joint.join(str(item) for item in value)
     return value
