@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import shlex
+import sys
 from pathlib import Path
 from typing import Annotated
 
@@ -23,14 +25,60 @@ _HELP = """Cameras: write a class for a new one, check what is understood of a f
 
 app = typer.Typer(name="instrument", help=_HELP, no_args_is_help=True, rich_markup_mode="rich")
 
+Ext = Annotated[str | None, typer.Option("--ext", help="HDU of a file with several images: its number or name.")]
+
+
+def parse_ext(text: str | None) -> int | str | None:
+    """An HDU by number or name."""
+    return int(text) if text is not None and text.isdigit() else text
+
+
+@app.command("new")
+@command
+def new(
+    name: Annotated[str, typer.Argument(metavar="NAME", help="Name of the class, as RoofCamera.")],
+    from_file: Annotated[
+        Path | None,
+        typer.Option("--from", metavar="FILE", help="Raw FITS file, or the text of a header, to take what it says."),
+    ] = None,
+    out: Annotated[
+        Path | None, typer.Option("--out", "-o", metavar="PATH", help="File or folder (default: name in lower case).")
+    ] = None,
+    ext: Ext = None,
+) -> int:
+    """Write a Python file with a camera's class, commented, that works as it is."""
+    from larun.instruments import new as write
+
+    path = write(name, from_file=from_file, out=out, ext=parse_ext(ext))
+    shown = shlex.quote(str(path))
+    file = shlex.quote(str(from_file)) if from_file is not None else "FILE"
+    sys.stdout.write(f"wrote {path}\nnext: edit it, then\n  larun instrument check {file} --instrument {shown}\n")
+    return OK
+
+
+@app.command("list")
+@command
+def list_known(instrument: Instrument = None, as_json: Json = False) -> int:
+    """The cameras that are known, and what brought them."""
+    from larun.cli import options
+    from larun.instruments import known
+    from larun.report.instrument import camera_table
+    from larun.report.terminal import console, write_json
+
+    options.load_instruments(instrument)
+    cameras = known()
+    if as_json:
+        write_json([{key: value for key, value in camera._asdict().items() if key != "cls"} for camera in cameras])
+    else:
+        console().print(camera_table(cameras))
+    return OK
+
 
 @app.command("check")
 @command
 def check(
     file: Annotated[Path, typer.Argument(metavar="FILE", help="Raw FITS file, or the text of a header: cards, YAML.")],
-    ext: Annotated[
-        str | None, typer.Option("--ext", help="HDU of a raw file with several images: its number or name.")
-    ] = None,
+    ext: Ext = None,
     instrument: Instrument = None,
     keyword: Keyword = None,
     as_json: Json = False,
@@ -46,7 +94,7 @@ def check(
 
     options.load_instruments(instrument)
     given = options.check_given(options.parse_keywords(keyword or ()))
-    found = examine(file, ext=int(ext) if ext is not None and ext.isdigit() else ext, **given)
+    found = examine(file, ext=parse_ext(ext), **given)
     if as_json:
         write_json(found.to_dict())
     else:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
+from larun.instruments.door import KnownCamera, known, new
 from larun.model.derived import explain as check
 from larun.model.loading import load
 
-__all__ = ["check", "load"]
+__all__ = ["KnownCamera", "check", "known", "load", "new"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import difflib
 import math
 from collections.abc import Mapping
@@ -27,7 +28,7 @@ from larun.model.timing import ExposureTime
 if TYPE_CHECKING:
     from astropy.io.fits import Header
 
-__all__ = ["Explanation", "explain"]
+__all__ = ["Explanation", "explain", "header_of"]
 
 _MAD = 1.4826
 
@@ -238,19 +239,29 @@ def _what_is_left(
     path: Path, ext: int | str | None, base: type[Frame], given: Mapping[str, Any], error: LarunError
 ) -> _Sight:
     """The header of a file that cannot be read as a frame, if it has one."""
-    from larun.io.raw import RowReader
-
     try:
-        with RowReader(path, ext) as reader:
-            text = HeaderText(reader.header, reader.shape, "NAXIS1, NAXIS2", None)
+        text = header_of(path, ext)
     except LarunError:
-        try:
-            text = read_header_text(path)
-        except LarunError:
-            raise error from None
+        raise error from None
     sight = _interpreted(path, base, text, given)
     findings = dict.fromkeys((_refused(error, path), *sight.findings))
     return attrs.evolve(sight, findings=tuple(findings))
+
+
+def header_of(path: str | Path, ext: int | str | None = None) -> HeaderText:
+    """The header of a text or of a FITS file: of the image that is meant, else the first.
+
+    Raises
+    ------
+    FileError
+        If there is none.
+    """
+    from larun.io.raw import RowReader
+
+    if not is_header_text(path):
+        with contextlib.suppress(LarunError), RowReader(path, ext) as reader:
+            return HeaderText(reader.header, reader.shape, "NAXIS1, NAXIS2", None)
+    return read_header_text(path)
 
 
 # -- what is known -----------------------------------------------------------------------------------------------------

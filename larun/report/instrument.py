@@ -12,10 +12,11 @@ from rich.text import Text
 from larun.report.terminal import Column, cell, heading, pairs, table
 
 if TYPE_CHECKING:
+    from larun.instruments import KnownCamera
     from larun.model.derived import Explanation
     from larun.model.known import Finding
 
-__all__ = ["explanation", "finding_lines", "quantity_table", "verdict"]
+__all__ = ["camera_table", "explanation", "finding_lines", "quantity_table", "verdict"]
 
 _STYLES = {"error": "bold red", "warning": "yellow", "note": "dim"}
 
@@ -70,6 +71,12 @@ def verdict(found: Explanation) -> str:
     if not found.ok:
         return f"not ready: {told}"
     return f"ready{f'; {told}' if told else ''}"
+
+
+def camera_table(cameras: Iterable[KnownCamera]) -> Table:
+    """Class, module, and what brought it."""
+    columns = (Column("camera", whole=True), Column("module"), Column("from"), Column("what it is"))
+    return table(columns, ((camera.name, camera.module, camera.origin, camera.about) for camera in cameras))
 
 
 def _word(name: str) -> str:

@@ -145,7 +145,7 @@ def test_check_prints_values_sources_and_advice(larun: Larun, night: NightTruth)
     assert "kind science – IMAGETYP='object'" in text
     assert "note: no camera class claims this header" in text
     assert "→ larun instrument new NAME --from FILE" in text
-    assert lines[-1] == "ready; 1 note"
+    assert lines[-1] == "ready; 2 notes"
 
 
 def test_check_ends_with_1_when_something_required_is_missing(larun: Larun, tmp_path: Path) -> None:
@@ -171,3 +171,36 @@ def test_check_uses_the_camera_that_is_named(larun: Larun, night: NightTruth, ca
     noise = next(row for row in about["quantities"] if row["name"] == "read_noise")
     assert (noise["value"], noise["source"]) == (6.5, "constant TestCamera.read_noise")
     assert larun("instrument", "check", night.folder / "absent.fits").code == 3
+
+
+# -- new and list ------------------------------------------------------------------------------------------------------
+
+
+def test_new_writes_a_camera_that_every_command_takes(larun: Larun, night: NightTruth, tmp_path: Path) -> None:
+    raw = night.folder / "science-V-001.fits"
+    ended = larun("instrument", "new", "RoofCamera", "--from", raw, "-o", tmp_path / "roof camera.py")
+    assert (ended.code, ended.err) == (0, "")
+    path = tmp_path / "roof camera.py"
+    assert ended.out.splitlines()[0] == f"wrote {path}"
+    assert f"larun instrument check {raw} --instrument '{path}'" in ended.out
+    about = json.loads(larun("instrument", "check", raw, "--instrument", path, "--json").out)
+    assert about["class"] == "roof_camera:RoofCamera"
+    assert about["ok"]
+    ended = larun("instrument", "new", "RoofCamera", "-o", path)
+    assert (ended.code, ended.err.partition(":")[0]) == (3, "error")
+    assert larun("instrument", "new", "../../evil").code == 2
+    assert larun("instrument", "new", "Roof", "--from", tmp_path / "absent.fits", "-o", tmp_path).code == 3
+
+
+def test_list_names_cameras_and_what_brought_them(larun: Larun, camera: Path) -> None:
+    ended = larun("instrument", "list", "--instrument", camera)
+    rows = {line.split()[0]: line for line in ended.out.splitlines() if line.strip()}
+    assert "larun 0." in rows["Nickel"]
+    assert "larun.instruments.nickel" in rows["Nickel"]
+    assert "test_camera" in rows["TestCamera"]
+    assert list(rows)[-1] != "TestCamera"
+    found = {
+        item["name"]: item for item in json.loads(larun("instrument", "list", "--json", "--instrument", camera).out)
+    }
+    assert found["TestCamera"]["origin"] == str(camera)
+    assert {"Nickel", "Generic"} <= set(found)
