@@ -13,7 +13,7 @@ __all__ = ["gain", "linear_limit", "read_noise", "saturation", "sections"]
 
 def _missing(known: Known, quantity: str, keyword: str) -> Iterator[Finding]:
     lacking = [a for a in known.amplifiers if getattr(a, quantity) is None]
-    if lacking:
+    if lacking and known.values.get("unit") == "adu":
         said = known.detector.sources.get(quantity, "nothing says it") if known.detector else ""
         which = "" if len(lacking) == len(known.amplifiers) else f" of amplifier {', '.join(a.name for a in lacking)}"
         word = quantity.replace("_", " ")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -135,8 +136,7 @@ def _from_keywords(known: Known, name: str, given: Mapping[str, Any]) -> Quantit
 def _of_amplifier(known: Known, amplifier: Amplifier, name: str, given: Mapping[str, Any]) -> Quantity:
     value = getattr(amplifier, name)
     value = None if value is not None and not math.isfinite(value) else value
-    detector, camera = known.detector, known.camera
-    source = detector.sources.get(name, "") if detector is not None else ""
+    camera, source = known.camera, _said(known, amplifier, name)
     hook = _defined_by(camera, "detector_for")
     constant = next((base for base in camera.__mro__ if name in vars(base)), None)
     if _is_given(known, name, given):
@@ -146,13 +146,22 @@ def _of_amplifier(known: Known, amplifier: Amplifier, name: str, given: Mapping[
         source = f"constant {constant.__name__}.{name}{told}"
     elif hook and source in ("", "given"):  # what a hook puts in looks like what a caller gives
         source = f"{hook}.detector_for"
-    return Quantity(
-        name=name, value=value, unit=RULES[name].unit, source=source, amplifier=amplifier.name, **_card(known, name)
-    )
+    card = _card(known, name)
+    if (match := re.match(r"([A-Z0-9_-]+) = ", source)) and match[1] in known.header:
+        card = {"keyword": match[1], "raw": known.header[match[1]]}
+    return Quantity(name=name, value=value, unit=RULES[name].unit, source=source, amplifier=amplifier.name, **card)
+
+
+def _said(known: Known, amplifier: Amplifier, name: str) -> str:
+    """Where a detector says a quantity comes from; of several amplifiers the part that is about this one."""
+    source = known.detector.sources.get(name, "") if known.detector is not None else ""
+    parts = source.split("; ")
+    names = [other.name for other in known.amplifiers]
+    return parts[names.index(amplifier.name)] if len(parts) == len(names) > 1 else source
 
 
 def _placed(known: Known, amplifier: Amplifier) -> Iterator[Quantity]:
-    said = known.detector.sources.get("sections", "") if known.detector is not None else ""
+    said = _said(known, amplifier, "sections")
     hook = _defined_by(known.camera, "detector_for")
     for name, section in (("data", amplifier.data), ("overscan", amplifier.overscan)):
         whole = name == "data" and section is not None and section.shape == known.shape
