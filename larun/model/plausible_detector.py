@@ -11,7 +11,7 @@ from larun.model.known import AmplifierPixels, Finding, Known
 __all__ = ["gain", "linear_limit", "read_noise", "saturation", "sections"]
 
 
-def _missing(known: Known, quantity: str, keyword: str) -> Iterator[Finding]:
+def _missing(known: Known, quantity: str) -> Iterator[Finding]:
     lacking = [a for a in known.amplifiers if getattr(a, quantity) is None]
     if lacking and known.values.get("unit") == "adu":
         said = known.detector.sources.get(quantity, "nothing says it") if known.detector else ""
@@ -21,13 +21,13 @@ def _missing(known: Known, quantity: str, keyword: str) -> Iterator[Finding]:
             quantity,
             "error",
             f"no {word}{which} ({said}): calibration refuses",
-            f"measure it, and return it from detector_for, or give it: --keyword {keyword}=…",
+            f"measure it, and return it from detector_for, or give it: --keyword {quantity}=…",
         )
 
 
 def gain(known: Known) -> Iterator[Finding]:
     """Missing, impossible, or a mode rather than a measurement."""
-    yield from _missing(known, "gain", "GAIN")
+    yield from _missing(known, "gain")
     values = [(a, a.gain) for a in known.amplifiers if a.gain is not None]
     for amplifier, value in values:
         where = known.named(amplifier)
@@ -64,7 +64,7 @@ def gain(known: Known) -> Iterator[Finding]:
 
 def read_noise(known: Known) -> Iterator[Finding]:
     """Missing, impossible, or not what the overscan shows."""
-    yield from _missing(known, "read_noise", "RDNOISE")
+    yield from _missing(known, "read_noise")
     for index, amplifier in enumerate(known.amplifiers):
         noise, where = amplifier.read_noise, known.named(amplifier)
         if noise is None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime
 import math
 import re
 from collections.abc import Iterator, Mapping
@@ -85,7 +86,8 @@ def _rows(known: Known, given: Mapping[str, Any], shape_from: str) -> Iterator[Q
 
 def _when_and_where(known: Known) -> Iterator[Quantity]:
     time = known.time
-    middle = None if known.middle is None else f"{known.middle.isoformat(timespec='milliseconds')} UTC"
+    half = datetime.timedelta(microseconds=500)  # isoformat cuts, it does not round
+    middle = None if known.middle is None else f"{(known.middle + half).isoformat(timespec='milliseconds')} UTC"
     yield Quantity(name="time", value=middle, source=time.sources.get("mid", ""))
     pointing = None if time.pointing is None else [round(angle, 6) for angle in time.pointing]
     yield Quantity(name="pointing", value=pointing, unit="deg", source=time.sources.get("pointing", ""))

@@ -9,6 +9,7 @@ from astropy.io import fits
 import larun
 from larun.detector import Amplifier, Detector
 from larun.errors import FileError, HeaderError, OptionError
+from larun.instruments.generic import Generic
 from larun.instruments.nickel import Nickel
 from larun.model import headers, registry
 from larun.model.derived import explain
@@ -149,7 +150,8 @@ def test_the_nickel_header_taken_at_its_word_is_not_believed():
 
 
 def test_several_amplifiers_each_have_their_own_source():
-    found = explain(real_data("headers", "fitsheader-decam.yaml"))
+    found = explain(real_data("headers", "fitsheader-decam.yaml"), camera=Generic)
+    assert found["time"] == "2013-09-01T06:04:35.754 UTC"
     gains = [quantity for quantity in found.quantities if quantity.name == "gain"]
     assert [(q.amplifier, q.keyword, q.raw) for q in gains] == [
         ("A", "GAINA", gains[0].value),
@@ -311,7 +313,7 @@ def test_a_hook_that_fails_is_a_finding_with_its_line(tmp_path):
     assert not found.ok
     ((level, problem),) = said(found, "file")
     assert level == "error"
-    assert "Careless.detector_for failed (test_derived.py, line 2" in problem
+    assert "Careless.detector_for failed (test_derived.py, line " in problem
     assert "EGAIN" in problem
     assert found["exposure"] == 60.0
     with pytest.raises(HeaderError, match=r"a\.fits: .*Careless\.detector_for failed"):
