@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 import larun
 from larun.errors import FileError, LarunWarning, OptionError
 from larun.instruments.template import check_name, literal, template
+from larun.io.headertext import read_header_text
 from larun.model import loading, registry
 from tests.conftest import real_data
 
@@ -154,8 +155,8 @@ def test_the_file_reads_raw_files_as_it_is_and_takes_measured_values(tmp_path):
 
 def test_the_file_passes_strict_checkers(tmp_path):
     plain = larun.instruments.new("PlainCamera", out=tmp_path)
-    header = real_data("headers", "fitsheader-decam.yaml")
-    full = larun.instruments.new("DeCam", from_file=header, out=tmp_path)
+    full = tmp_path / "decam.py"
+    full.write_text(template("DeCam", read_header_text(real_data("headers", "fitsheader-decam.yaml")).header))
     (tmp_path / "hostile.py").write_text(template("Hostile", {"INSTRUME": HOSTILE[3], "GAIN": HOSTILE[7]}))
     files = [str(plain), str(full), str(tmp_path / "hostile.py")]
     settings = ["--config", str(ROOT / "pyproject.toml")]
