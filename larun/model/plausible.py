@@ -96,11 +96,11 @@ def _instrument(known: Known) -> Iterator[Finding]:
 def _time(known: Known) -> Iterator[Finding]:
     for doubt in known.time.doubts:
         advice = "change the rows of keywords, declare the camera's site, or write time_for(header)"
-        yield Finding("time", "warning", doubt, advice)
+        yield Finding("middle", "warning", doubt, advice)
     moment = known.middle
     if moment is None:
         yield Finding(
-            "time",
+            "middle",
             "warning",
             f"nobody knows when it was exposed: {known.time.sources.get('mid', 'nothing says it')}",
             "name the cards that tell it in keywords['date'], ['clock'] or ['julian_date'], or write time_for(header)",
@@ -108,7 +108,7 @@ def _time(known: Known) -> Iterator[Finding]:
     elif moment > known.now + datetime.timedelta(days=1) or moment.year < _EARLIEST:
         lies = f"before {_EARLIEST}, when there were no CCD cameras" if moment.year < _EARLIEST else "in the future"
         yield Finding(
-            "time",
+            "middle",
             "warning",
             f"exposed {known.time.mid_text} ({known.time.sources['mid']}): lies {lies}",
             "the clock of the camera was wrong, or it is another date: name another keyword in keywords['date']",
@@ -194,9 +194,9 @@ RULES: Mapping[str, Rule] = {
     "filter": Rule(judge=_filter, like=r"FILT|\bfilter"),
     "exposure": Rule("s", _exposure, r"^EXP|EXPTIME|^ITIME|\bexposure"),
     "date": Rule(like=r"^DATE|^MJD|^UTC?-|\bstart of (the )?exposure"),
-    "time": Rule(judge=_time),
-    "pointing": Rule("deg", _pointing),
-    "site": Rule(judge=_site),
+    "middle": Rule("UTC", _time),
+    "pointing": Rule("°", _pointing),
+    "site": Rule("°, m", _site),
     "airmass": Rule(like=r"AIRM|SECZ|\bair ?mass"),
     "longitude": Rule("°", like=r"LONG|\blongitude"),
     "latitude": Rule("°", like=r"LATI|\blatitude"),

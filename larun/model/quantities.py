@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import datetime
 import math
 import re
 from collections.abc import Iterator, Mapping
@@ -84,17 +83,6 @@ def _rows(known: Known, given: Mapping[str, Any], shape_from: str) -> Iterator[Q
             yield from _placed(known, amplifier)
 
 
-def _when_and_where(known: Known) -> Iterator[Quantity]:
-    time = known.time
-    half = datetime.timedelta(microseconds=500)  # isoformat cuts, it does not round
-    middle = None if known.middle is None else f"{(known.middle + half).isoformat(timespec='milliseconds')} UTC"
-    yield Quantity(name="time", value=middle, source=time.sources.get("mid", ""))
-    pointing = None if time.pointing is None else [round(angle, 6) for angle in time.pointing]
-    yield Quantity(name="pointing", value=pointing, unit="deg", source=time.sources.get("pointing", ""))
-    site = None if time.site is None else f"{time.site.longitude:g}, {time.site.latitude:g}, {time.site.height:g} m"
-    yield Quantity(name="site", value=site, source=time.sources.get("site", ""))
-
-
 def _card(known: Known, name: str) -> dict[str, Any]:
     keyword = known.keywords.get(name)
     return {"keyword": keyword, "raw": known.header[keyword] if keyword else None}
@@ -106,7 +94,7 @@ def _is_given(known: Known, name: str, given: Mapping[str, Any]) -> bool:
 
 def _when_and_where(known: Known) -> Iterator[Quantity]:
     """What the camera makes of all cards of time and place."""
-    time = known.camera.time_for(known.header)
+    time = known.time
     place = None if time.pointing is None else "{:.5f} {:+.5f}".format(*time.pointing)
     stand = time.site
     site = None if stand is None else f"{stand.longitude:+.5f} {stand.latitude:+.5f} {stand.height:g}"
