@@ -43,6 +43,7 @@ def column_table() -> str:
         ("", schema.ELLIPSE),
         ("_k", schema.ELLIPTICAL),
         ("", schema.KRON),
+        ("", schema.MORPHOLOGY),
     )
     for suffix, columns in groups:
         for column in columns:

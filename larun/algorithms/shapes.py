@@ -22,7 +22,7 @@ from larun.algorithms.jit import kernel, over_rows
 from larun.algorithms.moments import moments, place_window
 from larun.algorithms.peaks import FWHM_OF_SIGMA, PIXEL_VARIANCE, Planes
 
-__all__ = ["Measured", "full_width", "measure", "position_angle"]
+__all__ = ["Measured", "full_width", "measure", "place", "place_errors", "position_angle"]
 
 _ITERATIONS = 60
 #: Variance of the narrowest window, px^2: a narrower one times a sharp star is not sampled by the pixels.
@@ -177,9 +177,9 @@ def _measure_range(
                         good[j, i], signal[j, i], variance[j, i] = True, value, spread
         stamp = signal, variance, good
         room = (-0.5 - px, nx - 0.5 - px, -0.5 - py, ny - 0.5 - py)
-        cx, cy, certain = _position(signal, good, weights, sigma, max(1.5, fwhm / 2), room)
+        cx, cy, certain = place(signal, good, weights, sigma, max(1.5, fwhm / 2), room)
         out[n, 0], out[n, 1] = px + cx, py + cy
-        out[n, 2], out[n, 3] = _centroid_errors(stamp, cx, cy, sigma, gain)
+        out[n, 2], out[n, 3] = place_errors(stamp, cx, cy, sigma, gain)
         if not certain:
             for axis in (2, 3):
                 out[n, axis] = out[n, axis] if out[n, axis] > fwhm / 2 else fwhm / 2
@@ -196,7 +196,7 @@ def _measure_range(
 
 
 @kernel
-def _position(signal: Any, good: Any, weights: Any, sigma: float, limit: float, room: Any) -> tuple[float, float, bool]:
+def place(signal: Any, good: Any, weights: Any, sigma: float, limit: float, room: Any) -> tuple[float, float, bool]:
     """Centroid within ``limit`` and the image, whose borders are ``room``; else (0, 0) and False."""
     # 2 is Newton's step for a Gaussian star in a matched window; among neighbours it overshoots, 1 always climbs
     for gain in (2.0, 1.0):
@@ -237,7 +237,7 @@ def _centroid(
 
 
 @kernel
-def _centroid_errors(stamp: Any, cx: float, cy: float, sigma: float, gain: float) -> tuple[float, float]:
+def place_errors(stamp: Any, cx: float, cy: float, sigma: float, gain: float) -> tuple[float, float]:
     """Errors of the root of S = sum w I d: sqrt(var S) / |dS / dc|, for each axis."""
     signal, variance, good = stamp
     reach = signal.shape[0] // 2

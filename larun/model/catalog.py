@@ -324,6 +324,36 @@ class SourceCatalog:
         image = self._require_image()
         return self._replace(table=measuring.photometered(self._table, image, chosen, neighbours=self._table))
 
+    @operation("morphology", reach="global")
+    def morphology(self) -> Self:
+        """Windowed centroids, and which sources are more extended than the stars of the image.
+
+        Returns
+        -------
+        SourceCatalog
+            With ``x_win``, ``y_win`` and their errors (SExtractor's XWIN_IMAGE, the window as wide as the source);
+            ``size_excess``, how much more extended than a star a source is, in units of its error: stars scatter
+            around 0 with 1, galaxies lie above 3; and ``star_p_value``, the chance that noise makes a star look as
+            extended, uniform between 0 and 1 for stars. It is no probability of being a star: how common galaxies
+            are is not known here. ``meta`` has the locus of stars: ``star_locus``, its own ``star_locus_scatter`` and
+            the number ``star_locus_stars``.
+
+        Raises
+        ------
+        CatalogError
+            If the catalogue has no image: attach it first.
+
+        Notes
+        -----
+        A neighbour within about 3 FWHM makes a star look extended, and so do trails. Saturated sources, and those
+        with many unusable pixels, get NaN. Where fewer than five bright sources agree on what a star looks like, a
+        warning is given and ``size_excess`` is NaN.
+        """
+        from larun.model import classifying
+
+        image = self._require_image()
+        return self._replace(table=classifying.morphology(self._table, image))
+
     def _require_image(self) -> SkyImage:
         if self.image is None:
             raise CatalogError(

@@ -18,6 +18,7 @@ __all__ = [
     "ELLIPSE",
     "ELLIPTICAL",
     "KRON",
+    "MORPHOLOGY",
     "SKY",
     "TOTAL",
     "VERSION",
@@ -108,6 +109,20 @@ KRON: tuple[Column, ...] = (
     Column("kron_mag_error", np.float64, "mag", "1 sigma of kron_mag"),
     Column("kron_area_fraction", np.float64, "", "part of the Kron aperture that was measured"),
     Column("kron_flags", np.uint32, "", "OR of the pixel flags within the Kron aperture"),
+)
+
+
+MORPHOLOGY: tuple[Column, ...] = (
+    Column("x_win", np.float64, "pix", "column of the windowed centroid; NaN where there is none"),
+    Column("y_win", np.float64, "pix", "row of the windowed centroid; NaN where there is none"),
+    Column("x_win_error", np.float64, "pix", "1 sigma of x_win"),
+    Column("y_win_error", np.float64, "pix", "1 sigma of y_win"),
+    Column(
+        "size_excess", np.float64, "", "how much more extended than the stars of the image, in units of its own error"
+    ),
+    Column(
+        "star_p_value", np.float64, "", "chance that noise makes a star look as extended as this; near 0: not a star"
+    ),
 )
 
 
