@@ -17,6 +17,7 @@ import pytest
 
 import larun
 from larun import simulate
+from tests.conftest import DATA, real_data
 
 ROOT = Path(__file__).parents[1]
 PAGES = sorted(path for path in (ROOT / "docs").rglob("*.md") if not {"_build", "api", "tutorials"} & set(path.parts))
@@ -180,3 +181,11 @@ def test_pictures_are_small_and_used():
     for picture in pictures:
         assert picture.stat().st_size < 200_000
         assert picture.name in pages
+
+
+def test_the_page_of_cameras_is_what_the_real_data_give(monkeypatch):
+    """``docs/make_cameras.py`` writes it; times, sections and verdicts of every real file are on it."""
+    real_data("headers")
+    monkeypatch.syspath_prepend(str(ROOT / "docs"))
+    made = importlib.import_module("make_cameras").page(DATA)
+    assert made == (ROOT / "docs" / "reference" / "cameras.md").read_text(encoding="utf-8"), "run docs/make_cameras.py"
