@@ -19,12 +19,12 @@ if TYPE_CHECKING:
     from larun.model.catalog import SourceCatalog
     from larun.model.frame import Frame
     from larun.model.image import Image
-    from larun.model.jobs import ChainOptions
     from larun.model.masters import Master, MasterBias, MasterDark, MasterFlat, Masters
     from larun.model.matching import Match
     from larun.model.measurements import read_measurements, write_measurements
     from larun.model.night import Night
     from larun.model.planes import Shared
+    from larun.model.recipe import Recipe
     from larun.model.site import Site
     from larun.model.sky import SkyImage
     from larun.model.timing import ExposureTime
@@ -36,7 +36,6 @@ __version__ = "0.1.0"
 _HOMES = {
     "Amplifier": "larun.detector",
     "BuildOptions": "larun.model.building",
-    "ChainOptions": "larun.model.jobs",
     "Detector": "larun.detector",
     "ExposureTime": "larun.model.timing",
     "Frame": "larun.model.frame",
@@ -50,6 +49,7 @@ _HOMES = {
     "Night": "larun.model.night",
     "OverscanOptions": "larun.algorithms.overscan",
     "Provenance": "larun.provenance",
+    "Recipe": "larun.model.recipe",
     "Section": "larun.detector",
     "Shared": "larun.model.planes",
     "Site": "larun.model.site",
@@ -65,7 +65,6 @@ _MODULES = ("errors", "flags", "instruments", "plots", "simulate")
 __all__ = [
     "Amplifier",
     "BuildOptions",
-    "ChainOptions",
     "Detector",
     "ExposureTime",
     "Frame",
@@ -79,6 +78,7 @@ __all__ = [
     "Night",
     "OverscanOptions",
     "Provenance",
+    "Recipe",
     "Section",
     "Shared",
     "Site",

@@ -5,6 +5,8 @@ An error names the file, the keyword or the option, the value that was found, an
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 __all__ = [
     "AlreadyApplied",
     "CatalogError",
@@ -17,6 +19,7 @@ __all__ = [
     "NoMatchingMaster",
     "NoiseModelError",
     "OptionError",
+    "RecipeError",
     "UnitMismatch",
 ]
 
@@ -39,6 +42,23 @@ class HeaderError(LarunError):
 
 class OptionError(LarunError, ValueError):
     """An argument has a value that makes no sense; the message lists what does."""
+
+
+class RecipeError(OptionError):
+    """A recipe has problems; the message lists all of them, one a line, each with its place.
+
+    Parameters
+    ----------
+    problems : iterable of str
+        What is wrong.
+    """
+
+    def __init__(self, problems: Iterable[str]) -> None:
+        self.problems = tuple(problems)
+        super().__init__("\n".join(self.problems))
+
+    def __reduce__(self) -> tuple[type[RecipeError], tuple[tuple[str, ...]]]:
+        return type(self), (self.problems,)
 
 
 class UnitMismatch(LarunError):

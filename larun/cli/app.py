@@ -12,8 +12,9 @@ from typing import Annotated
 import typer
 
 from larun.cli import instrument
-from larun.cli.arguments import Instrument, Json, Keyword
-from larun.cli.options import Engine, Method, Overscan, Picture, RadiusUnit, Stretch
+from larun.cli.arguments import Instrument, Json, Keyword, Setting
+from larun.cli.options import Picture, Stretch
+from larun.cli.recipe import recipe_app
 from larun.cli.running import command
 
 __all__ = ["app"]
@@ -25,6 +26,7 @@ _HELP = """Astronomical CCD/CMOS images from raw files to catalogues.
   larun demo
   larun ls raw/
   larun reduce raw/ out/ --jobs 2 --keyword GAIN=1.8
+  larun recipe init night.toml && larun reduce raw/ out/ --recipe night.toml
   larun provenance out/catalogs/d1059.ecsv
   larun plot out/catalogs/d1059.ecsv --region 300:700,300:700
 """
@@ -46,6 +48,7 @@ app = typer.Typer(
     rich_markup_mode="rich",
     context_settings={"help_option_names": ["-h", "--help"]},
 )
+app.add_typer(recipe_app)
 
 Folder = Annotated[Path, typer.Argument(metavar="DIR", help="Folder of raw files; subfolders count.")]
 Without = Annotated[
@@ -56,7 +59,16 @@ Memory = Annotated[
     str | None,
     typer.Option("--max-memory", metavar="SIZE", help="Memory for combining frames: 500MB, 2GB … (default 1GB)."),
 ]
-OverscanOption = Annotated[Overscan, typer.Option("--overscan", help="How the overscan level is found.")]
+OverscanOption = Annotated[
+    str | None,
+    typer.Option(
+        "--overscan", metavar="METHOD", help="How its level is found: median (default), polynomial, spline, none."
+    ),
+]
+RecipeFile = Annotated[
+    Path | None,
+    typer.Option("--recipe", "-r", metavar="FILE", help="Recipe (see larun recipe), or a product made by one."),
+]
 BadPixels = Annotated[
     Path | None,
     typer.Option("--bad-pixels", metavar="FILE", help="FITS mask of the trimmed image: not zero is bad."),
@@ -90,7 +102,7 @@ def ls(folder: Folder, keyword: Keyword = None, instrument: Instrument = None, a
     from larun.cli import night, options
 
     options.load_instruments(instrument)
-    return night.list_files(folder, options.check_given(options.parse_keywords(keyword or ())), as_json)
+    return night.list_files(folder, dict(options.recipe_from(keywords=keyword).keywords), as_json)
 
 
 @app.command("info")
@@ -118,9 +130,11 @@ def info(
 def masters(
     folder: Folder,
     out: Annotated[Path, typer.Argument(metavar="OUT", help="Folder for the masters.")],
+    recipe: RecipeFile = None,
+    setting: Setting = None,
     keyword: Keyword = None,
     without: Without = None,
-    overscan: OverscanOption = Overscan.median,
+    overscan: OverscanOption = None,
     bad_pixels: BadPixels = None,
     max_memory: Memory = None,
     instrument: Instrument = None,
@@ -130,14 +144,10 @@ def masters(
     from larun.cli import night, options
 
     options.load_instruments(instrument)
-    wishes = options.Wishes(
-        given=options.check_given(options.parse_keywords(keyword or ())),
-        without=options.parse_kinds(without or ()),
-        overscan=overscan,
-        bad_pixels=bad_pixels,
-        max_memory=None if max_memory is None else options.parse_size(max_memory),
+    chosen = options.recipe_from(
+        recipe, setting, keyword, without=without, overscan=overscan, bad_pixels=bad_pixels, max_memory=max_memory
     )
-    return night.make_masters(folder, out, wishes, as_json)
+    return night.make_masters(folder, out, chosen, as_json)
 
 
 @app.command("reduce")
@@ -147,23 +157,31 @@ def reduce(
     out: Annotated[Path, typer.Argument(metavar="OUT", help="Folder for masters, frames, catalogues, summary.")],
     jobs: Annotated[int, typer.Option("--jobs", "-j", help="Frames reduced at the same time.")] = 1,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what would be made.")] = False,
+    recipe: RecipeFile = None,
+    setting: Setting = None,
     keyword: Keyword = None,
     without: Without = None,
     more_masters: Annotated[
         list[Path] | None, typer.Option("--masters", metavar="DIR", help="Masters of other nights; repeat for more.")
     ] = None,
-    overscan: OverscanOption = Overscan.median,
+    overscan: OverscanOption = None,
     bad_pixels: BadPixels = None,
     max_memory: Memory = None,
-    clean: Annotated[bool, typer.Option("--clean/--no-clean", help="Look for cosmic rays.")] = True,
-    clean_engine: Annotated[Engine | None, typer.Option(help="What finds them (default larun).")] = None,
+    clean: Annotated[bool | None, typer.Option("--clean/--no-clean", help="Look for cosmic rays (default).")] = None,
+    clean_engine: Annotated[
+        str | None, typer.Option(metavar="NAME", help="What finds them: larun (default), astroscrappy, median.")
+    ] = None,
     flag_only: Annotated[
-        bool, typer.Option("--flag-only", help="Flag them, keep their values: for time series.")
-    ] = False,
-    detect_method: Annotated[Method | None, typer.Option(help="What finds sources (default matched).")] = None,
+        bool | None,
+        typer.Option("--flag-only/--no-flag-only", help="Flag them, keep their values: for time series."),
+    ] = None,
+    detect_method: Annotated[
+        str | None,
+        typer.Option(metavar="NAME", help="What finds sources: matched (default), peaks, dao, sep, segmentation."),
+    ] = None,
     threshold: Annotated[float | None, typer.Option(help="Least S/N of a source (default 5).")] = None,
     radii: Annotated[str | None, typer.Option(metavar="R,R,…", help="Aperture radii (default 1,1.5,2.5,4).")] = None,
-    radius_unit: Annotated[RadiusUnit | None, typer.Option(help="Their unit (default fwhm).")] = None,
+    radius_unit: Annotated[str | None, typer.Option(metavar="UNIT", help="fwhm (default) or pixel.")] = None,
     annulus: Annotated[
         str | None, typer.Option(metavar="IN,OUT", help="Sky annulus, same unit (default beyond 5 FWHM).")
     ] = None,
@@ -173,28 +191,31 @@ def reduce(
     """Reduce a night: masters, calibrated frames, catalogues.
 
     What is there already and still right is left alone, so an interrupted reduction goes on where it stopped.
+    Options that are said twice: --set goes over --recipe, and an option with a name of its own over both.
     """
     from larun.cli import night, options
 
     options.load_instruments(instrument)
-    wishes = options.Wishes(
-        given=options.check_given(options.parse_keywords(keyword or ())),
-        without=options.parse_kinds(without or ()),
+    chosen = options.recipe_from(
+        recipe,
+        setting,
+        keyword,
+        without=without,
         overscan=overscan,
         bad_pixels=bad_pixels,
-        max_memory=None if max_memory is None else options.parse_size(max_memory),
+        max_memory=max_memory,
         clean=clean,
-        engine=clean_engine,
+        clean_engine=clean_engine,
         flag_only=flag_only,
-        method=detect_method,
+        detect_method=detect_method,
         threshold=threshold,
-        radii=options.parse_radii(radii),
+        radii=radii,
         radius_unit=radius_unit,
-        annulus=options.parse_radii(annulus, "--annulus"),
+        annulus=annulus,
     )
     if dry_run:
-        return night.plan(folder, out, wishes, as_json)
-    return night.reduce(folder, out, wishes, more_masters or (), jobs, as_json)
+        return night.plan(folder, out, chosen, as_json)
+    return night.reduce(folder, out, chosen, more_masters or (), jobs, as_json)
 
 
 @app.command("provenance")

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-__all__ = ["Instrument", "Json", "Keyword"]
+__all__ = ["Instrument", "Json", "Keyword", "Setting"]
 
 Json = Annotated[bool, typer.Option("--json", help="Print JSON and nothing else on standard output.")]
 Keyword = Annotated[
@@ -24,5 +24,13 @@ Instrument = Annotated[
     list[Path] | None,
     typer.Option(
         "--instrument", metavar="FILE.py", help="Python file with the camera's class, which is run; repeat for more."
+    ),
+]
+Setting = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--set",
+        metavar="SECTION.OPTION=VALUE",
+        help="An option of the recipe: detect.threshold=7, photometer.radii=3,5,8 … Repeat it for more.",
     ),
 ]

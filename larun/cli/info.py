@@ -10,6 +10,7 @@ from typing import Any
 from rich.console import Console
 
 from larun.cli.running import OK
+from larun.io.toml import shown
 from larun.report.inspect import describe, open_file
 from larun.report.terminal import Column, console, decimals, heading, pairs, table, write_json
 
@@ -60,9 +61,17 @@ def _head(about: dict[str, Any]) -> list[tuple[str, Any]]:
     rows += [
         ("provenance", record["id"]),
         ("steps", " → ".join(record["steps"])),
+        ("recipe", _recipe(about["recipe"])),
         ("raw files", ", ".join(raws) if len(raws) <= _FEW else f"{len(raws)} (larun provenance lists them)"),
     ]
     return rows
+
+
+def _recipe(note: dict[str, Any] | None) -> str | None:
+    if note is None:
+        return None
+    changed = (f"{option} = {shown(value, 30, quoted=True)}" for option, value in note["changed"].items())
+    return f"{note['digest']} ({', '.join(changed) or 'defaults'})"
 
 
 def _image_rows(about: dict[str, Any]) -> list[tuple[str, Any]]:

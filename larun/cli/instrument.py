@@ -93,7 +93,7 @@ def check(
     from larun.report.terminal import console, write_json
 
     options.load_instruments(instrument)
-    given = options.check_given(options.parse_keywords(keyword or ()))
+    given = dict(options.recipe_from(keywords=keyword).keywords)
     found = examine(file, ext=parse_ext(ext), **given)
     if as_json:
         write_json(found.to_dict())

@@ -9,12 +9,12 @@ from typing import Any
 
 import attrs
 
-from larun.cli.options import Wishes
 from larun.cli.progress import progress_bar
 from larun.cli.running import FAILED, OK, say
 from larun.errors import LarunWarning, OptionError
 from larun.model.jobs import Row
 from larun.model.night import Night
+from larun.model.recipe import Recipe
 from larun.report import night as tables
 from larun.report.terminal import cell, console, heading, write_json
 
@@ -36,24 +36,23 @@ def list_files(folder: Path, given: dict[str, Any], as_json: bool) -> int:
     return FAILED if any(item.kind == "unreadable" for item in files) else OK
 
 
-def make_masters(folder: Path, out: Path, wishes: Wishes, as_json: bool) -> int:
+def make_masters(folder: Path, out: Path, recipe: Recipe, as_json: bool) -> int:
     """Build the masters of a night."""
-    build = wishes.build()
-    night = Night(folder, given=wishes.given)
+    night = Night(folder, given=recipe.keywords)
     rows = [
         Row(name=item.path.name, kind=item.kind, status="failed", message=item.evidence)
         for item in night.of("unreadable")
     ]
-    if not any(night.of(kind) for kind in {"bias", "dark", "flat"} - set(wishes.without)):
+    if not any(night.of(kind) for kind in {"bias", "dark", "flat"} - set(recipe.calibrate["without"])):
         raise OptionError(f"{folder}: holds no calibration frames to use ({tables.counts(night.files)}; see larun ls)")
     with progress_bar() as progress:
-        night.masters(out, without=wishes.without, options=build, progress=progress, report=rows.append)
+        night.masters(out, recipe=recipe, progress=progress, report=rows.append)
     return _report(rows, out, as_json)
 
 
-def plan(folder: Path, out: Path, wishes: Wishes, as_json: bool) -> int:
+def plan(folder: Path, out: Path, recipe: Recipe, as_json: bool) -> int:
     """What :func:`reduce` would make, from the headers alone."""
-    rows = Night(folder, given=wishes.given).plan(out, without=wishes.without)
+    rows = Night(folder).plan(out, recipe=recipe)
     if as_json:
         write_json(rows)
     else:
@@ -64,12 +63,10 @@ def plan(folder: Path, out: Path, wishes: Wishes, as_json: bool) -> int:
     return OK
 
 
-def reduce(folder: Path, out: Path, wishes: Wishes, masters: Iterable[Path], jobs: int, as_json: bool) -> int:
+def reduce(folder: Path, out: Path, recipe: Recipe, masters: Iterable[Path], jobs: int, as_json: bool) -> int:
     """The whole chain for every science frame of a night."""
-    chain = wishes.chain()
-    night = Night(folder, given=wishes.given)
     with progress_bar() as progress:
-        summary = night.reduce(out, options=chain, masters=list(masters), processes=jobs, progress=progress)
+        summary = Night(folder).reduce(out, recipe=recipe, masters=list(masters), processes=jobs, progress=progress)
     return _report(summary.rows, out, as_json)
 
 

@@ -1,78 +1,37 @@
-"""From the words of a command line to the frozen options of the model; impossible words are errors at once."""
+"""From the words of a command line to a recipe; impossible words are errors at once."""
 
 from __future__ import annotations
 
 import enum
 import math
+import operator
 import re
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import attrs
-
 from larun.errors import OptionError
+from larun.io.toml import Entry, value_of
 
 if TYPE_CHECKING:
-    from larun.model.building import BuildOptions
-    from larun.model.jobs import ChainOptions
+    from larun.model.recipe import Recipe
 
 __all__ = [
-    "Engine",
-    "Method",
-    "Overscan",
     "Picture",
-    "RadiusUnit",
     "Stretch",
-    "Wishes",
-    "check_given",
     "load_instruments",
     "parse_keywords",
-    "parse_kinds",
     "parse_radii",
     "parse_region",
+    "parse_setting",
     "parse_size",
+    "recipe_from",
 ]
 
 _SIZE = re.compile(r"(\d+(?:\.\d*)?(?:e\d+)?|\.\d+)\s*(?:([kmgt])(i?)b?|b)?", re.I)
 _WHOLE = re.compile(r"[+-]?\d{1,18}")
 _REAL = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)(e[+-]?\d+)?", re.I)
 _REGION = re.compile(r"\s*(\d{0,9})\s*:\s*(\d{0,9})\s*,\s*(\d{0,9})\s*:\s*(\d{0,9})\s*")
-_KINDS = ("bias", "dark", "flat")
-
-
-class Overscan(enum.StrEnum):
-    """How the overscan level is found."""
-
-    median = "median"
-    polynomial = "polynomial"
-    spline = "spline"
-    none = "none"
-
-
-class Engine(enum.StrEnum):
-    """What finds cosmic rays."""
-
-    larun = "larun"
-    astroscrappy = "astroscrappy"
-    median = "median"
-
-
-class Method(enum.StrEnum):
-    """What finds sources."""
-
-    matched = "matched"
-    peaks = "peaks"
-    dao = "dao"
-    sep = "sep"
-    segmentation = "segmentation"
-
-
-class RadiusUnit(enum.StrEnum):
-    """Unit of aperture radii."""
-
-    fwhm = "fwhm"
-    pixel = "pixel"
 
 
 class Picture(enum.StrEnum):
@@ -148,22 +107,6 @@ def _value(text: str) -> Any:
     return text
 
 
-def check_given(given: dict[str, Any]) -> dict[str, Any]:
-    """The same, if any camera could understand it.
-
-    Raises
-    ------
-    OptionError
-        If a key is neither a quantity nor a keyword, or a number is impossible.
-    """
-    if given:
-        from larun.model.frame import Frame
-        from larun.model.headers import split_given
-
-        split_given(given, Frame.all_keywords())
-    return given
-
-
 def load_instruments(paths: Iterable[Path] | None) -> None:
     """Make the cameras of some Python files known.
 
@@ -179,107 +122,100 @@ def load_instruments(paths: Iterable[Path] | None) -> None:
             load(path)
 
 
-def parse_kinds(texts: Iterable[str]) -> tuple[str, ...]:
-    """Kinds of masters to do without, from words such as ``dark`` or ``bias,dark``.
+def parse_radii(text: str, option: str = "--radii") -> list[float]:
+    """Aperture radii from ``1,1.5,2.5``.
 
     Raises
     ------
     OptionError
-        If there is no such kind.
+        If they are not numbers.
+    """
+    try:
+        return [float(part) for part in text.split(",")]
+    except ValueError as error:
+        raise OptionError(f"{option} {text!r}: give numbers with commas, for example 1,1.5,2.5") from error
+
+
+def parse_setting(text: str) -> Entry:
+    """``section.option=value``: the value as TOML writes it, a list also without brackets, a text without quotes.
+
+    Raises
+    ------
+    OptionError
+        If it has another form.
 
     Examples
     --------
-    >>> parse_kinds(["flat,dark", "dark"])
-    ('dark', 'flat')
+    >>> parse_setting("photometer.radii=3, 5").value, parse_setting("clean.engine=median").value
+    ([3, 5], 'median')
     """
-    kinds = {kind.strip() for text in texts for kind in text.split(",") if kind.strip()}
-    if not kinds <= set(_KINDS):
-        raise OptionError(f"--without {','.join(sorted(kinds - set(_KINDS)))}: use {', '.join(_KINDS)}")
-    return tuple(sorted(kinds))
+    key, equals, value = text.partition("=")
+    section, dot, option = (part.strip() for part in key.rpartition("."))
+    if not (equals and dot and section and option):
+        raise OptionError(f"--set {text!r}: give it as section.option=value, for example detect.threshold=7")
+    tries = (value, f"[{value}]") if "," in value else (value,)
+    for attempt in tries:
+        try:
+            return Entry(section, option, value_of(attempt), f"--set {text}")
+        except OptionError:
+            continue
+    return Entry(section, option, value.strip(), f"--set {text}")
 
 
-def parse_radii(text: str | None, option: str = "--radii") -> tuple[float, ...] | None:
-    """Aperture radii from ``1,1.5,2.5``; None stays None.
+#: The options of the command line that are options of the recipe: what they set, and their values from words.
+_FLAGS: Mapping[str, tuple[str, str, Callable[[Any], Any]]] = {
+    "without": ("calibrate", "without", lambda words: [kind.strip() for word in words for kind in word.split(",")]),
+    "overscan": ("overscan", "method", str),
+    "bad_pixels": ("masters", "bad_pixels", str),
+    "max_memory": ("masters", "max_memory", parse_size),
+    "clean": ("clean", "enabled", bool),
+    "clean_engine": ("clean", "engine", str),
+    "flag_only": ("clean", "replace", operator.not_),
+    "detect_method": ("detect", "method", str),
+    "threshold": ("detect", "threshold", float),
+    "radii": ("photometer", "radii", parse_radii),
+    "radius_unit": ("photometer", "unit", str),
+    "annulus": ("photometer", "annulus", lambda text: parse_radii(text, "--annulus")),
+}
+
+
+def recipe_from(
+    file: Path | None = None, settings: Iterable[str] | None = None, keywords: Iterable[str] | None = None, **flags: Any
+) -> Recipe:
+    """The recipe of a command: a file, over it ``--set``, over both the command's own options.
+
+    Parameters
+    ----------
+    file : path, optional
+        TOML, or a product whose recipe is used again.
+    settings : iterable of str, optional
+        Words of ``--set``.
+    keywords : iterable of str, optional
+        Words of ``--keyword``.
+    **flags
+        Values of the other options by name; None where one was not given.
 
     Raises
     ------
-    OptionError
-        If they are not positive numbers.
+    FileError
+        If the file cannot be read.
+    RecipeError
+        With all that is wrong in the file and on the command line.
     """
-    if text is None:
-        return None
-    try:
-        radii = tuple(float(part) for part in text.split(","))
-    except ValueError as error:
-        raise OptionError(f"{option} {text!r}: give numbers with commas, for example 1,1.5,2.5") from error
-    if not all(0 < radius < math.inf for radius in radii):
-        raise OptionError(f"{option} {text!r}: every radius must be positive")
-    return radii
+    from larun.model.recipe import Recipe, said_in
 
-
-@attrs.frozen(kw_only=True)
-class Wishes:
-    """What a user asked of ``larun masters`` and ``larun reduce``, parsed; None means the chain's own default.
-
-    Raises
-    ------
-    OptionError
-        If two wishes contradict each other.
-    """
-
-    given: dict[str, Any] = attrs.field(factory=dict)
-    without: tuple[str, ...] = ()
-    overscan: Overscan = Overscan.median
-    bad_pixels: Path | None = None
-    max_memory: float | None = None
-    clean: bool = True
-    engine: Engine | None = None
-    flag_only: bool = False
-    method: Method | None = None
-    threshold: float | None = None
-    radii: tuple[float, ...] | None = None
-    radius_unit: RadiusUnit | None = None
-    annulus: tuple[float, ...] | None = None
-
-    def __attrs_post_init__(self) -> None:
-        if not self.clean and (self.engine is not None or self.flag_only):
-            raise OptionError("--no-clean contradicts --clean-engine and --flag-only: leave one out")
-        if self.radius_unit is not None and self.radii is None:
-            raise OptionError(f"--radius-unit {self.radius_unit}: say which radii, for example --radii 3,5,8")
-
-    def build(self) -> BuildOptions:
-        """How masters are built."""
-        from larun.algorithms.overscan import OverscanOptions
-        from larun.model.building import BuildOptions
-
-        memory: dict[str, Any] = {} if self.max_memory is None else {"max_memory": self.max_memory}
-        overscan = OverscanOptions(method=str(self.overscan))
-        return BuildOptions(overscan=overscan, bad_pixels=self.bad_pixels, **memory)
-
-    def chain(self) -> ChainOptions:
-        """The whole chain; options that make no sense are errors here, before any frame is touched."""
-        from larun.algorithms.detect import DetectOptions
-        from larun.model.jobs import ChainOptions
-
-        clean: dict[str, Any] = {} if self.engine is None else {"engine": str(self.engine)}
-        if self.flag_only:
-            clean["replace"] = False
-        detect: dict[str, Any] = {} if self.threshold is None else {"threshold": self.threshold}
-        DetectOptions(fwhm=3.0, **detect)
-        if self.method is not None:
-            detect["method"] = str(self.method)
-        photometer: dict[str, Any] = {} if self.radii is None else {"radii": self.radii}
-        if self.radius_unit is not None:
-            photometer["unit"] = str(self.radius_unit)
-        if self.annulus is not None:
-            photometer["annulus"] = self.annulus
-        return ChainOptions(
-            without=self.without,
-            build=self.build(),
-            clean=clean if self.clean else None,
-            detect=detect,
-            photometer=photometer,
-        )
+    said, problems = ([], []) if file is None else said_in(file)
+    for text in settings or ():
+        said.append(parse_setting(text))
+    for key, value in parse_keywords(keywords or ()).items():
+        said.append(Entry("keywords", key, value, f"--keyword {key}={value}"))
+    for name, value in flags.items():
+        if value is not None:
+            section, option, parse = _FLAGS[name]
+            said.append(Entry(section, option, parse(value), _words(name, value)))
+    if flags.get("radius_unit") and not any(entry[:2] == ("photometer", "radii") for entry in said):
+        raise OptionError(f"--radius-unit {flags['radius_unit']}: say which radii, for example --radii 3,5,8")
+    return Recipe.from_entries(said, problems)
 
 
 def parse_region(text: str) -> tuple[tuple[int | None, int | None], tuple[int | None, int | None]]:
@@ -300,3 +236,11 @@ def parse_region(text: str) -> tuple[tuple[int | None, int | None], tuple[int | 
     if not ends or any(a is not None and b is not None and a >= b for a, b in (ends[:2], ends[2:])):
         raise OptionError(f"--region {text!r}: give columns and rows as x0:x1,y0:y1, from 0, the last not included")
     return (ends[0], ends[1]), (ends[2], ends[3])
+
+
+def _words(name: str, value: Any) -> str:
+    """An option as it was typed."""
+    option = f"--{name.replace('_', '-')}"
+    if isinstance(value, bool):
+        return option if value else f"--no-{option[2:]}"
+    return f"{option} {','.join(value) if isinstance(value, list) else value}"

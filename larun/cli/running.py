@@ -92,7 +92,8 @@ def _ended() -> Iterator[None]:
     except Exception as error:
         if os.environ.get("LARUN_DEBUG"):
             traceback.print_exc()
-        say("error", _readable(error))
+        for problem in getattr(error, "problems", None) or (_readable(error),):
+            say("error", problem)
         raise typer.Exit(_code(error)) from None
 
 

@@ -82,7 +82,7 @@ class BuildOptions:
     """
 
     overscan: OverscanOptions = attrs.field(factory=OverscanOptions, validator=_overscan_options)
-    bad_pixels: Any = attrs.field(default=None, converter=_mask_image)
+    bad_pixels: Any = attrs.field(default=None, converter=_mask_image, metadata={"written_as": Path | None})
     max_memory: float = attrs.field(default=1e9, validator=_positive, metadata={"recorded": False})
     given: Mapping[str, Any] = attrs.field(factory=dict, metadata={"recorded": False})
     camera: type[Any] | None = attrs.field(default=None, metadata={"recorded": False})

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from larun.algorithms.growth import CurveOfGrowth
     from larun.model.ellipses import KronOptions
     from larun.model.matching import Match
+    from larun.model.recipe import Recipe
     from larun.model.sky import SkyImage
 
 __all__ = ["SourceCatalog"]
@@ -395,11 +396,13 @@ class SourceCatalog:
 
     # -- disk ------------------------------------------------------------------------------------------------------
 
-    def write(self, path: str | Path, *, overwrite: bool = False) -> Path:
+    def write(self, path: str | Path, *, overwrite: bool = False, recipe: Recipe | None = None) -> Path:
         """Write a file that :meth:`read` turns back into an identical catalogue; the suffix chooses the format.
 
         ``.ecsv`` is text, ``.fits`` a binary table, ``.parquet`` for pandas and databases, ``.vot`` or ``.xml`` a
         VOTable for TOPCAT and Aladin.
+
+        A ``recipe`` is kept in the record, beside the provenance, as that by which the catalogue was made.
 
         Raises
         ------
@@ -417,6 +420,8 @@ class SourceCatalog:
             "provenance": self.provenance.to_dict(),
             "environment": dict(environment()),
         }
+        if recipe is not None:
+            record["recipe"] = recipe.note(self)
         write_table(Path(path), self._table, record, overwrite=overwrite)
         return Path(path)
 

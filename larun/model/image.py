@@ -27,6 +27,8 @@ if TYPE_CHECKING:
     from astropy.nddata import CCDData
     from astropy.wcs import WCS
 
+    from larun.model.recipe import Recipe
+
 __all__ = ["Image", "piped"]
 
 _P = ParamSpec("_P")
@@ -181,15 +183,17 @@ class Image:
         """
         return store.read(cls, RawPart(path, ext, channel), verify=verify, given=given)
 
-    def write(self, path: str | Path, *, overwrite: bool = False) -> Path:
+    def write(self, path: str | Path, *, overwrite: bool = False, recipe: Recipe | None = None) -> Path:
         """Write a multi-extension FITS product; read it back with :meth:`read` for an identical object.
+
+        A ``recipe`` is kept in the record, beside the provenance, as that by which the image was made.
 
         Raises
         ------
         FileError
             If the file exists and ``overwrite`` is not set, or it is not a product of larun.
         """
-        return store.write(self, path, overwrite=overwrite)
+        return store.write(self, path, overwrite=overwrite, recipe=recipe)
 
     # -- what it is ------------------------------------------------------------------------------------------------
 

@@ -8,7 +8,7 @@ import math
 import pickle
 import sys
 import warnings
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -18,21 +18,22 @@ import numpy as np
 from larun import flags as fl
 from larun.algorithms.overscan import OverscanOptions
 from larun.errors import FileError, LarunError, LarunWarning, OptionError
-from larun.model.building import BuildOptions
 from larun.model.catalog import SourceCatalog
 from larun.model.exposures import Exposure, slug
 from larun.model.frame import Frame
 from larun.model.masters import Master, Masters
 from larun.model.opening import RawPart
+from larun.model.recipe import Recipe
 from larun.model.reduction import measure, open_raw
 from larun.provenance import Parent, Provenance, predict
 
 __all__ = [
-    "ChainOptions",
     "Group",
     "Row",
     "Task",
     "check_portable",
+    "expected_catalog",
+    "expected_frame",
     "group",
     "run",
     "still_right",
@@ -41,38 +42,15 @@ __all__ = [
 ]
 
 _M = TypeVar("_M", bound=Master)
-
-
-def _sorted(value: Iterable[str]) -> tuple[str, ...]:
-    return tuple(sorted([value] if isinstance(value, str) else value))
-
-
-@attrs.frozen(kw_only=True)
-class ChainOptions:
-    """Arguments of the steps of the chain.
-
-    Parameters
-    ----------
-    without : tuple of str
-        Kinds of masters to do without.
-    build : BuildOptions
-        How masters are built; its overscan serves the science frames too.
-    clean, detect, photometer : mapping
-        Keyword arguments of the methods of these names; ``clean=None`` leaves that step out.
-    """
-
-    without: tuple[str, ...] = attrs.field(default=(), converter=_sorted)
-    build: BuildOptions = BuildOptions()
-    clean: Mapping[str, Any] | None = attrs.field(factory=dict)
-    detect: Mapping[str, Any] = attrs.field(factory=dict)
-    photometer: Mapping[str, Any] = attrs.field(factory=dict)
+_P = TypeVar("_P")
 
 
 @attrs.frozen(kw_only=True)
 class Row:
     """One line of the summary.
 
-    ``status`` is ``done``, ``skipped`` (it was there already) or ``failed`` (``message`` says why).
+    ``status`` is ``done``, ``skipped`` (it was there already) or ``failed`` (``message`` says why); ``written`` is how
+    many files were made now: of a science frame, the frame and its catalogue.
     """
 
     name: str
@@ -92,6 +70,7 @@ class Row:
     sources: int | None = None
     saturated: int | None = None
     cosmic_pixels: int | None = None
+    written: int = 0
     warnings: tuple[str, ...] = ()
 
 
@@ -103,9 +82,8 @@ class Task:
     name: str
     out: Path
     masters: tuple[Path, ...]
-    options: ChainOptions
+    recipe: Recipe
     camera: type[Frame]
-    given: Mapping[str, Any]
 
     @property
     def raw(self) -> Path:
@@ -120,7 +98,7 @@ class Task:
     @property
     def catalog_path(self) -> Path:
         """Where the catalogue goes."""
-        return self.out / "catalogs" / f"{self.name}.ecsv"
+        return self.out / "catalogs" / f"{self.name}.{self.recipe.output['catalog']}"
 
 
 @attrs.frozen(kw_only=True)
@@ -144,7 +122,7 @@ _GROUPED_BY = {
 }
 
 
-def check_portable(options: ChainOptions) -> None:
+def check_portable(recipe: Recipe) -> None:
     """Refuse functions of the user's own that another process could not find.
 
     Raises
@@ -152,7 +130,7 @@ def check_portable(options: ChainOptions) -> None:
     OptionError
         If one is a lambda, was defined inside another function, or was typed at a prompt.
     """
-    given = {"engine": (options.clean or {}).get("engine"), "method": options.detect.get("method")}
+    given = {"engine": (recipe.clean or {}).get("engine"), "method": recipe.detect["method"]}
     for name, function in given.items():
         if not callable(function):
             continue
@@ -195,7 +173,7 @@ def group(kind: str, frames: Iterable[Exposure]) -> tuple[Group, ...]:
 
 def still_right(cls: type[_M], path: Path, raws: list[RawPart], arguments: Mapping[str, Any]) -> _M | None:
     """The master in a file, if it was made from just these raws in just this way and is intact; else None."""
-    build: BuildOptions = arguments["options"]
+    build = arguments["options"]
     try:
         kept = cls.read(path)
     except LarunError:
@@ -254,57 +232,70 @@ def run(task: Task) -> Row:
 
 
 def _reduce(task: Task) -> Row:
-    options = task.options
-    raw = task.camera.read(task.raw, ext=task.item.part.ext, channel=task.item.part.channel, **task.given)
+    """What is there and still right is kept: the frame, its catalogue, or both."""
+    recipe = task.recipe
+    raw = task.camera.read(task.raw, ext=task.item.part.ext, channel=task.item.part.channel, **recipe.keywords)
     candidates = _candidates(task.masters)
-    done = _done(task, raw, candidates)
-    if done is not None:
-        return _row(task, raw, done, "skipped")
-    frame = raw
-    if not raw.calibrated:
-        frame = raw.calibrate(
-            candidates, without=options.without, overscan=options.build.overscan, bad_pixels=options.build.bad_pixels
-        )
-    if options.clean is not None:
-        frame = frame.clean(**options.clean)
-    catalog = frame.detect(**options.detect).photometer(**options.photometer)
-    for path in (task.frame_path, task.catalog_path):
-        path.parent.mkdir(parents=True, exist_ok=True)
-    frame.write(task.frame_path, overwrite=True)
-    catalog.write(task.catalog_path, overwrite=True)
-    return _row(task, raw, catalog, "done")
+    expected = expected_frame(recipe, raw, candidates) if task.frame_path.exists() else None
+    frame = _kept(task.camera.read, task.frame_path, expected)
+    catalog = None
+    if frame is not None and task.catalog_path.exists():
+        catalog = _kept(SourceCatalog.read, task.catalog_path, expected_catalog(recipe, raw, frame.provenance))
+    written = 0
+    if frame is None:
+        frame = recipe.prepare(raw, candidates)
+        if task.catalog_path.exists():  # the frame alone was lost
+            catalog = _kept(SourceCatalog.read, task.catalog_path, expected_catalog(recipe, raw, frame.provenance))
+        written += _write(frame, task.frame_path, recipe)
+    if catalog is None:
+        catalog = recipe.measure(frame)
+        written += _write(catalog, task.catalog_path, recipe)
+    return _row(task, raw, catalog, written)
 
 
-def _done(task: Task, raw: Frame, masters: Masters) -> SourceCatalog | None:
-    """The catalogue of an earlier run, if frame and catalogue are intact and made in just this way."""
-    if not (task.frame_path.exists() and task.catalog_path.exists()):
+def _write(product: Frame | SourceCatalog, path: Path, recipe: Recipe) -> int:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    product.write(path, overwrite=True, recipe=recipe)
+    return 1
+
+
+def _kept(read: Callable[[Path], _P], path: Path, expected: Provenance | None) -> _P | None:
+    """What a file holds, if it is intact and was made in just this way; else None."""
+    if expected is None:
         return None
-    options = task.options
-    frame = raw.provenance if raw.calibrated else _calibrated(raw, masters, options)
-    if options.clean is not None:
-        frame = Provenance(step=predict("clean", raw, **options.clean), parents=(Parent("self", frame),))
-    detected = Provenance(step=predict("detect", raw, **options.detect), parents=(Parent("self", frame),))
-    measured = predict("photometer", raw, **options.photometer)
-    expected = Provenance(step=measured, parents=(Parent("self", detected),))
     try:
-        catalog = SourceCatalog.read(task.catalog_path)
-        kept = task.camera.read(task.frame_path)
+        found = read(path)
     except LarunError:
         return None
-    return catalog if catalog.provenance.id == expected.id and kept.provenance.id == frame.id else None
+    return found if found.provenance.id == expected.id else None  # type: ignore[attr-defined]
 
 
-def _calibrated(raw: Frame, masters: Masters, options: ChainOptions) -> Provenance:
+def expected_frame(recipe: Recipe, raw: Frame, masters: Masters) -> Provenance:
+    """The record that :meth:`Recipe.prepare` would give this frame, without computing anything."""
+    made = raw.provenance if raw.calibrated else _calibrated(recipe, raw, masters)
+    if recipe.clean is None:
+        return made
+    return Provenance(step=predict("clean", raw, **recipe.clean), parents=(Parent("self", made),))
+
+
+def _calibrated(recipe: Recipe, raw: Frame, masters: Masters) -> Provenance:
     """The record that ``raw.calibrate`` would make."""
-    selection = masters.select(raw, without=options.without)
+    build = recipe.build
+    selection = masters.select(raw, **recipe.calibrate)
     parents = [Parent("self", raw.provenance)]
-    if options.build.bad_pixels is not None:
-        parents.append(Parent("bad_pixels", options.build.bad_pixels.provenance))
+    if build.bad_pixels is not None:
+        parents.append(Parent("bad_pixels", build.bad_pixels.provenance))
     parents += [
         Parent(role, m.provenance) for role, m in zip(selection._fields, selection, strict=True) if m is not None
     ]
-    step = predict("calibrate", raw, masters, without=options.without, overscan=options.build.overscan)
+    step = predict("calibrate", raw, masters, overscan=build.overscan, **recipe.calibrate)
     return Provenance(step=step, parents=tuple(parents))
+
+
+def expected_catalog(recipe: Recipe, raw: Frame, frame: Provenance) -> Provenance:
+    """The record that :meth:`Recipe.measure` would give the catalogue of a frame with this record."""
+    detected = Provenance(step=predict("detect", raw, **recipe.detect), parents=(Parent("self", frame),))
+    return Provenance(step=predict("photometer", raw, **recipe.photometer), parents=(Parent("self", detected),))
 
 
 def _about(task: Task) -> Row:
@@ -329,7 +320,7 @@ def _saturated(raw: Frame, catalog: SourceCatalog) -> int | None:
     return int(np.count_nonzero(np.asarray(catalog["flags"]) & fl.SATURATED))
 
 
-def _row(task: Task, raw: Frame, catalog: SourceCatalog, status: str) -> Row:
+def _row(task: Task, raw: Frame, catalog: SourceCatalog, written: int) -> Row:
     meta = catalog.meta
     cosmic = next(
         (
@@ -341,7 +332,8 @@ def _row(task: Task, raw: Frame, catalog: SourceCatalog, status: str) -> Row:
     )
     return attrs.evolve(
         _about(task),
-        status=status,
+        status="done" if written else "skipped",
+        written=written,
         path=str(task.catalog_path),
         fwhm=round(meta["fwhm"], 3),
         sky=round(meta["sky_level"], 3),
@@ -352,8 +344,8 @@ def _row(task: Task, raw: Frame, catalog: SourceCatalog, status: str) -> Row:
     )
 
 
-def write_summary(rows: tuple[Row, ...], path: Path) -> None:
-    """The summary as an ECSV table."""
+def write_summary(rows: tuple[Row, ...], path: Path, recipe: Recipe) -> None:
+    """The summary as an ECSV table; its metadata hold the recipe and its digest."""
     from astropy.table import MaskedColumn, Table
 
     from larun.io.atomic import atomic_path
@@ -370,4 +362,5 @@ def write_summary(rows: tuple[Row, ...], path: Path) -> None:
         )
     path.parent.mkdir(parents=True, exist_ok=True)
     with atomic_path(path, overwrite=True) as temporary:
-        Table(made, meta={"made_by": "larun"}).write(temporary, format="ascii.ecsv", overwrite=True)
+        meta = {"made_by": "larun", "recipe": recipe.record(), "recipe_digest": recipe.digest}
+        Table(made, meta=meta).write(temporary, format="ascii.ecsv", overwrite=True)

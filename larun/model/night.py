@@ -10,18 +10,21 @@ from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from multiprocessing import get_context
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, Self
 
 import attrs
 
 from larun.algorithms.jit import set_threads, threads
 from larun.errors import FileError, LarunError, LarunWarning, OptionError
 from larun.model import display, exposures, jobs, loading
-from larun.model.building import BuildOptions
 from larun.model.exposures import Exposure
 from larun.model.frame import Frame
-from larun.model.jobs import ChainOptions, Row, Task
+from larun.model.jobs import Row, Task
 from larun.model.masters import Master, MasterBias, MasterDark, MasterFlat, Masters, Selection
+from larun.model.recipe import Recipe
+
+if TYPE_CHECKING:
+    from larun.model.building import BuildOptions
 
 __all__ = ["Night", "Summary"]
 
@@ -105,11 +108,9 @@ class Night:
         self,
         out: str | Path | None = None,
         *,
-        without: Iterable[str] = (),
-        options: BuildOptions = BuildOptions(),
+        recipe: Recipe | None = None,
         progress: Progress | None = None,
         report: Callable[[Row], None] | None = None,
-        **method: Any,
     ) -> Masters:
         """Bias, darks and flats of the night, one master for each group of frames that belong together.
 
@@ -117,25 +118,36 @@ class Night:
         ----------
         out : path, optional
             Folder to keep them in; what is there already and still right is read, not made again.
-        without : iterable of {"bias", "dark", "flat"}
-            Kinds to leave alone.
-        options : BuildOptions
-            Overscan, known bad pixels, memory limit.
+        recipe : Recipe, optional
+            How they are made, and which kinds are left alone (``calibrate.without``).
         progress : callable, optional
             Called with a name, a number and a total.
         report : callable, optional
             Called with a :class:`Row` for every master; without it a master that fails raises.
-        **method
-            ``method``, ``clip``, ``sigma`` of :meth:`larun.MasterBias.combine`.
         """
-        groups = self._groups(without)
-        build = attrs.evolve(options, given=self.given, camera=self.camera)
+        chosen = recipe or Recipe()
+        return self._following(chosen)._masters(out, chosen, progress, report)
+
+    def _following(self, recipe: Recipe) -> Self:
+        """This night with what the recipe says of the headers; what was given to the night itself comes first."""
+        return attrs.evolve(self, given={**recipe.keywords, **self.given}) if recipe.keywords else self
+
+    def _masters(
+        self,
+        out: str | Path | None,
+        recipe: Recipe,
+        progress: Progress | None,
+        report: Callable[[Row], None] | None,
+    ) -> Masters:
+        groups = self._groups(recipe)
+        recipe = recipe.evolve(keywords=self.given)
+        build = attrs.evolve(recipe.build, camera=self.camera)
         made: tuple[Master, ...] = ()
         for index, group in enumerate(groups):
             if progress:
                 progress(f"master {group.name}", index, len(groups))
             try:
-                master, row = self._master(group, Masters(made), out, {**method, "options": build})
+                master, row = self._master(group, Masters(made), out, recipe, build)
             except LarunError as error:
                 if report is None:
                     raise
@@ -147,10 +159,10 @@ class Night:
         return Masters(made)
 
     def _master(
-        self, group: jobs.Group, before: Masters, out: str | Path | None, arguments: dict[str, Any]
+        self, group: jobs.Group, before: Masters, out: str | Path | None, recipe: Recipe, build: BuildOptions
     ) -> tuple[Master, Row]:
         """One master, from disk if it is there and made of the same files in the same way."""
-        choice = dict(arguments)
+        choice: dict[str, Any] = {**getattr(recipe, group.kind), "options": build}
         if group.kind in ("dark", "flat"):
             choice["bias"] = before.best("bias", group.criteria, group.name)
         if group.kind == "flat":
@@ -177,21 +189,28 @@ class Night:
             master = cls.combine(good, **choice)
         if path is not None:
             path.parent.mkdir(parents=True, exist_ok=True)
-            master.write(path, overwrite=True)
+            master.write(path, overwrite=True, recipe=recipe)
         where = "" if path is None else str(path)
         return master, Row(
-            name=group.name, kind=group.kind, status="done", path=where, frames=master.count, message=message
+            name=group.name,
+            kind=group.kind,
+            status="done",
+            written=int(path is not None),
+            path=where,
+            frames=master.count,
+            message=message,
         )
 
-    def _groups(self, without: Iterable[str]) -> list[jobs.Group]:
+    def _groups(self, recipe: Recipe) -> list[jobs.Group]:
         """The calibration frames that belong together, in the order in which their masters need each other."""
-        left_out = frozenset([without] if isinstance(without, str) else without)
-        kinds = [kind for kind in Selection._fields if kind not in left_out]
+        kinds = [kind for kind in Selection._fields if kind not in recipe.calibrate["without"]]
         return [group for kind in kinds for group in jobs.group(kind, self.of(kind))]
 
-    def plan(self, out: str | Path, *, without: Iterable[str] = ()) -> tuple[dict[str, str], ...]:
+    def plan(self, out: str | Path, *, recipe: Recipe | None = None) -> tuple[dict[str, str], ...]:
         """What :meth:`reduce` would do, from the headers alone: one row per product."""
-        groups = self._groups(without)
+        chosen = recipe or Recipe()
+        night = self._following(chosen)
+        groups = night._groups(chosen)
         rows = [
             {
                 "product": str(Path(out) / "masters" / f"{group.name}.fits"),
@@ -199,7 +218,7 @@ class Night:
             }
             for group in groups
         ]
-        for task in self._tasks(Path(out), ChainOptions()):
+        for task in night._tasks(Path(out), chosen):
             rows.append({"product": str(task.frame_path), "from": task.raw.name})
             rows.append({"product": str(task.catalog_path), "from": task.frame_path.name})
         return tuple(rows)
@@ -208,7 +227,7 @@ class Night:
         self,
         out: str | Path,
         *,
-        options: ChainOptions | None = None,
+        recipe: Recipe | None = None,
         masters: str | Path | Iterable[str | Path] = (),
         processes: int = 1,
         progress: Progress | None = None,
@@ -221,8 +240,8 @@ class Night:
         ----------
         out : path
             Folder for ``masters/``, ``frames/``, ``catalogs/`` and ``summary.ecsv``.
-        options : ChainOptions, optional
-            Arguments of the four steps, and ``without``.
+        recipe : Recipe, optional
+            Every option of the chain; its ``keywords`` give way to those of the night.
         masters : path or paths
             More folders with masters, from other nights.
         processes : int
@@ -241,9 +260,20 @@ class Night:
         """
         if processes < 1:
             raise OptionError(f"processes={processes}: must be at least 1")
-        chosen = options or ChainOptions()
+        chosen = recipe or Recipe()
         if processes > 1:
             jobs.check_portable(chosen)
+        return self._following(chosen)._reduce(Path(out), chosen, masters, processes, progress)
+
+    def _reduce(
+        self,
+        out: Path,
+        recipe: Recipe,
+        masters: str | Path | Iterable[str | Path],
+        processes: int,
+        progress: Progress | None,
+    ) -> Summary:
+        recipe = recipe.evolve(keywords=self.given)
         others = [Path(folder) for folder in ([masters] if isinstance(masters, str | Path) else masters)]
         for folder in others:
             Masters.read(folder)  # a folder without masters is an error now, not a frame without masters later
@@ -251,9 +281,9 @@ class Night:
             Row(name=item.path.name, kind="unreadable", status="failed", message=item.evidence)
             for item in self.of("unreadable")
         ]
-        folders = (Path(out) / "masters", *others)
-        self.masters(folders[0], without=chosen.without, options=chosen.build, progress=progress, report=rows.append)
-        tasks = self._tasks(Path(out), chosen, folders)
+        folders = (out / "masters", *others)
+        self._masters(folders[0], recipe, progress, rows.append)
+        tasks = self._tasks(out, recipe, folders)
         if not tasks:
             raise OptionError(f"{self.folder}: holds no science frames ({len(self.files)} files; see larun ls)")
         for index, row in enumerate(_run(tasks, processes)):
@@ -261,10 +291,10 @@ class Night:
             if progress:
                 progress(row.name, index + 1, len(tasks))
         made = Summary(tuple(rows))
-        jobs.write_summary(made.rows, Path(out) / "summary.ecsv")
+        jobs.write_summary(made.rows, out / "summary.ecsv", recipe)
         return made
 
-    def _tasks(self, out: Path, options: ChainOptions, masters: tuple[Path, ...] = ()) -> list[Task]:
+    def _tasks(self, out: Path, recipe: Recipe, masters: tuple[Path, ...] = ()) -> list[Task]:
         science = self.of("science")
         paths = [item.path.relative_to(self.folder) for item in science]
         names = exposures.names_for(paths, [item.part.label for item in science])
@@ -274,9 +304,8 @@ class Night:
                 name=name,
                 out=out,
                 masters=masters,
-                options=options,
+                recipe=recipe,
                 camera=self.camera,
-                given=self.given,
             )
             for item, name in zip(science, names, strict=True)
         ]

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from astropy.wcs import WCS
 
     from larun.model.image import Image
+    from larun.model.recipe import Recipe
 
 __all__ = [
     "from_arrays",
@@ -213,7 +214,7 @@ def _read_product(cls: type[_I], path: Path, verify: bool) -> _I:
     return image
 
 
-def write(image: Image, path: str | Path, *, overwrite: bool) -> Path:
+def write(image: Image, path: str | Path, *, overwrite: bool, recipe: Recipe | None = None) -> Path:
     """See :meth:`larun.model.image.Image.write`."""
     from larun.io.product import ProductParts, write_product
 
@@ -223,6 +224,8 @@ def write(image: Image, path: str | Path, *, overwrite: bool) -> Path:
         "environment": dict(environment()),
         "fields": {name: plain_field(image, name) for name in record_fields(type(image))},
     }
+    if recipe is not None:
+        record["recipe"] = recipe.note(image)
     parts = ProductParts(
         class_name=registry.name_of(type(image)),
         header=image._header,

@@ -13,6 +13,7 @@ from larun.model.catalog import SourceCatalog
 from larun.model.frame import Frame
 from larun.model.image import Image
 from larun.model.masters import Master
+from larun.model.recipe import compare, recipe_note
 from larun.model.registry import name_of
 
 if TYPE_CHECKING:
@@ -63,7 +64,8 @@ def describe(path: Path, ext: int | str | None = None, channel: str | None = Non
     Returns
     -------
     dict
-        ``path``, ``class``, ``hdus``, ``provenance``, and what :func:`describe_image` or :func:`describe_catalog` add.
+        ``path``, ``class``, ``hdus``, ``provenance``, ``recipe`` (None without one), and what :func:`describe_image`
+        or :func:`describe_catalog` add.
     """
     found = open_file(path, ext, channel)
     about = describe_catalog(found) if isinstance(found, SourceCatalog) else describe_image(found)
@@ -72,6 +74,7 @@ def describe(path: Path, ext: int | str | None = None, channel: str | None = Non
         "class": name_of(type(found)),
         **about,
         "provenance": _record(found.provenance),
+        "recipe": _recipe(path),
         "hdus": _hdus(path),
     }
 
@@ -146,6 +149,14 @@ def _record(provenance: Provenance) -> dict[str, Any]:
     steps = [node.step.operation for node in provenance.line() if node.step is not None]
     raws = sorted(root.name or "arrays in memory" for root in provenance.roots())
     return {"id": provenance.id, "steps": steps[::-1], "raw_files": raws}
+
+
+def _recipe(path: Path) -> dict[str, Any] | None:
+    """The recipe a product was made by: its digest, and what differs from the defaults."""
+    note = recipe_note(path)
+    if note is None:
+        return None
+    return {**note, "changed": {item.option: item.one for item in compare(path)}}
 
 
 def _hdus(path: Path) -> list[dict[str, Any]]:

@@ -121,11 +121,13 @@ def outcome(rows: Iterable[Row]) -> Text:
     """The last line of a reduction: what was done, skipped and failed, in products."""
     products: Counter[str] = Counter()
     for row in rows:
-        products[row.status] += 2 if row.kind == "science" else 1  # a frame and its catalogue
+        count = 2 if row.kind == "science" else 1  # a frame and its catalogue
+        products["failed" if row.status == "failed" else "skipped"] += count - row.written
+        products["done"] += row.written
     done, skipped, failed = (products[status] for status in ("done", "skipped", "failed"))
     if not done and not failed:
         return Text(f"nothing to do: {skipped} products are up to date", style="green")
-    parts = [f"{done} products written"]
+    parts = [f"{done} product{'s' * (done != 1)} written"]
     if skipped:
         parts.append(f"{skipped} up to date")
     text = cell(", ".join(parts))

@@ -77,7 +77,7 @@ def test_a_night_of_many_detectors_keeps_them_apart(tmp_path, rng):
     decam_file(raw / "sky.fits", "object", 60.0, 300, rng, star=True)
     night = larun.Night(raw)
     assert {kind: len(night.of(kind)) for kind in ("bias", "flat", "science")} == {"bias": 6, "flat": 6, "science": 2}
-    summary = night.reduce(tmp_path / "out", options=larun.ChainOptions(detect={"fwhm": 3.0}))
+    summary = night.reduce(tmp_path / "out", recipe=larun.Recipe(detect={"fwhm": 3.0}))
     assert [row.message for row in summary.failed] == []
     assert sorted(path.name for path in (tmp_path / "out" / "masters").iterdir()) == [
         "bias-1-64x80.fits", "bias-2-64x80.fits", "flat-g_DECam-1-64x80.fits", "flat-g_DECam-2-64x80.fits",
@@ -87,7 +87,7 @@ def test_a_night_of_many_detectors_keeps_them_apart(tmp_path, rng):
         assert float(np.median(frame.data)) == pytest.approx(300 * number, rel=0.02)
         catalog = larun.SourceCatalog.read(tmp_path / "out" / "catalogs" / f"sky-S{number}.ecsv")
         assert float(catalog["x"][0].value) == pytest.approx(20 + 5 * number, abs=0.1)
-    again = night.reduce(tmp_path / "out", options=larun.ChainOptions(detect={"fwhm": 3.0}))
+    again = night.reduce(tmp_path / "out", recipe=larun.Recipe(detect={"fwhm": 3.0}))
     assert {row.status for row in again.rows} == {"skipped"}
     two = larun.Frame.read(raw / "sky.fits", ext="S2")
     with pytest.raises(larun.errors.NoMatchingMaster, match="chip"):
@@ -289,7 +289,7 @@ def test_a_night_in_colour(tmp_path, rng):
     assert kinds == {"dark": 24, "flat": 12, "science": 4}
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        summary = night.reduce(tmp_path / "out", options=larun.ChainOptions(clean=None, detect={"fwhm": 3.0}))
+        summary = night.reduce(tmp_path / "out", recipe=larun.Recipe(clean=None, detect={"fwhm": 3.0}))
     assert [row.message for row in summary.failed] == []
     for name, level in LEVELS.items():
         frame = larun.Frame.read(tmp_path / "out" / "frames" / f"light-{name}.fits")

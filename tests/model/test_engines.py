@@ -228,15 +228,15 @@ SCRIPT = """
 
     if __name__ == "__main__":
         warnings.simplefilter("ignore")
-        options = larun.ChainOptions(
+        recipe = larun.Recipe(
             detect={"method": finder, "options": {"least": 9.0}}, clean={"engine": no_rays, "fwhm": 3.0}
         )
         night = larun.Night(sys.argv[1])
         for processes in (2, 1):
-            rows = night.reduce(sys.argv[2], options=options, processes=processes).rows
+            rows = night.reduce(sys.argv[2], recipe=recipe, processes=processes).rows
             print(*[row.status for row in rows if row.kind == "science"])
         try:
-            night.reduce(sys.argv[2], options=larun.ChainOptions(detect={"method": lambda search: []}), processes=2)
+            night.reduce(sys.argv[2], recipe=larun.Recipe(detect={"method": lambda search: []}), processes=2)
         except larun.errors.OptionError as error:
             print("refused" if "top level" in str(error) else error)
 """

@@ -14,9 +14,8 @@ from astropy.table import Table
 
 import larun
 from larun.errors import FileError, LarunWarning, OptionError
-from larun.model.building import BuildOptions
 from larun.model.exposures import slug, stem_of
-from larun.model.jobs import ChainOptions, group
+from larun.model.jobs import group
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*amplifier glow:larun.errors.LarunWarning")
 
@@ -138,7 +137,7 @@ def test_a_rerun_skips_what_is_done_and_redoes_what_changed(sample, reduced, tmp
     assert set(status(again).values()) == {"skipped"}
     assert [row.sources for row in again.rows] == [row.sources for row in reduced[1].rows]
     before = ids_in(out)
-    changed = night.reduce(out, options=ChainOptions(detect={"threshold": 7.0}))
+    changed = night.reduce(out, recipe=larun.Recipe(detect={"threshold": 7.0}))
     assert {n: s for n, s in status(changed).items() if n.startswith("science")} == dict.fromkeys(
         (n for n in status(changed) if n.startswith("science")), "done"
     )
@@ -151,12 +150,12 @@ def test_a_rerun_skips_what_is_done_and_redoes_what_changed(sample, reduced, tmp
     raw[len(raw) // 3] ^= 1
     path.write_bytes(raw)
     (out / "catalogs" / "science-R-002.ecsv").unlink()
-    mended = night.reduce(out, options=ChainOptions(detect={"threshold": 7.0}))
+    mended = night.reduce(out, recipe=larun.Recipe(detect={"threshold": 7.0}))
     assert {n for n, s in status(mended).items() if s == "done"} == {"science-R-001", "science-R-002"}
     assert ids_in(out) == after
     master = out / "masters" / "bias-176x160.fits"
     master.write_bytes(master.read_bytes()[:-5000])
-    remade = night.reduce(out, options=ChainOptions(detect={"threshold": 7.0}))
+    remade = night.reduce(out, recipe=larun.Recipe(detect={"threshold": 7.0}))
     assert {n for n, s in status(remade).items() if s == "done"} == {"bias-176x160"}
     assert ids_in(out) == after
 
@@ -240,7 +239,7 @@ def test_duplicate_names_in_subfolders_do_not_overwrite_each_other(raw, tmp_path
     night = larun.Night(raw)
     products = [row["product"] for row in night.plan(tmp_path / "out")]
     assert len(products) == len(set(products))
-    summary = night.reduce(tmp_path / "out", options=ChainOptions(clean=None))
+    summary = night.reduce(tmp_path / "out", recipe=larun.Recipe(clean=None))
     assert {"science-V-001", "late-science-V-001"} <= set(status(summary))
     assert len(list((tmp_path / "out" / "frames").iterdir())) == 4
 
@@ -256,8 +255,8 @@ def test_a_name_that_looks_like_a_subfolder_does_not_collide(raw, tmp_path):
 
 def test_products_inside_the_folder_are_left_out(raw):
     out = raw / "out"
-    one = larun.Night(raw).reduce(out, options=ChainOptions(clean=None))
-    two = larun.Night(raw).reduce(out, options=ChainOptions(clean=None))
+    one = larun.Night(raw).reduce(out, recipe=larun.Recipe(clean=None))
+    two = larun.Night(raw).reduce(out, recipe=larun.Recipe(clean=None))
     assert len(one.rows) == len(two.rows)
     assert set(status(two).values()) == {"skipped"}
 
@@ -362,7 +361,9 @@ def test_acceptance_34_a_camera_defined_in_a_script_has_one_id_in_every_process(
 def test_build_options_reach_the_masters(sample):
     mask = np.zeros((160, 176))
     mask[3, 4] = 1
-    made = larun.Night(sample.folder).masters(options=BuildOptions(bad_pixels=mask), method="median")
+    how = {"method": "median"}
+    recipe = larun.Recipe(masters={"bad_pixels": mask}, bias=how, dark=how, flat=how)
+    made = larun.Night(sample.folder).masters(recipe=recipe)
     for master in made:
         assert master.flags[3, 4] & larun.flags.BAD
         assert master.provenance.step.parameters["method"] == "median"
