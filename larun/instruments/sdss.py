@@ -8,10 +8,13 @@ from typing import TYPE_CHECKING, ClassVar
 import attrs
 
 from larun.detector import Detector
+from larun.io.headers import get_number
 from larun.model.frame import Frame
 
 if TYPE_CHECKING:
     from astropy.io.fits import Header
+
+    from larun.model.timing import ExposureTime
 
 __all__ = ["SdssFpc"]
 
@@ -45,6 +48,22 @@ class SdssFpc(Frame):
     def matches(cls, header: Header) -> bool:
         """ORIGIN is SDSS and there is a soft bias."""
         return str(header.get("ORIGIN", "")).strip() == "SDSS" and "SOFTBIAS" in header
+
+    #: Rows of a frame.
+    rows: ClassVar[int] = 1489
+
+    @classmethod
+    def time_for(cls, header: Header) -> ExposureTime:
+        """Of the middle row: the header tells when row 0 was read, in TAI, and its exposure ended then.
+
+        One row is read every C_OBS microseconds, and each row was exposed for EXPTIME before.
+        """
+        time = super().time_for(header)
+        row = get_number(header, ("C_OBS",)).value
+        if time.exposure is None or row is None:
+            return time
+        later = (cls.rows - 1) / 2 * row * 1e-6
+        return time.shifted(later - time.exposure, "middle row, read at the end of its exposure")
 
     @classmethod
     def detector_for(cls, header: Header, shape: tuple[int, int]) -> Detector:

@@ -130,7 +130,7 @@ def _examine(part: RawPart, base: type[Any], given: Mapping[str, Any]) -> Exposu
         name: camera.quantity_of(header, name)
         for name in ("object", "filter", "exposure", "instrument", "date", "temperature")
     }
-    time = camera.time_for(header)
+    time = registry.ask(camera, "time_for", str(part), header)
     return Exposure(
         part=part,
         kind=kind,

@@ -14,6 +14,7 @@ from larun.algorithms import ephemeris
 from larun.algorithms.ephemeris import LIGHT_ACROSS_EARTH, Instant
 from larun.errors import HeaderError, OptionError
 from larun.io.headers import get_number
+from larun.model import registry
 from larun.model.card_notes import Keywords, Notes, is_given
 from larun.model.place_cards import find_pointing, find_site
 from larun.model.site import Site
@@ -365,7 +366,10 @@ def of_frame(frame: Frame) -> ExposureTime:
     A WCS that contradicts the telescope by degrees is left aside: calibration frames carry that of some other field.
     """
     name = next((root.name for root in frame.provenance.roots() if root.name), "")
-    found = attrs.evolve(frame.time_for(frame._header), file=name)
+    found = registry.ask(type(frame), "time_for", name or repr(frame), frame._header)
+    if not isinstance(found, ExposureTime):
+        raise HeaderError(f"{type(frame).__name__}.time_for returned {found!r}: it must be an ExposureTime")
+    found = attrs.evolve(found, file=name)
     wcs = frame.wcs
     if wcs is None:
         return found

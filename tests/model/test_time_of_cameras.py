@@ -76,6 +76,22 @@ def test_acceptance_21_files_of_every_camera(name, site, middle, ra, dec, airmas
         assert time.airmass == pytest.approx(airmass, abs=1e-4)
 
 
+@pytest.mark.parametrize(
+    ("name", "middle"),
+    [
+        # TAIHMS less 32 s (2003) or 33 s (2006); 744 rows of 26322 µs later less half of 53.907456 s: 7.370 s before
+        ("fpC-004192-g4-0300.fit.gz", "2003-10-19T04:47:41.940"),
+        ("fpC-004192-r4-0300.fit.gz", "2003-10-19T04:42:55.310"),
+        ("fpC-006377-r4-0399.fit.gz", "2006-09-20T05:55:55.760"),
+    ],
+)
+def test_acceptance_21_a_drift_scan_is_timed_at_its_middle_row(name, middle):
+    time = larun.Frame.read(real_data("sdss", name)).time
+    assert abs((time.mid - Time(middle, scale="utc")).to_value("s")) < 2e-3
+    assert (time.end - time.start).to_value("s") == pytest.approx(53.907456, abs=1e-6)
+    assert time.computed_airmass == pytest.approx(1.19, abs=0.02)  # 1/sin of ALT = 57.09 and 56.07
+
+
 @pytest.mark.parametrize(("name", "site", "middle", "ra", "dec", "airmass"), TEXTS, ids=[row[0] for row in TEXTS])
 def test_acceptance_21_headers_of_every_camera(name, site, middle, ra, dec, airmass):
     time = from_header(header_of(f"fitsheader-{name}.yaml"), KEYWORDS, site)

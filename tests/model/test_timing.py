@@ -446,6 +446,30 @@ def test_a_camera_says_what_is_odd_about_its_clock():
     assert Drifting.from_arrays(np.ones((8, 8))).time.shifted(1.0, "nothing").mid is None
 
 
+def test_a_hook_that_fails_is_named(tmp_path):
+    class Careless(larun.Frame):
+        """It relies on a card that is not there."""
+
+        @classmethod
+        def time_for(cls, header):
+            return super().time_for(header).shifted(header["CLOCKERR"], "the clock was off")
+
+    class Wrong(larun.Frame):
+        """It returns text."""
+
+        @classmethod
+        def time_for(cls, header):
+            return "midnight"
+
+    fits.PrimaryHDU(np.ones((8, 8), np.uint16)).writeto(tmp_path / "a.fits")
+    with pytest.raises(HeaderError, match=r"a\.fits: .*Careless\.time_for failed \(test_timing\.py, line \d+\)"):
+        Careless.read(tmp_path / "a.fits").time
+    with pytest.raises(HeaderError, match=r"Wrong\.time_for returned 'midnight'"):
+        Wrong.read(tmp_path / "a.fits").time
+    night = larun.Night(tmp_path, camera=Careless)
+    assert "time_for failed" in night.files[0].evidence
+
+
 def test_it_survives_calibration_and_files(tmp_path):
     frame = frame_of(dict(CARDS), gain=1.0, read_noise=5.0)
     made = frame.calibrate(without=("bias", "dark", "flat"))
