@@ -33,6 +33,7 @@ SOURCE, FLAGGED, APERTURE, ANNULUS = "#56B4E9", "#D55E00", "#009E73", "#CC79A7"
 SUFFIXES = {".png": "png", ".pdf": "pdf", ".svg": "svg"}
 _STARTS = (b"\x89PNG\r\n", b"%PDF-", b"<?xml", b"<svg")
 _LEGEND_BELOW = 42 / 72  # inch from the axes to a legend below: room for tick labels and the axis label
+_ENTRY = 1.3  # inch that an entry of a legend takes
 _ENDS = 1 << 16
 
 
@@ -76,6 +77,8 @@ def add_legend(ax: Axes, handles: list[Artist]) -> None:
     entries = [*(earlier.legend_handles if earlier is not None else []), *handles]
     if not entries:
         return
+    # A legend wider than its axes would push them together.
+    width = ax.get_position().width * ax.figure.bbox.width / ax.figure.dpi
     shift = ScaledTranslation(0, -_LEGEND_BELOW, ax.figure.dpi_scale_trans)
     ax.legend(
         handles=entries,
@@ -83,7 +86,7 @@ def add_legend(ax: Axes, handles: list[Artist]) -> None:
         bbox_to_anchor=(0.5, 0.0),
         bbox_transform=ax.transAxes + shift,
         borderaxespad=0.0,
-        ncols=min(3, len(entries)),
+        ncols=max(1, min(3, len(entries), int(width / _ENTRY))),
         fontsize="small",
         frameon=False,
     )

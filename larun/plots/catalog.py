@@ -95,7 +95,8 @@ def show_catalog(catalog: SourceCatalog, figure: Figure | SubFigure | None = Non
             ax.set_ylim(-0.02, 1.0)
     limits = _range(found.value)
     for ax in axes[: len(panels) + 1]:
-        ax.set(xlabel=f"{found.name} (mag)", xlim=limits)
+        ax.set_xlim(limits)
+    figure.supxlabel(f"{found.name} (mag)", fontsize="medium")
     axes[0].legend(loc="upper left", fontsize="small")
     return figure
 

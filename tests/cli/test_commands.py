@@ -25,7 +25,18 @@ COMMAND = [sys.executable, "-c", "from larun.cli import main; main()"]
 def test_version_and_help(larun: Larun) -> None:
     assert larun("--version") == Ended(0, f"larun {package.__version__}\n", "")
     text = larun("--help").out
-    for word in ("demo", "ls", "info", "masters", "reduce", "provenance", "plot", "warmup", "Exit codes", "larun plot"):
+    for word in (
+        "demo",
+        "ls",
+        "info",
+        "masters",
+        "reduce",
+        "provenance",
+        "plot",
+        "warmup",
+        "Exit codes",
+        "reduce raw/",
+    ):
         assert word in text
     assert max(map(len, text.splitlines())) <= 100
 

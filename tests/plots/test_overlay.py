@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from matplotlib.figure import Figure
 
 import larun
 from larun import errors, flags, plots
@@ -126,3 +127,11 @@ def test_apertures_are_read_from_the_record(field, sources, tmp_path):
     assert apertures_of(sources.photometer((4.0,), unit="pixel", sky="none")) == ((4.0,), None)
     with pytest.raises(errors.CatalogError, match=r"photometer\(\)"):
         apertures_of(field.detect())
+
+
+def test_a_small_picture_keeps_room_for_the_image(field, sources):
+    figure = Figure(figsize=(3.3, 3.3), layout="constrained")
+    ax = plots.show(field, figure, catalog=sources, flags=True, colorbar=True)
+    figure.draw_without_rendering()
+    assert ax.bbox.width > 0.35 * figure.bbox.width
+    assert ax.get_legend().get_window_extent().y0 >= 0
