@@ -35,17 +35,7 @@ def flag_table() -> str:
 def column_table() -> str:
     """Every column of a catalogue."""
     made = []
-    groups = (
-        ("", schema.DETECTED),
-        ("", schema.SKY),
-        ("_k", schema.APERTURE),
-        ("", schema.TOTAL),
-        ("", schema.ELLIPSE),
-        ("_k", schema.ELLIPTICAL),
-        ("", schema.KRON),
-        ("", schema.MORPHOLOGY),
-    )
-    for suffix, columns in groups:
+    for suffix, columns in schema.GROUPS:
         for column in columns:
             unit = "of the image" if column.unit == "image" else column.unit
             meaning = column.description.replace("{radius:.3f} pix", "radius k").replace("{size}", "size k")

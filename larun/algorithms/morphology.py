@@ -34,8 +34,8 @@ _NARROWEST = 1.14
 #: Share of a window's squared weight that may lie on unusable pixels.
 _MOST_MISSING = 0.1
 _SOURCES_PER_BAND = 128
-#: A source that defines the locus of stars has this S/N at least, and there must be so many.
-_BRIGHT, _FEWEST = 30.0, 5
+#: The concentration of a source that defines the locus of stars is known this well (S/N 30), and there must be so many.
+_WELL_KNOWN, _FEWEST = 0.03, 5
 #: With so many, the locus may change over the field.
 _MANY = 40
 #: Scatter of the stars' own that is assumed at least, and at least when the locus is fitted.
@@ -158,7 +158,7 @@ def _correlate(out: NDArray[np.float64], widths: NDArray[np.float64], star: floa
     out[:, 5] *= noise_factor(window, window, acf)
 
 
-def star_locus(found: Windowed, snr: NDArray[np.float64], usable: NDArray[np.bool_]) -> Locus:
+def star_locus(found: Windowed, usable: NDArray[np.bool_]) -> Locus:
     """Where the stars of an image lie in concentration: the sharpest thing that many sources agree on.
 
     The mode of the bright sources is found, and those that agree with it within 3 standard deviations define the level,
@@ -169,20 +169,18 @@ def star_locus(found: Windowed, snr: NDArray[np.float64], usable: NDArray[np.boo
     ----------
     found : Windowed
         Of all sources.
-    snr : (n,)
-        Their S/N.
     usable : (n,) bool
         Which may be asked: not flagged, say.
 
     Returns
     -------
     Locus
-        With ``stars`` 0 and NaN where fewer than five sources brighter than S/N 30 agree.
+        With ``stars`` 0 and NaN where fewer than five bright sources (S/N 30 or so) agree.
     """
     nothing = Locus(math.nan, 0.0, 0.0, 0.0, 0.0, 1.0, math.nan, 0)
     value, error = found.concentration, found.concentration_error
     with np.errstate(invalid="ignore"):
-        chosen = np.flatnonzero(usable & (snr > _BRIGHT) & np.isfinite(value) & np.isfinite(error) & (error > 0))
+        chosen = np.flatnonzero(usable & np.isfinite(value) & (error > 0) & (error < _WELL_KNOWN))
     if chosen.size < _FEWEST:
         return nothing
     c, e, x, y = value[chosen], error[chosen], found.x[chosen], found.y[chosen]

@@ -12,6 +12,7 @@ from larun.algorithms.detect import checked_planes
 from larun.algorithms.morphology import size_excess, star_locus, windowed
 from larun.errors import LarunWarning
 from larun.model import schema
+from larun.model.ellipses import values_of
 
 if TYPE_CHECKING:
     from astropy.table import QTable
@@ -27,10 +28,9 @@ def morphology(table: QTable, image: SkyImage) -> QTable:
 
     sky = image.background()
     fwhm = float(table.meta["fwhm"])
-    x, y, size, snr = (
-        np.asarray(getattr(table[name], "value", table[name]), float) for name in ("x", "y", "fwhm", "snr")
-    )
-    flags = np.asarray(table["flags"], np.uint32)
+    x, y = (np.asarray(getattr(table[name], "value", table[name]), float) for name in ("x", "y"))
+    size = values_of(table, "fwhm")
+    flags = np.asarray(table["flags"], np.uint32) if "flags" in table.colnames else np.zeros(len(x), np.uint32)
     planes = checked_planes(image.data, sky.level, sky.variance, image.flags)
     found = windowed(
         planes,
@@ -43,7 +43,7 @@ def morphology(table: QTable, image: SkyImage) -> QTable:
         acf=None if image.noise_acf is None else image.noise_acf.astype(np.float64),
     )
     usable = flags & np.uint32(fl.UNUSABLE | fl.EDGE) == 0
-    locus = star_locus(found, snr, usable)
+    locus = star_locus(found, usable)
     if locus.stars == 0 and len(table):
         warnings.warn(
             f"{image!r}: too few bright sources agree on the size of a star: size_excess is not known",

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
     from larun.model.sky import SkyImage
 
-__all__ = ["APERTURES", "KronOptions", "Shapes", "elliptical", "kron", "kron_options", "shapes"]
+__all__ = ["APERTURES", "KronOptions", "Shapes", "elliptical", "kron", "kron_options", "shapes", "values_of"]
 
 APERTURES = ("circular", "elliptical", "kron")
 #: Sources whose size the detection could not measure are measured again up to this many FWHM of a star.
@@ -86,9 +86,7 @@ def shapes(table: QTable, image: SkyImage, background: Background) -> Shapes:
     A source whose size is not known there (it is more than 3 times as large as a star, say) is measured again with a
     larger reach; one that cannot be measured at all gets the circle of a star.
     """
-    fwhm, ellipticity, theta = (
-        np.array(getattr(table[name], "value", table[name]), np.float64) for name in ("fwhm", "ellipticity", "theta")
-    )
+    fwhm, ellipticity, theta = (values_of(table, name) for name in ("fwhm", "ellipticity", "theta"))
     star = float(table.meta["fwhm"])
     unknown = np.flatnonzero(~(np.isfinite(fwhm) & np.isfinite(ellipticity) & np.isfinite(theta)))
     if unknown.size:
@@ -99,6 +97,13 @@ def shapes(table: QTable, image: SkyImage, background: Background) -> Shapes:
     # the pixel blurs what is seen, along both axes alike
     sigma2, ratio = (fwhm / FWHM_OF_SIGMA) ** 2, np.clip(1 - ellipticity, 0.05, 1.0)
     return Shapes(np.sqrt(sigma2 / ratio + PIXEL_VARIANCE), np.sqrt(sigma2 * ratio + PIXEL_VARIANCE), theta)
+
+
+def values_of(table: QTable, name: str) -> NDArray[np.float64]:
+    """A fresh array of a column's plain numbers; NaN where a catalogue of given places lacks it."""
+    if name not in table.colnames:
+        return np.full(len(table), np.nan)
+    return np.array(getattr(table[name], "value", table[name]), np.float64)
 
 
 def _again(

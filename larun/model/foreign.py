@@ -51,8 +51,7 @@ SYNONYMS: Mapping[str, tuple[Name, ...]] = {
     "ellipticity": _names("ellipticity"),
     "theta": _names("theta", "theta_image", "orientation"),
 }
-_GROUPS = (schema.DETECTED, schema.SKY, schema.TOTAL, schema.APERTURE, schema.ELLIPSE, schema.ELLIPTICAL, schema.KRON)
-_RESERVED = frozenset(column.name for group in _GROUPS for column in group)
+_RESERVED = frozenset(column.name for _, group in schema.GROUPS for column in group)
 _FREE_OF_UNIT = ("pix", "mag", "", "image")  # of these a bare number can mean only one thing
 
 

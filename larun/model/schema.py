@@ -17,6 +17,7 @@ __all__ = [
     "DETECTED",
     "ELLIPSE",
     "ELLIPTICAL",
+    "GROUPS",
     "KRON",
     "MORPHOLOGY",
     "SKY",
@@ -123,6 +124,19 @@ MORPHOLOGY: tuple[Column, ...] = (
     Column(
         "star_p_value", np.float64, "", "chance that noise makes a star look as extended as this; near 0: not a star"
     ),
+)
+
+
+#: All columns a catalogue of larun may have, with the suffix that numbers those of several apertures.
+GROUPS: tuple[tuple[str, tuple[Column, ...]], ...] = (
+    ("", DETECTED),
+    ("", SKY),
+    ("_k", APERTURE),
+    ("", TOTAL),
+    ("", ELLIPSE),
+    ("_k", ELLIPTICAL),
+    ("", KRON),
+    ("", MORPHOLOGY),
 )
 
 

@@ -120,14 +120,14 @@ def drawn(rng, stars, galaxies, slope=0.0, scatter=0.01):
     value = 0.6 + slope * (x - 500) / 1000 + rng.normal(0, np.hypot(error, scatter))
     value[stars:] += rng.uniform(0.1, 0.8, galaxies)
     none = np.full(count, 0.01)
-    return Windowed(x, y, none, none, value, error), 1.5 / error
+    return Windowed(x, y, none, none, value, error)
 
 
 def test_the_locus_is_that_of_the_stars_even_where_galaxies_are_many():
     scatters = []
     for seed in range(10):
-        found, snr = drawn(np.random.default_rng(seed), 60, 140)
-        locus = star_locus(found, snr, np.ones(200, bool))
+        found = drawn(np.random.default_rng(seed), 60, 140)
+        locus = star_locus(found, np.ones(200, bool))
         assert locus.value == pytest.approx(0.6, abs=0.012)
         scatters.append(locus.scatter)
         excess = size_excess(found, locus)
@@ -138,16 +138,17 @@ def test_the_locus_is_that_of_the_stars_even_where_galaxies_are_many():
 
 
 def test_the_locus_follows_the_field():
-    found, snr = drawn(np.random.default_rng(7), 300, 100, slope=0.1)
-    locus = star_locus(found, snr, np.ones(400, bool))
+    found = drawn(np.random.default_rng(7), 300, 100, slope=0.1)
+    locus = star_locus(found, np.ones(400, bool))
     assert locus.slope_x == pytest.approx(0.1, abs=0.01)
     assert np.std(size_excess(found, locus)[:300]) == pytest.approx(1, abs=0.15)
 
 
 def test_without_stars_there_is_no_locus():
-    found, snr = drawn(np.random.default_rng(7), 4, 0)
-    assert star_locus(found, snr, np.ones(4, bool)).stars == 0
-    assert np.isnan(size_excess(found, star_locus(found, snr, np.ones(4, bool)))).all()
-    found, snr = drawn(np.random.default_rng(7), 30, 0)
-    assert star_locus(found, snr, np.zeros(30, bool)).stars == 0
-    assert star_locus(found, snr * 0, np.ones(30, bool)).stars == 0
+    found = drawn(np.random.default_rng(7), 4, 0)
+    assert star_locus(found, np.ones(4, bool)).stars == 0
+    assert np.isnan(size_excess(found, star_locus(found, np.ones(4, bool)))).all()
+    found = drawn(np.random.default_rng(7), 30, 0)
+    assert star_locus(found, np.zeros(30, bool)).stars == 0
+    faint = found._replace(concentration_error=found.concentration_error + 0.1)
+    assert star_locus(faint, np.ones(30, bool)).stars == 0

@@ -145,3 +145,16 @@ def test_stars_of_a_real_field(epoch):
     assert complete > 0.85
     assert pure > 0.95
     assert (excess[bright & ~star] > 3).mean() > 0.9
+
+
+def test_places_that_were_given_are_judged_too(field):
+    """Forced photometry has no size, S/N or flags of a detection: what is needed is measured."""
+    frame, truth = field
+    forced = frame.photometer(truth[:, :2], (4.0,), unit="pixel").morphology().photometer(aperture="kron")
+    excess = forced["size_excess"]
+    assert (excess[truth[:, 3] == 1] < 3.5).mean() > 0.95
+    assert (excess[(truth[:, 3] == 0) & (truth[:, 2] > 1e4)] > 3).mean() > 0.95
+    detected = frame.detect().photometer(aperture="kron").match(truth[:, :2], radius=1.0)
+    ratio = forced["kron_flux"].value[detected.other_index] / detected.catalog["kron_flux"].value
+    assert np.median(ratio) == pytest.approx(1, abs=0.01)
+    assert 1.4826 * np.median(np.abs(ratio - 1)) < 0.02

@@ -124,3 +124,16 @@ def test_what_cannot_be_recorded_raises():
 def test_an_image_among_parameters_is_its_id_alone():
     frame = larun.Frame.from_arrays(np.ones((3, 3)))
     assert canonical({"mask": frame}) == {"mask": {"provenance": frame.provenance.id}}
+
+
+def test_a_function_of_the_script_has_one_name_in_all_processes():
+    """A process that was started calls the script of the one that started it __mp_main__."""
+
+    def own(image):
+        return image
+
+    own.__module__ = "__main__"
+    here = canonical(own)
+    own.__module__ = "__mp_main__"
+    assert canonical(own) == here
+    assert here["function"].startswith("__main__:")

@@ -332,3 +332,32 @@ def test_every_operation_is_documented_and_registered_under_its_own_name():
         assert known.name == name
         assert known.function.__doc__, name
         assert known.reach in ("pixel", "halo", "global")
+
+
+def test_arguments_are_recorded_in_the_form_an_operation_resolves_them_to():
+    """Several ways to say one thing have one id; a newer argument at its default leaves older ids alone."""
+    from larun.provenance import operation
+    from larun.provenance.operation import OPERATIONS as KNOWN
+
+    def resolve(arguments):
+        shade = arguments.pop("shade")
+        if shade == "none":
+            raise ValueError("no such shade")
+        return arguments | ({} if shade is None else {"shade": str(shade).lower()})
+
+    try:
+
+        @operation("painted", resolve=resolve)
+        def painted(image, colour="red", shade=None):
+            return image._replace()
+
+        image = frame()
+        assert painted(image).provenance.step.parameters == {"colour": "red"}
+        dark = painted(image, shade="DARK").provenance
+        assert dark.step.parameters == {"colour": "red", "shade": "dark"}
+        assert dark.id == painted(image, "red", "dark").provenance.id
+        assert predict("painted", image, shade="Dark").parameters == dark.step.parameters
+        with pytest.raises(ValueError, match="no such shade"):
+            painted(image, shade="none")
+    finally:
+        KNOWN.pop("painted", None)
