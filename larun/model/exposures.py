@@ -11,7 +11,7 @@ import attrs
 
 from larun.errors import FileError, LarunError, OptionError
 from larun.model import registry
-from larun.model.opening import RawPart, open_part, parts_of
+from larun.model.opening import Opened, RawPart, open_all
 
 __all__ = ["SUFFIXES", "Exposure", "examine", "find", "names_for", "slug", "stem_of"]
 
@@ -112,7 +112,7 @@ def examine(path: Path, base: type[Any], given: Mapping[str, Any]) -> tuple[Expo
     from larun.io.raw import NoImage
 
     try:
-        return tuple(_examine(part, base, given) for part in parts_of(path, base, given))
+        return tuple(_examine(found) for found in open_all(path, base, given))
     except OptionError:
         raise  # what was given makes no sense for any file
     except NoImage:
@@ -121,10 +121,8 @@ def examine(path: Path, base: type[Any], given: Mapping[str, Any]) -> tuple[Expo
         return (Exposure(part=RawPart(path), kind="unreadable", evidence=str(error)),)
 
 
-def _examine(part: RawPart, base: type[Any], given: Mapping[str, Any]) -> Exposure:
-    found = open_part(part, base, given)
-    found.reader.close()
-    camera, header = found.camera, found.header
+def _examine(found: Opened) -> Exposure:
+    part, camera, header = found.part, found.camera, found.header
     kind, evidence = registry.ask(camera, "classify", str(part), header)
     values = {
         name: camera.quantity_of(header, name)

@@ -6,7 +6,8 @@ their own, or a Bayer sensor with its colour channels. A :class:`RawPart` names 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import contextlib
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -24,7 +25,7 @@ if TYPE_CHECKING:
 
     from larun.io.mosaic import Reader
 
-__all__ = ["Interpreted", "Opened", "RawPart", "as_part", "interpret", "open_part", "parts_of"]
+__all__ = ["Interpreted", "Opened", "RawPart", "as_part", "interpret", "open_all", "open_part", "parts_of"]
 
 
 def _path(value: str | Path) -> Path:
@@ -205,24 +206,37 @@ def _channel(part: RawPart, found: Interpreted, reader: Reader, given: Mapping[s
     return Opened(part, found.camera, header, detector, cut, {**given, "channel": part.channel}, reader.header)
 
 
-def parts_of(path: str | Path, base: type[Any], given: Mapping[str, Any]) -> tuple[RawPart, ...]:
-    """Every exposure in a raw file: one, or one for each detector and each colour channel.
+def open_all(path: str | Path, base: type[Any], given: Mapping[str, Any]) -> Iterator[Opened]:
+    """Every exposure in a raw file, one after the other: one, or one for each detector or colour channel.
+
+    Each is closed when the next one is asked for.
 
     Raises
     ------
     FileError
-        If it cannot be read.
+        If the file cannot be read.
     """
     from larun.io.raw import SeveralImages
 
     try:
-        opened = open_part(RawPart(path), base, given)
+        whole = open_part(RawPart(path), base, given)
     except SeveralImages as several:
         if len(several.images) == 1:
             raise
         names = [image.name for image in several.images]
-        exts = [image.name if image.name and names.count(image.name) == 1 else image.ext for image in several.images]
-        return tuple(RawPart(path, ext) for ext in exts)
-    opened.reader.close()
-    channels = registry.ask(opened.camera, "channels", str(path), opened.header, opened.reader.shape)
-    return tuple(RawPart(path, None, name) for name in channels) or (opened.part,)
+        parts = [RawPart(path, i.name if i.name and names.count(i.name) == 1 else i.ext) for i in several.images]
+    else:
+        with contextlib.closing(whole.reader):
+            channels = registry.ask(whole.camera, "channels", str(path), whole.header, whole.reader.shape)
+            if not channels:
+                yield whole
+        parts = [RawPart(path, None, name) for name in channels]
+    for part in parts:
+        found = open_part(part, base, given)
+        with contextlib.closing(found.reader):
+            yield found
+
+
+def parts_of(path: str | Path, base: type[Any], given: Mapping[str, Any]) -> tuple[RawPart, ...]:
+    """The names of what :func:`open_all` opens."""
+    return tuple(found.part for found in open_all(path, base, given))
