@@ -24,7 +24,10 @@ __all__ = ["Ste3"]
 class Ste3(Frame):
     """A frame of the STE3 CCD."""
 
-    keywords: ClassVar[Mapping[str, tuple[str, ...]]] = {"filter": ("FILTERS",)}
+    keywords: ClassVar[Mapping[str, tuple[str, ...]]] = {
+        "filter": ("FILTERS",),
+        "julian_date": (),  # of some frames it has the day only; date and UT are right
+    }
     site: ClassVar[tuple[float, float, float]] = (20.8107, -32.3783, 1798.0)
     required: ClassVar[frozenset[str]] = frozenset({"bias", "flat"})
 
