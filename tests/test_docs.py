@@ -5,6 +5,7 @@ The tutorial runs when the documentation is built; here it is only compiled.
 
 import doctest
 import importlib
+import os
 import pkgutil
 import re
 import shlex
@@ -43,7 +44,9 @@ def name_of(path):
     return str(path.relative_to(ROOT))
 
 
-WITH_CODE = [page for page in PAGES if blocks(page, "python")]
+#: Pages that show files and commands between their code: everything runs, in order.
+IN_ORDER = [page for page in PAGES if "```{code-block} python\n:caption: " in page.read_text(encoding="utf-8")]
+WITH_CODE = [page for page in PAGES if blocks(page, "python") and page not in IN_ORDER]
 
 
 @pytest.fixture(scope="session")
@@ -74,6 +77,46 @@ def test_the_code_of_every_page_runs(page, night, tmp_path):
     script.write_text(start + "\n".join(blocks(page, "python")), encoding="utf-8")
     done = subprocess.run([sys.executable, str(script)], cwd=tmp_path, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
+
+
+def script_of(page):
+    """A page as one Python script: files are written, commands are run, code is code."""
+    steps = re.findall(
+        r"^```(python|sh|\{code-block\} python)\n(.*?)^```$", page.read_text(encoding="utf-8"), re.S | re.M
+    )
+    lines = ["import os, pathlib, subprocess, warnings", "warnings.simplefilter('error')"]
+    for kind, text in steps:
+        if kind == "sh":
+            lines.append(f"shown = subprocess.run(['bash', '-c', {text!r}], capture_output=True, text=True)")
+            lines.append("print(shown.stdout, shown.stderr)")
+            lines.append("assert shown.returncode in (0, 1) and 'error: ' not in shown.stderr, shown.stderr")
+        elif kind == "python":
+            lines.append(text)
+        else:
+            name, body = re.fullmatch(r":caption: (\S+)\n\n(.*)", text, re.S).groups()
+            lines.append(f"pathlib.Path({name!r}).write_text({body!r})")
+    return "\n".join(lines)
+
+
+@pytest.mark.parametrize("page", IN_ORDER, ids=name_of)
+def test_pages_with_files_and_commands_run_in_order(page, tmp_path, monkeypatch):
+    command = tmp_path / "bin" / "larun"
+    command.parent.mkdir()
+    command.write_text(f"#!{sys.executable}\nfrom larun.cli import main\nif __name__ == '__main__':\n    main()\n")
+    command.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{command.parent}{os.pathsep}{os.environ['PATH']}")
+    monkeypatch.setenv("PYTHONPATH", str(ROOT))
+    done = subprocess.run(
+        [sys.executable, "-c", script_of(page)], cwd=tmp_path, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    # What the page says a command prints, it prints.
+    printed = " ".join(done.stdout.split())
+    for text in blocks(page, "text"):
+        for line in text.splitlines():
+            parts = [re.escape(" ".join(part.split())) for part in line.split("…")]
+            assert re.search("[^:]*".join(parts), printed), line
+    assert "ready" in printed
 
 
 @pytest.mark.parametrize("page", TUTORIALS, ids=name_of)
