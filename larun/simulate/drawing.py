@@ -159,11 +159,11 @@ def _plan(profile: Profile, accuracy: float) -> _Plan:
     """Nodes and core that a profile needs."""
     dx, dy = (np.array(values) for values in _TRIALS)
     half = min(math.ceil(profile.radius(accuracy)) + 1, _WIDEST)
-    coarse, fine = (_integrated(profile, dx, dy, half, count) for count in (1, _NODES[1]))
+    coarse, fine = (_integrated(profile, dx[-1:], dy[-1:], half, count) for count in (1, _NODES[1]))
     _, rows, columns = np.nonzero(np.abs(fine - coarse) > 0.25 * accuracy)
     if not len(rows):
         return _Plan(1, -1)
-    core = min(half, 1 + int(max(np.abs(rows - half).max(), np.abs(columns - half).max())))
+    core = min(half, 2 + int(max(np.abs(rows - half).max(), np.abs(columns - half).max())))  # any place in the pixel
     before = _integrated(profile, dx, dy, core, _NODES[0])
     for count, more in itertools.pairwise(_NODES):
         after = _integrated(profile, dx, dy, core, more)

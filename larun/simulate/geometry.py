@@ -74,7 +74,7 @@ class Distortion:
 
     @classmethod
     def radial(cls, shape: tuple[int, int], *, corner: float) -> Self:
-        """A third-order radial distortion that moves the corners by this many pixels: outward seen is positive."""
+        """A third-order radial distortion of ``corner`` pixels in the corners; above 0 they see farther out: barrel."""
         k = corner / (math.hypot(*shape) / 2) ** 3
         return cls(a=((3, 0, k), (1, 2, k)), b=((0, 3, k), (2, 1, k)))
 

@@ -259,6 +259,9 @@ def _take(plan: FrameTruth, options: NightOptions, seen: _Seen, sky: _Sky, rng: 
     from astropy.io import fits
 
     raw, saturated = _expose(plan, options, seen, sky, rng)
+    if options.faults.bayer:
+        raw.header["BAYERPAT"] = (options.faults.bayer, "colours of the first two rows of the array")
+        raw.header["ROWORDER"] = "TOP-DOWN"
     fits.PrimaryHDU(raw.data, raw.header).writeto(plan.path)
     pixels = np.flatnonzero(raw.cosmics >= _COSMIC_FLOOR).astype(np.int32)
     deposits = Deposits(pixels, raw.cosmics.ravel()[pixels])

@@ -21,6 +21,8 @@ __all__ = ["Conditions", "Faults", "NightOptions", "Optics", "Pulsation", "Track
 
 Terms = tuple[tuple[int, int, float], ...]
 
+_BAYER = ("RGGB", "BGGR", "GRBG", "GBRG")
+
 
 def _pair(values: Sequence[float]) -> tuple[float, float]:
     first, second = (float(value) for value in values)
@@ -262,8 +264,8 @@ class Faults:
                 raise OptionError(f"{name} = {getattr(self, name)}: give the lower limit first")
         if self.bad_columns != int(self.bad_columns):
             raise OptionError(f"bad_columns = {self.bad_columns}: must be a whole number")
-        if self.bayer is not None and (len(self.bayer) != 4 or not set(self.bayer) <= set("RGB")):
-            raise OptionError(f"bayer = {self.bayer!r}: give four letters of R, G and B, such as RGGB")
+        if self.bayer is not None and self.bayer not in _BAYER:
+            raise OptionError(f"bayer = {self.bayer!r}: use one of {', '.join(_BAYER)}")
 
 
 @attrs.frozen(kw_only=True)

@@ -35,7 +35,7 @@ RICH = NightOptions(
     dark_exposures=(60.0,),
     flats=3,
     frames=4,
-    star_density=1500,
+    star_density=900,
     optics=Optics(
         size=[(0, 0, 1.0), (2, 0, 0.15), (0, 2, 0.15)],
         g1=[(1, 0, 0.08)],
@@ -194,6 +194,16 @@ def test_calibration_undoes_the_nonlinearity_of_the_camera(night):
     linear = attrs.evolve(night.camera, linearity=()).detector
     wrong = larun.Frame.from_arrays(fits.getdata(frame.path), detector=linear)
     assert wrong.calibrate(without=("bias", "dark", "flat")).data.mean() < 0.99 * truth.mean()
+
+
+def test_colour_channels_see_their_share_of_the_light(tmp_path):
+    camera = Camera(shape=(80, 80), filters=("V",), hot_fraction=0.0)
+    options = NightOptions(camera=camera, zero_points=(23.5,), sky=(50.0,), frames=1, faults=Faults(bayer="GBRG"))
+    options = attrs.evolve(options, biases=0, flats=0, darks=0, star_density=0.0, cosmic_rate=0.0, new_source=None)
+    frame = simulate_night(tmp_path / "night", seed=6, options=options).frames[0]
+    for channel, share in {"R": 0.6, "G1": 1.0, "G2": 1.0, "B": 0.7}.items():
+        found = larun.Frame.read(frame.path, channel=channel).calibrate(without=("bias", "dark", "flat"))
+        assert np.median(found.data) == pytest.approx(share * frame.sky * frame.exposure, rel=0.05)
 
 
 def digests(folder):
