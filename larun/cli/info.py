@@ -19,6 +19,10 @@ __all__ = ["show", "show_provenance"]
 #: Raw files whose names are listed; of more only the number is.
 _FEW = 6
 
+#: Columns of a table that stand beside each other.
+_ACROSS = 6
+_WIDE = 24
+
 
 def show(path: Path, ext: str | None, channel: str | None, as_json: bool) -> int:
     """Print what a file holds."""
@@ -27,6 +31,9 @@ def show(path: Path, ext: str | None, channel: str | None, as_json: bool) -> int
         write_json(about)
         return OK
     screen = console()
+    if about["class"] == "table":
+        _plain_table(screen, about)
+        return OK
     screen.print(pairs(_head(about)))
     if "columns" in about:
         _columns(screen, about)
@@ -154,6 +161,29 @@ def _section(value: Any) -> str | None:
         return None
     y0, y1, x0, x1 = value
     return f"{x0}:{x1}, {y0}:{y1}"
+
+
+def _plain_table(screen: Console, about: dict[str, Any]) -> None:
+    """A table without a record: what it says of itself, its columns where they say more than a name, its first rows."""
+    rows = about["first_rows"]
+    head = [("file", about["path"]), ("class", "table without a record"), ("rows", about["rows"])]
+    screen.print(pairs([*head, *((key.replace("_", " "), _short(value)) for key, value in about["meta"].items())]))
+    if any(row["unit"] or row["description"] for row in about["columns"]):
+        _columns(screen, about)
+    filled = [row["name"] for row in about["columns"] if any(line[row["name"]] not in (None, "") for line in rows)]
+    screen.print()
+    first, others = filled[:1], filled[1:]  # the first column names the row
+    for start in range(0, max(1, len(others)), _ACROSS):
+        names = [*first, *others[start : start + _ACROSS]]
+        screen.print(table([Column(name) for name in names], ([_text(line[name]) for name in names] for line in rows)))
+    if about["rows"] > len(rows):
+        screen.print(f"… and {about['rows'] - len(rows)} more rows")
+
+
+def _text(value: Any) -> str | None:
+    """A cell; of a long text the end, where paths differ."""
+    text = None if value is None else _short(value)
+    return text if text is None or len(text) <= _WIDE else f"…{text[1 - _WIDE :]}"
 
 
 def _columns(screen: Console, about: dict[str, Any]) -> None:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import io
+import re
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -22,6 +24,12 @@ if TYPE_CHECKING:
 
 __all__ = ["FITS", "FitsTable"]
 
+_META_NAME = re.compile(r"HIERARCH [A-Za-z0-9_][A-Za-z0-9_ -]{0,25}")
+# What says how the table is laid out, and must not be said twice.
+_LAYOUT = re.compile(
+    r"[A-Z]{4,7}\d+|SIMPLE|BITPIX|NAXIS|PCOUNT|GCOUNT|TFIELDS|THEAP|END|EXTNAME|XTENSION|CHECKSUM|DATASUM|CONTINUE|COMMENT"
+    r"|HISTORY|BLANK"
+)
 _LACKING = {"i1": "i2", "f2": "f4"}
 
 
@@ -79,6 +87,18 @@ class FitsTable:
         return list(container.verify(path))
 
 
+def _meta_cards(meta: Mapping[str, Any]) -> Iterator[fits.Card]:
+    """Numbers and short texts of the metadata as cards, for other programs; the notes hold all of it, exactly."""
+    for key, value in meta.items():
+        name = f"HIERARCH {key}"
+        text = ", ".join(map(repr, value)) if isinstance(value, list) else value
+        number = isinstance(text, bool | int) or (isinstance(text, float) and np.isfinite(text))
+        words = isinstance(text, str) and text.isascii() and text.isprintable() and len(text) < 40 and "'" not in text
+        if _META_NAME.fullmatch(name) and not _LAYOUT.fullmatch(str(key).upper()) and (number or words):
+            with quiet():
+                yield fits.Card(name, text)
+
+
 def _wider(table: QTable, notes: dict[str, Any]) -> tuple[QTable, dict[str, Any]]:
     """The table with the types that FITS tables lack as wider ones; the notes then say what they were."""
     lacking = {name: table[name].dtype.str[1:] for name in table.colnames if hasattr(table[name], "dtype")}
@@ -119,6 +139,7 @@ def _table_hdu(table: QTable) -> Hdu:
     with quiet(), fits.open(io.BytesIO(content)) as hdus:
         place, header = hdus[1].fileinfo(), hdus[1].header
         header["EXTNAME"] = "TABLE"
+        header.extend(_meta_cards(table.meta))
         size = hdus[1].size
     cards = header.tostring(endcard=False, padding=False)
     data = np.frombuffer(content, np.uint8, size, place["datLoc"])

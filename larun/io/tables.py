@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from larun.errors import FileError, OptionError
 from larun.io.atomic import atomic_path, check_target
+from larun.io.cards import quiet
 from larun.io.container import Problem
 from larun.io.ecsv import ECSV
 from larun.io.fits_table import FITS
@@ -21,7 +22,16 @@ from larun.io.votable import VOTABLE
 if TYPE_CHECKING:
     from astropy.table import QTable
 
-__all__ = ["FORMATS", "TableFormat", "format_of", "is_table_suffix", "read_table", "verify_table", "write_table"]
+__all__ = [
+    "FORMATS",
+    "TableFormat",
+    "format_of",
+    "is_table_suffix",
+    "read_plain",
+    "read_table",
+    "verify_table",
+    "write_table",
+]
 
 
 class TableFormat(Protocol):
@@ -78,6 +88,28 @@ def format_of(path: str | Path) -> TableFormat:
         ways = ", ".join(f"{known.suffixes[0]} ({known.name})" for known in FORMATS)
         raise OptionError(f"{path}: a catalogue is written as {ways}, not {suffix!r}")
     return _BY_SUFFIX[suffix]
+
+
+def read_plain(path: str | Path) -> QTable | None:
+    """A table that carries no record of larun, as astropy reads it; None where the file does carry one.
+
+    Raises
+    ------
+    FileError
+        If the file is missing, or astropy cannot read it.
+    """
+    path = Path(path)
+    chosen = _checked(path)
+    if opener_of(path) is None and b"larun_sha256" in path.read_bytes():
+        return None
+    from astropy.table import QTable
+
+    formats = {ECSV.name: "ascii.ecsv", PARQUET.name: "parquet", VOTABLE.name: "votable", FITS.name: "fits"}
+    try:
+        with quiet():
+            return QTable.read(path, format=formats[chosen.name])
+    except Exception as error:  # astropy, yaml, arrow and expat raise many kinds
+        raise FileError(f"{path} cannot be read as {chosen.name} ({error})") from error
 
 
 def write_table(path: str | Path, table: QTable, record: dict[str, Any], *, overwrite: bool = False) -> None:

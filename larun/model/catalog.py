@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from larun.errors import CatalogError, OptionError
 from larun.flags import TABLE
-from larun.model import display, registry
+from larun.model import display, registry, schema
 from larun.model.image import piped
 from larun.provenance import Provenance, environment, operation, recording
 
@@ -150,7 +150,7 @@ class SourceCatalog:
         return f"<{type(self).__name__} {len(self)} sources, {len(self.columns)} columns>"
 
     def __str__(self) -> str:
-        return f"{self!r}\n{self._table}"
+        return f"{self!r}\n{schema.readable(self._table)}"
 
     _repr_html_ = display.catalog_html
 

@@ -24,6 +24,7 @@ __all__ = [
     "TOTAL",
     "VERSION",
     "Column",
+    "readable",
     "table",
 ]
 
@@ -168,3 +169,16 @@ def table(columns: tuple[Column, ...], values: dict[str, Any], unit: str) -> QTa
         else:
             made[column.name] = TableColumn(data, description=column.description)
     return made
+
+
+#: Digits that mean something, by unit: a thousandth of a pixel, a few milliarcseconds, a millimagnitude.
+_FORMATS = {"pix": ".3f", "deg": ".6f", "mag": ".3f"}
+
+
+def readable(table: QTable) -> QTable:
+    """The table as people read it: floats with the digits that mean something, nothing else changed."""
+    shown = table.copy(copy_data=False)
+    for column in shown.itercols():
+        if getattr(getattr(column, "dtype", None), "kind", "") == "f" and column.info.format is None:
+            column.info.format = _FORMATS.get(str(column.info.unit), ".6g")
+    return shown

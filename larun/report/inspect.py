@@ -17,13 +17,16 @@ from larun.model.recipe import compare, recipe_note
 from larun.model.registry import name_of
 
 if TYPE_CHECKING:
+    from astropy.table import Table
+
     from larun.detector import Detector
     from larun.model.timing import ExposureTime
     from larun.provenance import Provenance
 
-__all__ = ["describe", "describe_catalog", "describe_image", "is_catalog", "open_file"]
+__all__ = ["describe", "describe_catalog", "describe_image", "describe_table", "is_catalog", "open_file"]
 
 _MAD = 1.4826
+_ROWS = 50
 
 
 def is_catalog(path: Path) -> bool:
@@ -45,9 +48,13 @@ def open_file(path: Path, ext: int | str | None = None, channel: str | None = No
     FileError
         If it is none of these.
     """
+    from larun.io.tables import is_table_suffix, read_plain
+
     if path.is_dir():
         raise FileError(f"{path} is a folder: give a file, or see larun ls {path}")
     if is_catalog(path):
+        if is_table_suffix(path) and read_plain(path) is not None:
+            raise FileError(f"{path} is a table without a record of larun: larun info {path} shows it")
         return SourceCatalog.read(path)
     return Frame.read(path, ext=ext, channel=channel) if not _is_product(path) else Image.read(path)
 
@@ -66,7 +73,12 @@ def describe(path: Path, ext: int | str | None = None, channel: str | None = Non
     dict
         ``path``, ``class``, ``hdus``, ``provenance``, ``recipe`` (None without one), and what :func:`describe_image`
         or :func:`describe_catalog` add.
+        A table without a record, as ``summary.ecsv`` is, has no ``provenance`` and ``class`` "table".
     """
+    from larun.io.tables import is_table_suffix, read_plain
+
+    if path.is_file() and is_table_suffix(path) and (plain := read_plain(path)) is not None:
+        return {"path": str(path), "class": "table", **describe_table(plain), "hdus": []}
     found = open_file(path, ext, channel)
     about = describe_catalog(found) if isinstance(found, SourceCatalog) else describe_image(found)
     return {
@@ -132,8 +144,27 @@ def _detector(detector: Detector) -> dict[str, Any]:
 
 def describe_catalog(catalog: SourceCatalog) -> dict[str, Any]:
     """Number of sources, columns with units and descriptions, and what holds for all of them."""
-    table = catalog.table
-    columns = [
+    return {"sources": len(catalog), "columns": _columns(catalog.table), "meta": catalog.meta}
+
+
+def describe_table(table: Table) -> dict[str, Any]:
+    """Number of rows, columns, metadata, and the first rows."""
+    shown = table[:_ROWS]
+    cells = [{name: _cell(row[name]) for name in table.colnames} for row in shown]
+    meta = {str(key): _cell(value) for key, value in table.meta.items()}
+    return {"rows": len(table), "columns": _columns(table), "meta": meta, "first_rows": cells}
+
+
+def _cell(value: Any) -> Any:
+    """A value of a table as JSON has it."""
+    value = value.item() if isinstance(value, np.generic) else getattr(value, "value", value)
+    if value is np.ma.masked:
+        return None
+    return value if isinstance(value, bool | int | float | str) or value is None else str(value)
+
+
+def _columns(table: Table) -> list[dict[str, str]]:
+    return [
         {
             "name": name,
             "unit": str(getattr(table[name], "unit", None) or ""),
@@ -142,7 +173,6 @@ def describe_catalog(catalog: SourceCatalog) -> dict[str, Any]:
         }
         for name in table.colnames
     ]
-    return {"sources": len(catalog), "columns": columns, "meta": catalog.meta}
 
 
 def _record(provenance: Provenance) -> dict[str, Any]:

@@ -10,7 +10,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from astropy import units as u
 from astropy.io import fits
+from astropy.table import QTable
 
 import larun as package
 from larun.simulate import NightTruth
@@ -223,11 +225,11 @@ def test_info_of_products(larun: Larun, reduced: tuple[Path, Ended], night: Nigh
     assert flat["pixels"]["median"] == pytest.approx(1.0, abs=0.01)
 
 
-def test_info_of_a_catalogue_in_both_formats(larun: Larun, reduced: tuple[Path, Ended], tmp_path: Path) -> None:
+def test_info_of_a_catalogue_in_every_format(larun: Larun, reduced: tuple[Path, Ended], tmp_path: Path) -> None:
     path = reduced[0] / "catalogs" / "science-V-001.ecsv"
     catalog = package.SourceCatalog.read(path)
-    catalog.write(tmp_path / "c.fits")
-    for name in (path, tmp_path / "c.fits"):
+    others = [catalog.write(tmp_path / f"c{suffix}") for suffix in (".fits", ".parquet", ".vot", ".xml")]
+    for name in (path, *others):
         about = json.loads(larun("info", name, "--json").out)
         assert about["sources"] == len(catalog)
         column = next(row for row in about["columns"] if row["name"] == "aperture_flux_1")
@@ -236,7 +238,40 @@ def test_info_of_a_catalogue_in_both_formats(larun: Larun, reduced: tuple[Path, 
         assert about["provenance"]["steps"] == ["calibrate", "clean", "detect", "photometer"]
         assert about["meta"]["fwhm"] == catalog.meta["fwhm"]
         assert "aperture_flux_1" in larun("info", name).out
-    assert larun("provenance", tmp_path / "c.fits").out == f"{catalog.provenance}\n"
+        assert larun("provenance", name).out == f"{catalog.provenance}\n"
+    content = bytearray(others[1].read_bytes())
+    content[200] ^= 1
+    others[1].write_bytes(bytes(content))
+    ended = larun("info", others[1])
+    assert (ended.code, ended.out) == (3, "")
+    assert "c.parquet does not agree with its own digest" in ended.err
+
+
+def test_info_of_a_table_without_a_record(larun: Larun, reduced: tuple[Path, Ended], tmp_path: Path) -> None:
+    path = reduced[0] / "summary.ecsv"
+    about = json.loads(larun("info", path, "--json").out)
+    assert (about["class"], about["meta"]) == ("table", {"made_by": "larun"})
+    assert about["rows"] == len(about["first_rows"]) > 5
+    assert {"science-V-001"} <= {row["name"] for row in about["first_rows"]}
+    shown = larun("info", path)
+    assert shown.code == 0
+    for word in ("summary.ecsv", "science-V-001", "done", "fwhm"):
+        assert word in shown.out
+    ended = larun("provenance", path)
+    assert ended.code == 3
+    assert "without a record of larun: larun info" in ended.err
+    for suffix, kind in ((".ecsv", "ascii.ecsv"), (".parquet", "parquet"), (".vot", "votable")):
+        name = tmp_path / f"own{suffix}"
+        QTable({"flux": np.arange(80.0) * u.Jy, "name": ["[red]x"] * 80}).write(name, format=kind)
+        about = json.loads(larun("info", name, "--json").out)
+        assert (about["rows"], len(about["first_rows"]), about["columns"][0]["unit"]) == (80, 50, "Jy")
+        shown = larun("info", name).out
+        assert "[red]x" in shown
+        assert "30 more rows" in shown
+    (tmp_path / "bad.vot").write_text("<?xml version='1.0'?><VOTABLE")
+    ended = larun("info", tmp_path / "bad.vot")
+    assert (ended.code, ended.err.count("\n")) == (3, 1)
+    assert "bad.vot" in ended.err
 
 
 def test_info_of_several_images_wants_to_know_which(larun: Larun, tmp_path: Path) -> None:

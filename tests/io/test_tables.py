@@ -100,6 +100,30 @@ def test_positions_and_arrays_in_columns(tmp_path):
         assert same_table(again, table)
 
 
+def test_metadata_stand_in_the_header_of_a_fits_table(tmp_path):
+    table = every_type()
+    table.meta |= {
+        "TFORM1": "hostile",
+        "theap": 7,
+        "COMMENT": "c",
+        "END": 1,
+        "a = b": 1,
+        "long" * 20: 2,
+        "big": 2**70,
+        "nan": "not in JSON",
+    }
+    write_table(tmp_path / "a.fits", table, RECORD)
+    assert same_table(read_table(tmp_path / "a.fits")[0], table)
+    header = fits.getheader(tmp_path / "a.fits", "TABLE")
+    assert header["fwhm"] == 3.1
+    assert header["radii"] == "1.0, 2.5"
+    assert header["yes"] is True
+    assert fits.getdata(tmp_path / "a.fits", "TABLE")["k_f8"].dtype == ">f8"
+    assert "a = b" not in header
+    assert header["TFORM1"] != "hostile"
+    assert "THEAP" not in header
+
+
 def test_other_programs_read_the_catalogue(tmp_path):
     write_table(tmp_path / "a.fits", catalogue(), RECORD)
     assert fitsverify(tmp_path / "a.fits") == CLEAN
