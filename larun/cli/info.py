@@ -167,7 +167,8 @@ def _plain_table(screen: Console, about: dict[str, Any]) -> None:
     """A table without a record: what it says of itself, its columns where they say more than a name, its first rows."""
     rows = about["first_rows"]
     head = [("file", about["path"]), ("class", "table without a record"), ("rows", about["rows"])]
-    screen.print(pairs([*head, *((key.replace("_", " "), _short(value)) for key, value in about["meta"].items())]))
+    plain = {key: value for key, value in about["meta"].items() if not isinstance(value, dict | list)}
+    screen.print(pairs([*head, *((key.replace("_", " "), _short(value)) for key, value in plain.items())]))
     if any(row["unit"] or row["description"] for row in about["columns"]):
         _columns(screen, about)
     filled = [row["name"] for row in about["columns"] if any(line[row["name"]] not in (None, "") for line in rows)]

@@ -160,7 +160,7 @@ def _cell(value: Any) -> Any:
     value = value.item() if isinstance(value, np.generic) else getattr(value, "value", value)
     if value is np.ma.masked:
         return None
-    return value if isinstance(value, bool | int | float | str) or value is None else str(value)
+    return value if isinstance(value, bool | int | float | str | dict | list) or value is None else str(value)
 
 
 def _columns(table: Table) -> list[dict[str, str]]:

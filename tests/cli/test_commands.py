@@ -250,7 +250,7 @@ def test_info_of_a_catalogue_in_every_format(larun: Larun, reduced: tuple[Path, 
 def test_info_of_a_table_without_a_record(larun: Larun, reduced: tuple[Path, Ended], tmp_path: Path) -> None:
     path = reduced[0] / "summary.ecsv"
     about = json.loads(larun("info", path, "--json").out)
-    assert (about["class"], about["meta"]) == ("table", {"made_by": "larun"})
+    assert (about["class"], about["meta"]["made_by"]) == ("table", "larun")
     assert about["rows"] == len(about["first_rows"]) > 5
     assert {"science-V-001"} <= {row["name"] for row in about["first_rows"]}
     shown = larun("info", path)
