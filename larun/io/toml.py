@@ -19,8 +19,9 @@ from larun.errors import OptionError
 
 __all__ = ["Entry", "entries", "key_text", "shown", "value_of", "value_text"]
 
-#: More than any recipe needs, and little enough to be read at once.
-LARGEST = 1_000_000
+#: Characters of a text, and of a name: more than any recipe needs. The time tomllib takes for a name with dots grows
+#: with the square of its length.
+LARGEST, LONGEST = 50_000, 200
 
 _TOKEN = re.compile(
     r'''"""(?:\\.|[^\\])*?(?:"{3,5}|\Z) | \'\'\'.*?(?:'{3,5}|\Z) | "(?:\\[^\n]|[^"\\\n])*"? | '[^'\n]*'?
@@ -68,6 +69,9 @@ def entries(text: str, name: str) -> tuple[list[Entry], list[str]]:
     section: tuple[str, ...] = ()
     for line, statement in _statements(text):
         where = f"{name}:{line}"
+        if len(statement.partition("=")[0]) > LONGEST:
+            problems.append(f"{where}: {shown(statement)}: no name is so long")
+            continue
         try:
             parsed = tomllib.loads(statement)
         except (ValueError, RecursionError) as error:

@@ -319,7 +319,7 @@ def _is_toml(path: Path) -> bool:
     from larun.io.tables import is_table_suffix
 
     if not path.is_file():
-        raise FileError(f"{path}: no such file")
+        raise FileError(f"{path}: {'is no file' if path.exists() else 'no such file'}")
     return not is_table_suffix(path) and not read_start(path, 10).startswith(b"SIMPLE  =")
 
 

@@ -15,7 +15,7 @@ import attrs
 from larun.algorithms.overscan import OverscanOptions
 from larun.errors import OptionError, RecipeError
 from larun.io.tables import FORMATS
-from larun.io.toml import Entry, entries, shown
+from larun.io.toml import LARGEST, Entry, entries, shown
 from larun.model import registry
 from larun.model.building import BuildOptions
 from larun.model.catalog import SourceCatalog
@@ -239,7 +239,8 @@ def file_entries(path: Path) -> tuple[list[Entry], list[str]]:
     FileError
         If the file cannot be read.
     """
-    content = path.read_bytes()
+    with path.open("rb") as file:
+        content = file.read(4 * LARGEST)  # of a larger file the text is too long, whatever else it says
     try:
         text = content.decode("utf-8-sig")
     except UnicodeDecodeError as error:
