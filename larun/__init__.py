@@ -12,11 +12,15 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from larun import errors, flags, instruments, plots, simulate
+    from larun.algorithms.engine_dao import DaoOptions
+    from larun.algorithms.engine_segmentation import SegmentationOptions
+    from larun.algorithms.engine_sep import SepOptions
     from larun.algorithms.jit import set_threads
     from larun.algorithms.overscan import OverscanOptions
     from larun.detector import Amplifier, Detector, Section
     from larun.model.building import BuildOptions
     from larun.model.catalog import SourceCatalog
+    from larun.model.ellipses import KronOptions
     from larun.model.frame import Frame
     from larun.model.image import Image
     from larun.model.masters import Master, MasterBias, MasterDark, MasterFlat, Masters
@@ -36,10 +40,12 @@ __version__ = "0.1.0"
 _HOMES = {
     "Amplifier": "larun.detector",
     "BuildOptions": "larun.model.building",
+    "DaoOptions": "larun.algorithms.engine_dao",
     "Detector": "larun.detector",
     "ExposureTime": "larun.model.timing",
     "Frame": "larun.model.frame",
     "Image": "larun.model.image",
+    "KronOptions": "larun.model.ellipses",
     "Master": "larun.model.masters",
     "MasterBias": "larun.model.masters",
     "MasterDark": "larun.model.masters",
@@ -51,6 +57,8 @@ _HOMES = {
     "Provenance": "larun.provenance",
     "Recipe": "larun.model.recipe",
     "Section": "larun.detector",
+    "SegmentationOptions": "larun.algorithms.engine_segmentation",
+    "SepOptions": "larun.algorithms.engine_sep",
     "Shared": "larun.model.planes",
     "Site": "larun.model.site",
     "SkyImage": "larun.model.sky",
@@ -65,10 +73,12 @@ _MODULES = ("errors", "flags", "instruments", "plots", "simulate")
 __all__ = [
     "Amplifier",
     "BuildOptions",
+    "DaoOptions",
     "Detector",
     "ExposureTime",
     "Frame",
     "Image",
+    "KronOptions",
     "Master",
     "MasterBias",
     "MasterDark",
@@ -80,6 +90,8 @@ __all__ = [
     "Provenance",
     "Recipe",
     "Section",
+    "SegmentationOptions",
+    "SepOptions",
     "Shared",
     "Site",
     "SkyImage",

@@ -14,9 +14,10 @@ from larun.algorithms.engines import (
     between,
     correlated_factor,
     footprint_error,
-    large_enough,
+    nothing,
     one_of,
     photutils_background,
+    searchable,
 )
 from larun.errors import OptionError
 
@@ -104,7 +105,8 @@ def find(search: Search, options: DaoOptions | None = None) -> Found:
     from photutils.utils.exceptions import NoDetectionsWarning
 
     options = options or DaoOptions()
-    large_enough(search, "dao")
+    if not searchable(search, "dao"):
+        return nothing(search.level)
     level = photutils_background(search)
     values: dict[str, Any] = {
         "fwhm": search.fwhm,
@@ -123,8 +125,7 @@ def find(search: Search, options: DaoOptions | None = None) -> Found:
         warnings.simplefilter("ignore", NoDetectionsWarning)
         table = finder.find_stars(search.above(level), mask=search.unusable)
     if table is None:
-        none = np.empty(0)
-        return Found(none, none, snr=none, flux=none, flux_error=none, peak=none, level=level)
+        return nothing(level)
     x, y, flux, peak, magnitude, pixels = (
         np.asarray(table[name], np.float64)
         for name in ("x_centroid", "y_centroid", "flux", "peak", "daofind_mag", "n_pixels")

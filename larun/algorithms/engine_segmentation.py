@@ -15,9 +15,10 @@ from larun.algorithms.engines import (
     Search,
     between,
     correlated_factor,
-    large_enough,
+    nothing,
     one_of,
     photutils_background,
+    searchable,
 )
 from larun.algorithms.peaks import gaussian_profile, noise_factor, signal_to_noise
 
@@ -92,7 +93,8 @@ def find(search: Search, options: SegmentationOptions | None = None) -> Found:
     from photutils.segmentation import SourceCatalog, deblend_sources, detect_sources
 
     options = options or SegmentationOptions()
-    large_enough(search, "segmentation")
+    if not searchable(search, "segmentation"):
+        return nothing(search.level)
     level = photutils_background(search)
     variance = np.where(search.unusable, np.float32(np.nan), search.noise**2).astype(np.float32)
     star = gaussian_profile(search.fwhm)
@@ -115,8 +117,7 @@ def find(search: Search, options: SegmentationOptions | None = None) -> Found:
                 progress_bar=False,
             )
         if segments is None:
-            none = np.empty(0)
-            return Found(none, none, snr=none, flux=none, flux_error=none, peak=none, level=level)
+            return nothing(level)
         signal = search.above(level)
         error = np.sqrt(search.noise.astype(np.float64) ** 2 + np.maximum(signal, 0) / search.gain)
         measured = SourceCatalog(signal.astype(np.float64), segments, error=error, mask=search.unusable)

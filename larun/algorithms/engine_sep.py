@@ -8,8 +8,18 @@ import attrs
 import numpy as np
 from numpy.typing import NDArray
 
-from larun.algorithms.engines import Found, Search, between, correlated_factor, footprint_error, large_enough, one_of
-from larun.algorithms.peaks import gaussian_profile
+from larun.algorithms.detect import FINDING_MASK
+from larun.algorithms.engines import (
+    Found,
+    Search,
+    between,
+    correlated_factor,
+    footprint_error,
+    nothing,
+    one_of,
+    searchable,
+)
+from larun.algorithms.peaks import gaussian_profile, signal_to_noise
 from larun.errors import OptionError
 
 __all__ = ["SepOptions", "find", "kernel_of"]
@@ -96,7 +106,8 @@ def find(search: Search, options: SepOptions | None = None) -> Found:
     import sep
 
     options = options or SepOptions()
-    large_enough(search, "sep")
+    if not searchable(search, "sep"):
+        return nothing(search.level)
     mask = search.unusable.copy()
     data = np.where(mask, np.float32(0), search.data).astype(np.float32)
     ny, nx = data.shape
@@ -131,16 +142,20 @@ def find(search: Search, options: SepOptions | None = None) -> Found:
         finally:
             sep.set_extract_pixstack(before)
     x, y, flux, peak, pixels = (np.asarray(objects[n], np.float64) for n in ("x", "y", "flux", "peak", "npix"))
-    sigma = np.asarray(objects["thresh"], np.float64) / search.threshold
-    gain = weights.sum() / np.sqrt((weights**2).sum())  # the filtered peak is normalised by the kernel's sum
+    # sep does not tell the S/N of the filtered peak; all its kernels are products of one profile along x and y
+    profile = weights[len(weights) // 2] / weights[len(weights) // 2].sum()
+    variance = np.where(mask, np.float32(np.nan), search.noise**2).astype(np.float32)
+    level = np.asarray(level, np.float32)
+    image = signal_to_noise((search.data, level, variance, search.flags), FINDING_MASK, profile, factor)
+    snr = image[objects["ycpeak"].astype(int), objects["xcpeak"].astype(int)].astype(np.float64)
     return Found(
         x=x,
         y=y,
-        snr=np.asarray(objects["cpeak"], np.float64) * gain / sigma,
+        snr=np.maximum(snr, search.threshold),  # it is above, even where so many pixels are missing that none can tell
         flux=flux,
         flux_error=footprint_error(search, pixels, flux, x, y),
         peak=peak,
         x_error=np.sqrt(np.asarray(objects["errx2"], np.float64)),
         y_error=np.sqrt(np.asarray(objects["erry2"], np.float64)),
-        level=np.asarray(level, np.float32),
+        level=level,
     )

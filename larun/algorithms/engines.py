@@ -28,11 +28,12 @@ __all__ = [
     "correlated_factor",
     "footprint_error",
     "found_by",
-    "large_enough",
+    "nothing",
     "one_of",
     "options_of",
     "photutils_background",
     "search_of",
+    "searchable",
 ]
 
 _Options = TypeVar("_Options")
@@ -323,8 +324,8 @@ def one_of(*values: Any) -> Callable[[Any, attrs.Attribute[Any], Any], None]:
     return check
 
 
-def large_enough(search: Search, engine: str) -> None:
-    """Refuse images that are too small for another package's engine.
+def searchable(search: Search, engine: str) -> bool:
+    """Whether there is a pixel to search at all; images too small for another package's engine are refused.
 
     Raises
     ------
@@ -336,20 +337,31 @@ def large_enough(search: Search, engine: str) -> None:
             f"method={engine!r} needs at least {_SMALLEST} × {_SMALLEST} pixels, not {search.data.shape}: "
             "use method='matched'"
         )
+    return not search.unusable.all()
+
+
+def nothing(level: NDArray[np.float32]) -> Found:
+    """No source."""
+    none = np.empty(0)
+    return Found(none, none, snr=none, flux=none, flux_error=none, peak=none, level=level)
 
 
 def photutils_background(search: Search) -> NDArray[np.float32]:
     """The level of ``photutils.background.Background2D`` with cells of ``search.mesh`` pixels.
 
     Its defaults (SExtractor's estimator, 3 × 3 median filter, clipping at 3 σ) but for cells with masked pixels: they
-    count as long as 15 % is usable, as in :func:`larun.algorithms.background.background`.
+    count as long as 15 % is usable, as in :func:`larun.algorithms.background.background`. larun's own level where no
+    cell is left.
     """
     from photutils.background import Background2D
 
     cell = tuple(min(search.mesh, size) for size in search.data.shape)
     data = np.where(search.unusable, np.float32(0), search.data)
-    made = Background2D(data, cell, mask=search.unusable, exclude_percentile=85.0)
-    return np.asarray(made.background, np.float32)
+    try:
+        made = Background2D(data, cell, mask=search.unusable, exclude_percentile=85.0).background
+    except ValueError:  # its cells are not quite those of larun
+        made = search.level
+    return np.asarray(made, np.float32)
 
 
 def correlated_factor(weights: NDArray[np.float64], acf: NDArray[np.float64] | None) -> float:

@@ -112,6 +112,8 @@ def test_images_with_little_in_them(method):
             tiny.detect(method=method, fwhm=2.0)
     else:
         assert len(tiny.detect(threshold=7.0, method=method, fwhm=2.0)) == 0
+    flat = larun.Frame.from_arrays(np.full((40, 50), 7.0), unit="electron")  # no noise at all
+    assert len(flat.detect(method=method, fwhm=2.0)) == 0
     small = larun.Frame.from_arrays(noise[:9, :8], variance=np.full((9, 8), 25.0), unit="electron")
     assert len(small.detect(threshold=8.0, method=method, fwhm=2.0)) <= 1
 
@@ -136,6 +138,19 @@ def test_masked_areas_hold_no_source(stars):
         assert len(catalog) > 100
         assert not ((x > 302) & (x < 327)).any(), method
         assert not ((y > 402) & (y < 417)).any(), method
+
+
+@pytest.mark.parametrize("method", ["matched", "peaks", "sep", "segmentation"])
+def test_a_star_is_found_where_most_pixels_are_unusable(method):
+    """Two of five pixels are usable; a kernel of sum zero, as DAOFIND's, sees nothing sure there."""
+    rng = np.random.default_rng(1)
+    y, x = np.mgrid[:200, :200]
+    data = rng.normal(1000, 10, (200, 200)) + 2000 * np.exp(-((x - 100) ** 2 + (y - 100) ** 2) / 4)
+    flags = np.where(rng.random(data.shape) < 0.4, 0, fl.BAD)
+    frame = larun.Frame.from_arrays(data, flags=flags, variance=np.full(data.shape, 100.0), unit="electron")
+    [found] = frame.detect(method=method, fwhm=3.0, threshold=6.0).table
+    assert np.hypot(found["x"].value - 100, found["y"].value - 100) < 1.5
+    assert 50 < found["snr"] < 600
 
 
 def test_parameters_of_an_engine_are_recorded_complete_however_they_are_given(frame, catalogs):
