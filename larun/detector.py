@@ -165,7 +165,7 @@ class Detector:
                 found = self.sources.get(quantity, "no keyword found")
                 raise HeaderError(
                     f"{where}: {quantity} of amplifier {amplifier.name} is {value} ({found}): give it with "
-                    f"Frame.read(path, {quantity}=…), or --keyword {_KEYWORD[quantity]}=… on the command line"
+                    f"Frame.read(path, {quantity}=…), or --keyword {quantity}=… on the command line"
                 )
             values.append(float(value))
         return tuple(values)
@@ -283,9 +283,6 @@ class Detector:
             amplifiers.append(Amplifier(**{**row, **levels}))
         raw = values.get("raw")
         return cls(amplifiers=tuple(amplifiers), sources=values["sources"], raw=cls.from_dict(raw) if raw else None)
-
-
-_KEYWORD = {"gain": "GAIN", "read_noise": "RDNOISE"}
 
 
 def _packed(edges: set[tuple[int, int]]) -> dict[tuple[int, int], tuple[int, int]]:

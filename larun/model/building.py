@@ -146,7 +146,7 @@ class Job:
         for name, time in times.items():
             if not time:
                 raise OptionError(
-                    f"{name}: exposure time is {time}: give it with given={{'exposure': …}} or --keyword EXPTIME=…"
+                    f"{name}: exposure time is {time}: give it with given={{'exposure': …}} or --keyword exposure=…"
                 )
         if max(times.values()) > 1.01 * min(times.values()):
             raise OptionError(f"darks of different exposure cannot be combined: {sorted(set(times.values()))} s")

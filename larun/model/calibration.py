@@ -52,7 +52,7 @@ def calibrate(frame: Frame, masters: Selection, overscan: OverscanOptions) -> Ca
     if masters.dark is not None:
         if frame.exposure is None:
             raise HeaderError(
-                f"{where}: exposure time is missing; give it with Frame.read(path, exposure=…) or --keyword EXPTIME=…"
+                f"{where}: exposure time is missing; give it with Frame.read(path, exposure=…) or --keyword exposure=…"
             )
         seconds = masters.dark.scaled(frame.exposure)
     shape = levelled.shape

@@ -55,7 +55,7 @@ def _exposure(known: Known) -> Iterator[Finding]:
                 "error" if needed else "warning",
                 f"no exposure time ({known.looked_for('exposure')})"
                 + (": darks cannot be matched or scaled" if needed else ""),
-                "name its keyword in keywords['exposure'], or give it: --keyword EXPTIME=60",
+                "name its keyword in keywords['exposure'], or give it: --keyword exposure=60",
             )
     elif seconds < 0:
         yield Finding(
