@@ -50,7 +50,9 @@ def settled(table: QTable) -> QTable:
         if dtype.kind == "S":
             made.replace_column(name, _as_text(column, name))
         elif dtype.kind not in _KINDS:
-            raise OptionError(f"column {name!r} holds {dtype}: only numbers, truth values and text can be stored")
+            raise OptionError(
+                f"column {name!r} holds {dtype}: only numbers, truth values and text can be stored; remove it"
+            )
         if getattr(made[name], "mask", None) is not None and hasattr(made[name], "filled"):
             made.replace_column(name, _same_below_masks(made[name]))
     return made

@@ -43,7 +43,7 @@ SYNONYMS: Mapping[str, tuple[Name, ...]] = {
     "peak": _names("peak", "flux_max", "max_value"),
     "flux": _names("flux", "flux_fit", "flux_psf", "flux_auto", "segment_flux", "aperture_sum", "flux_aper"),
     "flux_error": _names(
-        *("flux_error", "flux_err", "fluxerr_psf", "fluxerr_auto", "segment_fluxerr"),
+        *("flux_error", "flux_err", "fluxerr_psf", "fluxerr_auto", "segment_flux_err", "segment_fluxerr"),
         *("aperture_sum_err", "fluxerr_aper", "fluxerr"),
     ),
     "snr": _names("snr", "snr_win"),
@@ -99,7 +99,15 @@ def _as_table(table: Any) -> QTable:
         )
     if hasattr(table, "provenance"):
         raise OptionError("this is a catalogue of larun already: frame.photometer(catalog) measures at its positions")
-    return QTable(table)
+    made = QTable(table)
+    # photutils has such a column for what it could not make, sky coordinates without a WCS for example
+    empty = [name for name in made.colnames if _holds_none_only(made[name])]
+    made.remove_columns(empty)
+    return made
+
+
+def _holds_none_only(column: Any) -> bool:
+    return getattr(getattr(column, "dtype", None), "kind", "") == "O" and all(value is None for value in column)
 
 
 def _choose(source: QTable, columns: Mapping[str, str]) -> dict[str, Name]:

@@ -145,6 +145,25 @@ def test_the_record_begins_with_the_table(frame):
     assert "from_table" in str(with_image.provenance)
 
 
+def test_a_table_of_photutils_as_it_comes(frame):
+    """Its default columns; without a WCS one of them holds nothing but None."""
+    from photutils.segmentation import SourceCatalog as Theirs
+    from photutils.segmentation import SourceFinder
+
+    sky = frame.background()
+    above = (frame.data - sky.level).astype(float)
+    segments = SourceFinder(n_pixels=5)(above, 5 * sky.rms)
+    table = Theirs(above, segments, error=frame.uncertainty.astype(float)).to_table()
+    assert table["sky_centroid"].dtype == object
+    made = larun.SourceCatalog.from_table(table, image=frame)
+    assert "sky_centroid" not in made.columns
+    np.testing.assert_array_equal(made["x"].value, np.asarray(table["x_centroid"]))
+    np.testing.assert_array_equal(np.asarray(made["flux_error"]), np.asarray(table["segment_flux_err"]))
+    table["cutout"] = np.array([object() for _ in table], dtype=object)
+    with pytest.raises(OptionError, match=r"'cutout' holds object: .*remove it"):
+        larun.SourceCatalog.from_table(table)
+
+
 def test_tables_as_hostile_as_they_come(tmp_path):
     table = QTable(
         {
