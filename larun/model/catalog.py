@@ -77,7 +77,8 @@ class SourceCatalog:
 
         Columns that mean the same as one of larun's get its name and unit (``xcentroid`` becomes ``x``, ``X_IMAGE``
         becomes ``x`` and is counted from 0, ``RAJ2000`` becomes ``ra``); all others stay as they are. ``x`` and ``y``
-        and ``ra`` and ``dec`` are made from each other through the WCS of the image.
+        and ``ra`` and ``dec`` are made from each other through the WCS of the image. Fluxes in counts
+        (SExtractor's name for any unit) on an image in electrons stay under their own names too.
 
         Parameters
         ----------

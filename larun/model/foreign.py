@@ -52,6 +52,7 @@ SYNONYMS: Mapping[str, tuple[Name, ...]] = {
     "theta": _names("theta", "theta_image", "orientation"),
 }
 _RESERVED = frozenset(column.name for _, group in schema.GROUPS for column in group)
+_COUNTS = ("ct", "adu", "DN", "dn", "electron")
 _FREE_OF_UNIT = ("pix", "mag", "", "image")  # of these a bare number can mean only one thing
 
 
@@ -64,7 +65,7 @@ def catalog(cls: type[_C], table: Any, image: SkyImage | None, columns: Mapping[
     if source.meta.get("schema") == schema.VERSION and not columns:
         made = source.copy()  # larun's own, perhaps with more columns or fewer rows
     else:
-        made = _converted(source, _choose(source, columns), image)
+        made = _converted(source, _comparable(source, _choose(source, columns), columns, image), image)
     made = _complete(made, image)
     made.meta = {**source.meta, "schema": schema.VERSION}
     if image is not None and not isinstance(made.meta.get("fwhm"), float):
@@ -132,6 +133,26 @@ def _choose(source: QTable, columns: Mapping[str, str]) -> dict[str, Name]:
         if name not in chosen and name in source.colnames and name not in used:
             chosen[name] = Name(name)
     return chosen
+
+
+def _comparable(
+    source: QTable, chosen: dict[str, Name], given: Mapping[str, str], image: SkyImage | None
+) -> dict[str, Name]:
+    """Without the fluxes in counts or ADU on an image in electrons, or the other way round.
+
+    SExtractor calls whatever its image holds counts. Unless the caller names them, such columns stay as they are.
+    """
+    from astropy.units import Unit
+
+    if image is None:
+        return chosen
+    fluxes = {column.name for column in (*schema.DETECTED, *schema.SKY) if column.unit == "image"} - set(given)
+    other = set()
+    for name in fluxes & set(chosen):
+        own = getattr(source[chosen[name].name], "unit", None)
+        if own is not None and str(own) in _COUNTS and not Unit(own).is_equivalent(Unit(image.unit)):
+            other.add(name)
+    return {name: theirs for name, theirs in chosen.items() if name not in other}
 
 
 def _converted(source: QTable, chosen: Mapping[str, Name], image: SkyImage | None) -> QTable:

@@ -164,6 +164,19 @@ def test_a_table_of_photutils_as_it_comes(frame):
         larun.SourceCatalog.from_table(table)
 
 
+def test_counts_are_not_taken_for_electrons(frame):
+    """SExtractor says count, whatever its image was in."""
+    table = QTable({"X_IMAGE": X, "Y_IMAGE": Y, "FLUX_AUTO": [1.0, 2.0, 3.0] * u.ct, "FLUXERR_AUTO": [1.0] * 3 * u.ct})
+    made = larun.SourceCatalog.from_table(table, image=frame)
+    assert made["FLUX_AUTO"].unit == u.ct
+    assert not {"flux", "flux_error"} & set(made.columns)
+    assert np.isfinite(made.photometer((4.0,), unit="pixel", annulus=(8.0, 12.0))["aperture_flux_1"]).all()
+    with pytest.raises(OptionError, match=r"'FLUX_AUTO' is in ct: .* converts to electron"):
+        larun.SourceCatalog.from_table(table, image=frame, columns={"flux": "FLUX_AUTO"})
+    table["FLUX_AUTO"] = table["FLUX_AUTO"].value * 2 * u.electron
+    assert larun.SourceCatalog.from_table(table, image=frame)["flux"].value.tolist() == [2, 4, 6]
+
+
 def test_tables_as_hostile_as_they_come(tmp_path):
     table = QTable(
         {
