@@ -250,7 +250,11 @@ def _with_wcs(header: Header, ccd: Any) -> Header:
 
 
 def _same_wcs(one: Any, two: Any) -> bool:
-    if one is None or not one.wcs.compare(two.wcs) or (one.sip is None) != (two.sip is None):
+    from astropy.wcs import WCSCOMPARE_ANCILLARY  # dates and the like do not count
+
+    if one is None or not one.wcs.compare(two.wcs, WCSCOMPARE_ANCILLARY) or one.wcs.radesys != two.wcs.radesys:
+        return False
+    if (one.sip is None) != (two.sip is None):
         return False
     return one.sip is None or all(
         np.array_equal(getattr(one.sip, name), getattr(two.sip, name)) for name in ("a", "b", "ap", "bp", "crpix")

@@ -150,6 +150,14 @@ def test_a_wcs_with_sip_goes_there_and_back():
         np.testing.assert_allclose(back.wcs.all_pix2world(x, y, 0), wcs.all_pix2world(x, y, 0), rtol=0, atol=1e-12)
 
 
+def test_the_cards_of_the_wcs_stay_when_they_say_the_same():
+    cards = {**SIP, "DATE-OBS": "2024-05-13T05:00:00", "MJD-OBS": 60443.2}
+    image = larun.Frame.from_arrays(DATA, unit="electron", header=cards)
+    for ccd in (image.to_ccddata(), CCDData(DATA, unit="electron", meta=image.header, wcs=WCS(image.header))):
+        back = larun.Frame.from_ccddata(ccd)
+        assert [str(card) for card in back.header.cards] == [str(card) for card in image.header.cards]
+
+
 def test_the_wcs_counts_where_the_header_says_another():
     header = fits.Header()
     header.update(SIP)
