@@ -1,5 +1,7 @@
 """CCDData and NDData in every place where a user hands them over, and back."""
 
+import warnings
+
 import numpy as np
 import pytest
 from astropy import units as u
@@ -12,7 +14,7 @@ from astropy.nddata import (
     UnknownUncertainty,
     VarianceUncertainty,
 )
-from astropy.wcs import WCS
+from astropy.wcs import WCS, FITSFixedWarning
 
 import larun
 from larun import flags as fl
@@ -150,10 +152,16 @@ def test_a_wcs_with_sip_goes_there_and_back():
         np.testing.assert_allclose(back.wcs.all_pix2world(x, y, 0), wcs.all_pix2world(x, y, 0), rtol=0, atol=1e-12)
 
 
+def quiet_wcs(header):
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", FITSFixedWarning)  # MJD-OBS is made from DATE-OBS
+        return WCS(header)
+
+
 def test_the_cards_of_the_wcs_stay_when_they_say_the_same():
-    cards = {**SIP, "DATE-OBS": "2024-05-13T05:00:00", "MJD-OBS": 60443.2}
+    cards = {**SIP, "DATE-OBS": "2024-05-13T05:00:00"}
     image = larun.Frame.from_arrays(DATA, unit="electron", header=cards)
-    for ccd in (image.to_ccddata(), CCDData(DATA, unit="electron", meta=image.header, wcs=WCS(image.header))):
+    for ccd in (image.to_ccddata(), CCDData(DATA, unit="electron", meta=image.header, wcs=quiet_wcs(image.header))):
         back = larun.Frame.from_ccddata(ccd)
         assert [str(card) for card in back.header.cards] == [str(card) for card in image.header.cards]
 
