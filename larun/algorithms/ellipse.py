@@ -242,9 +242,9 @@ def _shared(dx: float, dy: float, a: float, b: float, cos: float, sin: float) ->
 
 
 @kernel
-def _first(edge: float) -> int:
-    """The pixel an edge lies in, at least 0."""
-    return int(np.floor(max(edge, 0.0) + 0.5))
+def _within(place: float, size: int) -> int:
+    """The pixel a place lies in, or the outermost one."""
+    return min(int(np.floor(min(max(place, 0.0), size - 1.0) + 0.5)), size - 1)
 
 
 @kernel
@@ -264,14 +264,8 @@ def _sum_sources(planes: Any, acf: Any, x: Any, y: Any, shapes: Any, out: Any) -
             left, right, low, high = x[i] - half_x, x[i] + half_x, y[i] - half_y, y[i] + half_y
             # compared as floats first: NaN and 1e300 have no integer
             if right > -0.5 and left < nx - 0.5 and high > -0.5 and low < ny - 0.5:
-                x0, x1 = (
-                    max(int(np.floor(max(left, -1.0) + 0.5)), 0),
-                    min(int(np.floor(min(right, 1.0 * nx) + 0.5)), nx - 1),
-                )
-                y0, y1 = (
-                    max(int(np.floor(max(low, -1.0) + 0.5)), 0),
-                    min(int(np.floor(min(high, 1.0 * ny) + 0.5)), ny - 1),
-                )
+                x0, x1 = _within(left, nx), _within(right, nx)
+                y0, y1 = _within(low, ny), _within(high, ny)
                 noise = np.zeros((1, 1)) if white else np.zeros((y1 - y0 + 1, x1 - x0 + 1))
                 for row in range(y0, y1 + 1):
                     for column in range(x0, x1 + 1):

@@ -182,7 +182,8 @@ def complete(search: Search, found: Found) -> Detections:
         In falling order of S/N; equal ones by y, then x.
     """
     ny, nx = search.data.shape
-    level = search.level if found.level is None else np.ascontiguousarray(found.level, np.float32)
+    # a fresh array, as the background is elsewhere: kernels are compiled anew for one that is read-only
+    level = np.array(search.level if found.level is None else found.level, np.float32, order="C")
     variance = np.where(search.unusable, np.float32(np.nan), search.noise**2).astype(np.float32)
     planes = (search.data, level, variance, search.flags)
     column = np.clip(np.rint(found.x), 0, nx - 1).astype(np.int64)
@@ -361,7 +362,7 @@ def photutils_background(search: Search) -> NDArray[np.float32]:
         made = Background2D(data, cell, mask=search.unusable, exclude_percentile=85.0).background
     except ValueError:  # its cells are not quite those of larun
         made = search.level
-    return np.asarray(made, np.float32)
+    return np.array(made, np.float32, order="C")
 
 
 def correlated_factor(weights: NDArray[np.float64], acf: NDArray[np.float64] | None) -> float:

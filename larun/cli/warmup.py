@@ -11,6 +11,7 @@ from typing import NamedTuple
 from larun.algorithms import jit
 from larun.cli.running import OK
 from larun.errors import LarunError
+from larun.model.frame import Frame
 from larun.model.masters import MasterBias
 from larun.model.night import Night
 from larun.report.terminal import cell, console, write_json
@@ -29,7 +30,7 @@ class Warmth(NamedTuple):
 
 
 def compile_kernels() -> Warmth:
-    """Run the chain on a tiny night, and the one kernel that only an option of the masters calls.
+    """Run the chain on a tiny night, and what only options of the masters and of the measurements call.
 
     Every kernel has one signature, so what runs here is what any frame of any size runs.
 
@@ -45,6 +46,8 @@ def compile_kernels() -> Warmth:
         summary = Night(truth.folder).reduce(Path(folder) / "out")
         if summary.failed:
             raise LarunError(f"the trial reduction failed: {summary.failed[0].message}")
+        frame = Frame.read(next((Path(folder) / "out" / "frames").glob("*.fits")))
+        frame.detect().morphology().photometer(aperture="kron")
         MasterBias.combine([frame.path for frame in truth.select("bias")], clip="mad")
     return Warmth(jit.warmup(), time.perf_counter() - start)
 
