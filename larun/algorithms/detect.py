@@ -247,6 +247,7 @@ def candidates(planes: Planes, options: DetectOptions, factor: float) -> tuple[N
     profile = gaussian_profile(options.fwhm)
     snr = signal_to_noise(planes, FINDING_MASK, profile, factor)
     peaks = local_maxima(snr, options.threshold)
+    peaks = peaks[planes[2].ravel()[peaks] > 0]  # without noise there is no ratio to it
     value, noise = snr.ravel()[peaks].astype(np.float64), planes[2].ravel()[peaks]
     # photon noise of a star of this S/N in the filtered image, in units of the filtered sky noise
     squares, cubes = (profile**2).sum() ** 2, (profile**3).sum() ** 2

@@ -74,6 +74,12 @@ UCDS: Mapping[str, str] = {
     "kron_mag_error": "stat.error;phot.mag",
     "kron_area_fraction": "stat.filling",
     "kron_flags": "meta.code.qual",
+    "x_win": "pos.cartesian.x;instr.det",
+    "y_win": "pos.cartesian.y;instr.det",
+    "x_win_error": "stat.error;pos.cartesian.x;instr.det",
+    "y_win_error": "stat.error;pos.cartesian.y;instr.det",
+    "size_excess": "src.morph.param",
+    "star_p_value": "src.class.starGalaxy",
     "mag_total": "phot.mag",
     "mag_total_error": "stat.error;phot.mag",
 }

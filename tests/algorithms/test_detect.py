@@ -390,3 +390,16 @@ def test_a_star_beyond_the_border_stays_in_the_image_and_is_flagged(rng, outside
         assert found.flags[nearest] & flagtable.EDGE
         pulls = ((found.x - cx) / found.x_error)[nearest], ((found.y - cy) / found.y_error)[nearest]
         assert np.abs(pulls).max() < 4
+
+
+@pytest.mark.parametrize("noise", [0.0, np.nan, np.inf])
+def test_where_the_noise_is_no_number_nothing_is_found(noise, rng):
+    image = rng.normal(0, 10, (128, 128)) + 500 * (np.hypot(*(np.indices((128, 128)) - 30)) < 2)
+    image += 500 * (np.hypot(*(np.indices((128, 128)) - 90)) < 2)
+    variance = np.full(image.shape, 100.0)
+    variance[:64, :64] = noise
+    found = detect_matched(
+        image, np.zeros(image.shape), variance, np.zeros(image.shape, np.uint32), options=DetectOptions(fwhm=3.0)
+    )
+    assert len(found.x) == 1
+    assert found.x[0] == pytest.approx(90, abs=0.5)

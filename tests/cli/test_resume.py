@@ -54,7 +54,11 @@ def test_a_stopped_reduction_is_completed_by_the_next(
     larun: Larun, night: NightTruth, reduced: tuple[Path, Ended], tmp_path: Path, number: signal.Signals
 ) -> None:
     out = tmp_path / "out"
-    code, message = _stopped(night, out, number)
+    for _ in range(3):  # a run that had ended before the signal came says nothing
+        code, message = _stopped(night, out, number)
+        if code != 0:
+            break
+        shutil.rmtree(out)
     if number == signal.SIGINT:
         assert code == 130
         assert message.startswith("error: interrupted")

@@ -79,8 +79,7 @@ def test_every_bit_of_a_number_is_kept(tmp_path):
 def test_descriptors_are_those_of_the_vocabulary_and_cover_the_schema():
     for word in UCDS.values():
         assert check_ucd(word, check_controlled_vocabulary=True), word
-    groups = [value for name, value in vars(schema).items() if name.isupper() and isinstance(value, tuple)]
-    columns = [column for group in groups for column in group]
+    columns = [column for _, group in schema.GROUPS for column in group]
     assert len(columns) > 25
     assert not {column.name for column in columns} - set(UCDS)
     assert ucd_of("aperture_flux_error_3") == "stat.error;phot.count"
