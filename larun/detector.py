@@ -7,6 +7,7 @@ new array.
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Iterable, Mapping
 from types import MappingProxyType
@@ -201,6 +202,27 @@ class Detector:
         rows = _packed({(a.data.y0, a.data.y1) for a in self.amplifiers})
         columns = _packed({(a.data.x0, a.data.x1) for a in self.amplifiers})
         return tuple(Section(*rows[a.data.y0, a.data.y1], *columns[a.data.x0, a.data.x1]) for a in self.amplifiers)
+
+    def require_grid(self, where: str) -> None:
+        """Refuse data sections that do not lie side by side: trimmed, they would overlap or leave holes.
+
+        Raises
+        ------
+        HeaderError
+            If two of them share pixels, or their rows or columns are of different lengths.
+        """
+        placed = self._placed()
+        ny, nx = self.trimmed_shape
+        filled = sum(section.shape[0] * section.shape[1] for section in placed) == ny * nx
+        pairs = itertools.combinations((amplifier.data for amplifier in self.amplifiers), 2)
+        if not filled or any(one.intersect(two) for one, two in pairs):
+            said = ", ".join(
+                f"{a.name} [{a.data.x0 + 1}:{a.data.x1},{a.data.y0 + 1}:{a.data.y1}]" for a in self.amplifiers
+            )
+            raise HeaderError(
+                f"{where}: the data sections of the amplifiers do not lie side by side ({said}): correct them, "
+                "--keyword DATASECA=…, or in the camera's class (detector_for)"
+            )
 
     def trimmed(self) -> Self:
         """The detector of the array that holds only the data sections, side by side."""

@@ -122,3 +122,19 @@ def test_it_survives_json_pickle_and_copies(detector):
         assert back.to_dict() == detector.to_dict()
         with pytest.raises(TypeError):
             back.sources["gain"] = "changed"
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        (Section(0, 10, 0, 20), Section(0, 9, 20, 40)),  # of different height: holes
+        (Section(0, 10, 0, 20), Section(0, 10, 15, 40)),
+        (Section(0, 10, 0, 20), Section(0, 10, 0, 20)),
+    ],
+)
+def test_sections_that_overlap_or_leave_holes_are_refused(one, other):
+    detector = Detector(amplifiers=(Amplifier(name="A", data=one), Amplifier(name="B", data=other)))
+    with pytest.raises(HeaderError, match=r"a\.fits: the data sections .*A \[1:20,1:10\], B \["):
+        detector.require_grid("a.fits")
+    two().require_grid("a.fits")
+    two().trimmed().require_grid("a.fits")

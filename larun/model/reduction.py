@@ -178,9 +178,16 @@ def _constant_or_all(level: NDArray[np.float64]) -> Any:
 
 
 def measure(source: RawSource, overscan: OverscanOptions) -> Leveled:
-    """Read an exposure once: overscan levels, and the pixel digest where it is not known yet."""
+    """Read an exposure once: overscan levels, and the pixel digest where it is not known yet.
+
+    Raises
+    ------
+    HeaderError
+        If the data sections of the amplifiers overlap or leave holes.
+    """
     from larun.io.headers import PixelDigest
 
+    source.detector.require_grid(source.name)
     amplifiers = source.detector.amplifiers
     pixels: list[list[Rows]] = [[] for _ in amplifiers]
     wanted = overscan.method != "none"

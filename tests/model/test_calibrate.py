@@ -301,3 +301,14 @@ def test_frames_in_memory_and_on_disk_make_the_same_masters(sample, bias):
 def test_memory_frames_are_different_frames():
     ids = {frame.provenance.id for frame in memory_frames(larun.Frame, 4, (8, 8))}
     assert len(ids) == 4
+
+
+@pytest.mark.parametrize("second", ["[6:10,1:9]", "[5:10,1:10]", "[1:5,1:10]"])
+def test_amplifiers_that_do_not_lie_side_by_side_raise(tmp_path, second):
+    cards = {"GAIN": 1.0, "RDNOISE": 5.0, "DATASECA": "[1:5,1:10]", "DATASECB": second}
+    path = tmp_path / "light.fits"
+    fits.PrimaryHDU(np.full((10, 10), 900, np.uint16), fits.Header(cards)).writeto(path)
+    with pytest.raises(HeaderError, match=r"light\.fits.*side by side.*A \[1:5,1:10\], B"):
+        larun.Frame.read(path).calibrate(without=WITHOUT)
+    with pytest.raises(HeaderError, match="side by side"):
+        larun.MasterBias.combine([path])
