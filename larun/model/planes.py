@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from larun.errors import OptionError
+from larun.io.headers import get_number
 from larun.provenance import Provenance
 
 if TYPE_CHECKING:
@@ -123,8 +124,9 @@ def shifted_wcs(cards: Header, x0: float, y0: float) -> Header:
     """The cards of a window whose first pixel is (x0, y0); SIP terms count from CRPIX and stay."""
     made = cards.copy()
     for keyword, offset in (("CRPIX1", x0), ("CRPIX2", y0)):
-        if keyword in made:
-            made[keyword] = float(made[keyword]) - offset
+        value = get_number(made, (keyword,)).value
+        if value is not None:
+            made[keyword] = value - offset
     return made
 
 
@@ -140,12 +142,18 @@ def binned_wcs(cards: Header, factor: int) -> Header:
     if factor < 1:
         raise OptionError(f"bin factor {factor}: must be at least 1")
     made = cards.copy()
-    for keyword in cards:
-        value = cards[keyword]
+    for keyword in filter(is_wcs_card, cards):
+        value = get_number(cards, (keyword,)).value
+        if value is None:
+            continue
         if keyword.startswith("CRPIX"):
-            made[keyword] = (float(value) - 0.5) / factor + 0.5
+            made[keyword] = (value - 0.5) / factor + 0.5
         elif re.match(r"CD\d_\d|CDELT\d", keyword):
-            made[keyword] = float(value) * factor
+            made[keyword] = value * factor
         elif term := re.match(r"(?:A|B|AP|BP)_(\d)_(\d)$", keyword):
-            made[keyword] = float(value) * float(factor) ** (int(term[1]) + int(term[2]) - 1)
+            made[keyword] = value * float(factor) ** (int(term[1]) + int(term[2]) - 1)
+    if "CTYPE1" in cards and not any(keyword.startswith(("CD1_", "CD2_")) for keyword in cards):
+        for keyword in ("CDELT1", "CDELT2"):  # the standard's default is 1
+            if keyword not in cards:
+                made[keyword] = float(factor)
     return made

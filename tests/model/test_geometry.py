@@ -240,3 +240,28 @@ def test_the_detector_follows():
     assert binned.data == (0, 20, 0, 25)
     assert binned.read_noise == 6.0
     assert trimmed.bin(2).raw_detector.amplifiers[0].gain == 1.0
+
+
+def test_a_matrix_without_steps_bins_too():
+    # CDELT is 1 by the standard where there is none.
+    cards = {k: SIP[k] for k in ("CTYPE1", "CTYPE2", "CRVAL1", "CRVAL2", "CRPIX1", "CRPIX2")}
+    cards |= {"CTYPE1": "RA---TAN", "CTYPE2": "DEC--TAN", "PC1_1": -1e-4, "PC2_2": 1e-4}
+    frame = larun.Frame.from_arrays(np.ones((20, 20)), header=cards)
+    binned = frame.bin(2)
+    at = frame.wcs.pixel_to_world(10.5, 6.5)
+    assert at.separation(binned.wcs.pixel_to_world(5.0, 3.0)).mas < 1e-3
+
+
+def test_coordinates_that_are_no_numbers_stay_as_they_are():
+    cards = {"CTYPE1": "RA---TAN", "CTYPE2": "DEC--TAN", "CRPIX1": "unknown", "CRPIX2": 3.0, "CDELT1": "x"}
+    frame = larun.Frame.from_arrays(np.ones((8, 8)), header=cards)
+    for made in (frame.bin(2), frame.crop((1, 7), (1, 7))):
+        assert made.header["CRPIX1"] == "unknown"
+
+
+def test_a_keyword_that_only_begins_like_a_coordinate_stays(tmp_path):
+    path = tmp_path / "raw.fits"
+    cards = fits.Header({"BAYERPAT": "RGGB", "CDELT1U": "two", "CRPIX1L": 3.0, "CTYPE1": "RA---TAN", "CRPIX1": 2.0})
+    fits.PrimaryHDU(np.ones((8, 8), np.uint16), cards).writeto(path)
+    header = larun.Frame.read(path, channel="G1").header
+    assert (header["CDELT1U"], header["CRPIX1L"], header["CRPIX1"]) == ("two", 3.0, 1.0)
