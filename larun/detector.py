@@ -61,6 +61,18 @@ def _numbers(value: Iterable[float]) -> tuple[float, ...]:
     return tuple(value)
 
 
+def _level(value: Any) -> float:
+    """A number; cards often hold them as text."""
+    try:
+        return float(value)
+    except (TypeError, ValueError) as error:
+        raise OptionError(f"{value!r} as gain, noise or level of an amplifier: must be a number") from error
+
+
+def _level_or_none(value: Any) -> float | None:
+    return None if value is None else _level(value)
+
+
 def _amplifiers(value: Iterable[Amplifier]) -> tuple[Amplifier, ...]:
     return tuple(value)
 
@@ -97,12 +109,12 @@ class Amplifier:
 
     data: Section = attrs.field(converter=_data_section)
     overscan: Section | None = attrs.field(default=None, converter=_section)
-    gain: float | None = None
-    read_noise: float | None = None
-    saturation: float = math.inf
-    linear_limit: float = math.inf
+    gain: float | None = attrs.field(default=None, converter=_level_or_none)
+    read_noise: float | None = attrs.field(default=None, converter=_level_or_none)
+    saturation: float = attrs.field(default=math.inf, converter=_level)
+    linear_limit: float = attrs.field(default=math.inf, converter=_level)
     linearity: tuple[float, ...] = attrs.field(default=(), converter=_numbers)
-    pedestal: float = 0.0
+    pedestal: float = attrs.field(default=0.0, converter=_level)
     name: str = "A"
 
 

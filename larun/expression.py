@@ -109,7 +109,7 @@ class Condition:
         known = dict(constants or {}) | {name: columns[name] for name in self.names if name in names}
         for name in self.names:
             if name not in known:
-                near = difflib.get_close_matches(name, names, n=1)
+                near = difflib.get_close_matches(name, [*names, *(constants or {})], n=1)
                 hint = f" (did you mean {near[0]}?)" if near else ""
                 raise OptionError(f"{self.text!r}: no column {name!r}{hint}: there are {', '.join(names)}")
         values = {name: _plain(known[name]) for name in self.names}

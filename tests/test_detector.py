@@ -138,3 +138,10 @@ def test_sections_that_overlap_or_leave_holes_are_refused(one, other):
         detector.require_grid("a.fits")
     two().require_grid("a.fits")
     two().trimmed().require_grid("a.fits")
+
+
+def test_numbers_that_cards_hold_as_text_are_numbers():
+    amplifier = Amplifier(data=Section(0, 4, 0, 4), gain="1.5", read_noise=3, saturation=" 65535 ")
+    assert (amplifier.gain, amplifier.read_noise, amplifier.saturation) == (1.5, 3.0, 65535.0)
+    with pytest.raises(OptionError, match="'high' as gain, noise or level of an amplifier: must be a number"):
+        Amplifier(data=Section(0, 4, 0, 4), gain="high")

@@ -214,7 +214,7 @@ def reduce(
         annulus=annulus,
     )
     if dry_run:
-        return night.plan(folder, out, chosen, as_json)
+        return night.plan(folder, out, chosen, more_masters or (), as_json)
     return night.reduce(folder, out, chosen, more_masters or (), jobs, as_json)
 
 

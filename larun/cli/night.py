@@ -50,9 +50,9 @@ def make_masters(folder: Path, out: Path, recipe: Recipe, as_json: bool) -> int:
     return _report(rows, out, as_json)
 
 
-def plan(folder: Path, out: Path, recipe: Recipe, as_json: bool) -> int:
+def plan(folder: Path, out: Path, recipe: Recipe, masters: Iterable[Path], as_json: bool) -> int:
     """What :func:`reduce` would make, from the headers alone."""
-    rows = Night(folder).plan(out, recipe=recipe)
+    rows = Night(folder).plan(out, recipe=recipe, masters=list(masters))
     if as_json:
         write_json(rows)
     else:

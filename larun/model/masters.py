@@ -16,7 +16,7 @@ from larun import units
 from larun.algorithms.badpixels import bad_from_bias, bad_from_dark, bad_from_flat, normalise_flat
 from larun.algorithms.combine import CombineOptions
 from larun.errors import FileError, LarunWarning, NoMatchingMaster, OptionError
-from larun.model import building, display
+from larun.model import building, display, registry
 from larun.model.building import BuildOptions
 from larun.model.criteria import Criterion, Equal, Exposure, Temperature, describe
 from larun.model.image import Image
@@ -371,7 +371,7 @@ class Masters:
             if chosen[kind] is not None or kind in left_out or (kind == "bias" and dark is not None):
                 continue
             if kind in type(frame).required:
-                raise NoMatchingMaster(self._near_misses(kind, wanted, name))
+                raise NoMatchingMaster(self._near_misses(kind, wanted, name) + registry.unclaimed(type(frame)))
             if self.of(kind):
                 warnings.warn(f"{self._near_misses(kind, wanted, name)}; going on without", LarunWarning, stacklevel=4)
         return Selection(**chosen)  # type: ignore[arg-type]  # each kind holds its own class

@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import signal
 import warnings
+from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
@@ -16,7 +17,7 @@ import attrs
 
 from larun.algorithms.jit import set_threads, threads
 from larun.errors import FileError, LarunError, LarunWarning, OptionError
-from larun.model import display, exposures, jobs, loading
+from larun.model import display, exposures, jobs, loading, registry
 from larun.model.exposures import Exposure
 from larun.model.frame import Frame
 from larun.model.jobs import Row, Task
@@ -33,6 +34,10 @@ Progress = Callable[[str, int, int], None]
 
 def _path(value: str | Path) -> Path:
     return Path(value)
+
+
+def _paths(values: str | Path | Iterable[str | Path]) -> list[Path]:
+    return [Path(value) for value in ([values] if isinstance(values, str | Path) else values)]
 
 
 @attrs.frozen
@@ -206,11 +211,23 @@ class Night:
         kinds = [kind for kind in Selection._fields if kind not in recipe.calibrate["without"]]
         return [group for kind in kinds for group in jobs.group(kind, self.of(kind))]
 
-    def plan(self, out: str | Path, *, recipe: Recipe | None = None) -> tuple[dict[str, str], ...]:
-        """What :meth:`reduce` would do, from the headers alone: one row per product."""
+    def plan(
+        self, out: str | Path, *, recipe: Recipe | None = None, masters: str | Path | Iterable[str | Path] = ()
+    ) -> tuple[dict[str, str], ...]:
+        """What :meth:`reduce` would do, from the headers alone: one row per product; parameters are the same.
+
+        Warns
+        -----
+        LarunWarning
+            If science frames require a kind of master that will not be there.
+        """
         chosen = recipe or Recipe()
         night = self._following(chosen)
+        night._check_folder(out)
         groups = night._groups(chosen)
+        there = {group.kind for group in groups}
+        there |= {master.kind for folder in _paths(masters) for master in Masters.read(folder)}
+        night._warn_of_missing(there | set(chosen.calibrate["without"]))
         rows = [
             {
                 "product": str(Path(out) / "masters" / f"{group.name}.fits"),
@@ -222,6 +239,24 @@ class Night:
             rows.append({"product": str(task.frame_path), "from": task.raw.name})
             rows.append({"product": str(task.catalog_path), "from": task.frame_path.name})
         return tuple(rows)
+
+    def _check_folder(self, out: str | Path) -> None:
+        if Path(out).resolve() == self.folder.resolve():
+            raise OptionError(f"{out}: is the folder of the raw files: give the products a folder of their own")
+
+    def _warn_of_missing(self, there: set[str]) -> None:
+        """Tell which masters the science frames require and will not find."""
+        there = there | ({"bias"} if "dark" in there else set())  # a dark that holds its bias serves for it
+        cameras = Counter(item.camera for item in self.of("science") if item.camera is not None)
+        for camera, count in cameras.items():
+            for kind in sorted(camera.required - there):
+                warnings.warn(
+                    f"{count} science frames of {camera.__name__} require a {kind} master and there is none: give a "
+                    f"folder that holds one (--masters DIR), or say without=('{kind}',) (--without {kind})"
+                    f"{registry.unclaimed(camera)}",
+                    LarunWarning,
+                    stacklevel=3,
+                )
 
     def reduce(
         self,
@@ -274,7 +309,8 @@ class Night:
         progress: Progress | None,
     ) -> Summary:
         recipe = recipe.evolve(keywords=self.given)
-        others = [Path(folder) for folder in ([masters] if isinstance(masters, str | Path) else masters)]
+        self._check_folder(out)
+        others = _paths(masters)
         for folder in others:
             Masters.read(folder)  # a folder without masters is an error now, not a frame without masters later
         rows = [

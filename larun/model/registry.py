@@ -164,6 +164,13 @@ def ask(camera: type[Any], hook: str, where: str, *arguments: Any) -> Any:
         ) from error
 
 
+def unclaimed(camera: type[Any]) -> str:
+    """What to say of a frame that no camera's class claims; empty for the others."""
+    if name_of(camera) != "larun.instruments.generic:Generic":
+        return ""
+    return "; no camera class claims its header: one of your own is named with --instrument FILE.py"
+
+
 def by_name(name: str) -> type[Any] | None:
     """The registered class of that name, or the only one whose last part fits (scripts change their module's name)."""
     load_plugins()

@@ -141,7 +141,9 @@ def _limit(ax: Any, line: NDArray[np.float64]) -> None:
 def _text(master: Master, found: Robust) -> str:
     ny, nx = master.shape
     rows = [(type(master).__name__, f"{nx} × {ny}, {master.unit or 'relative'}"), ("frames", str(master.count))]
-    rows += [(name.replace("_", " "), _plain(value)) for name, value in master.criteria.items() if value is not None]
+    for name, value in master.criteria.items():
+        if value is not None:
+            rows.append((name.replace("_", " "), _plain(value, ", " if name == "gain" else " × ")))
     counts = fl.counts_of(master.flags, master.instrument_flags)
     rows += [
         ("mean, σ", f"{found.mean:.6g}, {found.sigma:.4g}; {found.outliers} pixels beyond {_CLIP:g} σ"),
@@ -150,9 +152,9 @@ def _text(master: Master, found: Robust) -> str:
     return "\n".join(f"{name}: {text}" for name, text in rows)
 
 
-def _plain(value: Any) -> str:
+def _plain(value: Any, between: str = " × ") -> str:
     from larun.markup import printable
 
     if isinstance(value, list | tuple):
-        return " × ".join(map(_plain, value))
+        return between.join(map(_plain, value))
     return f"{value:g}" if isinstance(value, float) else printable(str(value))[:60]

@@ -382,3 +382,29 @@ def test_a_master_made_without_a_bad_file_is_not_made_again(sample, tmp_path):
             warnings.simplefilter("ignore", larun.errors.LarunWarning)
             larun.Night(folder).masters(tmp_path / "masters", report=rows.append)
     assert [(row.status, row.frames) for row in rows if row.kind == "bias"] == [("done", 4), ("skipped", 4)]
+
+
+def test_a_plan_tells_which_masters_will_be_missing(sample, tmp_path):
+    raw = tmp_path / "raw"
+    raw.mkdir()
+    for path in (*sample.paths("bias"), *sample.paths("object", "V")):
+        (raw / path.name).symlink_to(path)
+    with pytest.warns(LarunWarning) as told:
+        larun.Night(raw).plan(tmp_path / "out")
+    words = [str(warning.message) for warning in told]
+    assert len(words) == 2
+    assert "science frames of Generic require a dark master and there is none" in words[0]
+    assert "no camera class claims its header: one of your own is named with --instrument FILE.py" in words[0]
+    assert "flat master" in words[1]
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        larun.Night(raw).plan(tmp_path / "out", recipe=larun.Recipe().evolve(calibrate={"without": ("dark", "flat")}))
+        larun.Night(sample.folder).plan(tmp_path / "out")
+    with pytest.raises(larun.errors.NoMatchingMaster, match=r"--instrument FILE\.py"):
+        sample.raw.calibrate()
+
+
+def test_products_do_not_go_among_the_raw_files(sample):
+    for step in (larun.Night(sample.folder).reduce, larun.Night(sample.folder).plan):
+        with pytest.raises(OptionError, match="is the folder of the raw files"):
+            step(sample.folder / ".." / sample.folder.name)
