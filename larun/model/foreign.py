@@ -52,6 +52,7 @@ SYNONYMS: Mapping[str, tuple[Name, ...]] = {
     "theta": _names("theta", "theta_image", "orientation"),
 }
 _RESERVED = frozenset(column.name for _, group in schema.GROUPS for column in group)
+_DAOPHOT_UNITS = {"pixels": "pix", "magnitudes": "mag", "counts": "ct", "degrees": "deg"}
 _COUNTS = ("ct", "adu", "DN", "dn", "electron")
 _FREE_OF_UNIT = ("pix", "mag", "", "image")  # of these a bare number can mean only one thing
 
@@ -100,10 +101,23 @@ def _as_table(table: Any) -> QTable:
         )
     if hasattr(table, "provenance"):
         raise OptionError("this is a catalogue of larun already: frame.photometer(catalog) measures at its positions")
-    made = QTable(table)
+    made = QTable(_with_known_units(table))
     # photutils has such a column for what it could not make, sky coordinates without a WCS for example
     empty = [name for name in made.colnames if _holds_none_only(made[name])]
     made.remove_columns(empty)
+    return made
+
+
+def _with_known_units(table: Any) -> Any:
+    """The table with DAOPHOT's units under their standard names, and without those that are none or of text."""
+    made = table.copy(copy_data=False)
+    for column in made.itercols():
+        unit = getattr(column, "unit", None)
+        if unit is not None and hasattr(column, "dtype") and not hasattr(column, "to_value"):
+            if column.dtype.kind not in "iufc":
+                column.unit = None
+            elif type(unit).__name__ == "UnrecognizedUnit":
+                column.unit = _DAOPHOT_UNITS.get(str(unit))
     return made
 
 

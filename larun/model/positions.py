@@ -40,9 +40,13 @@ class Name(NamedTuple):
     first: float = 0.0
 
 
-X = (*map(Name, ("x", "xcentroid", "x_centroid", "xcenter", "x_center", "x_fit", "x_peak")),)
+X = (
+    *map(Name, ("x", "xcentroid", "x_centroid")),
+    Name("XCENTER", 1.0),
+)  # DAOPHOT; photutils: small letters
+X += (*map(Name, ("xcenter", "x_center", "x_fit", "x_peak")),)
 X += (Name("x_image", 1.0), Name("xwin_image", 1.0), Name("x(fits)_t1", 1.0))
-Y = tuple(Name("y" + name[1:], first) for name, first in X)
+Y = tuple(Name({"x": "y", "X": "Y"}[name[0]] + name[1:], first) for name, first in X)
 RA = (*map(Name, ("ra", "raj2000", "ra_j2000", "ra_icrs", "alpha_j2000", "ra_deg", "ramean", "right_ascension")),)
 DEC = (*map(Name, ("dec", "de", "dej2000", "decj2000", "dec_j2000", "de_icrs", "dec_icrs", "delta_j2000")),)
 DEC += (*map(Name, ("dec_deg", "decmean", "declination")),)
@@ -194,7 +198,7 @@ def column_in(table: Any, name: str, unit: str, *, needs_unit: bool = False) -> 
 def _converted(plain: NDArray[np.float64], own: Any, unit: str, name: str) -> NDArray[np.float64]:
     from astropy.units import Quantity, UnitConversionError, UnitTypeError
 
-    if unit == "pix" and str(own) == "":
+    if unit == "pix" and str(own) in ("", "pixels"):
         return plain
     try:
         return np.asarray(Quantity(plain, own).to_value(unit), dtype=float)

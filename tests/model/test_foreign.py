@@ -177,6 +177,32 @@ def test_counts_are_not_taken_for_electrons(frame):
     assert larun.SourceCatalog.from_table(table, image=frame)["flux"].value.tolist() == [2, 4, 6]
 
 
+DAOPHOT = """\
+#K IRAF       = NOAO/IRAFV2.16          version    %-23s
+#N ID    XCENTER   YCENTER   MAG         MERR          MSKY           PERROR          \\
+#U ##    pixels    pixels    magnitudes  magnitudes    counts         perrors         \\
+#F %-9d  %-10.3f   %-10.3f   %-12.3f     %-14.3f       %-15.7g        %-13s
+#
+1        11.500    21.250    15.461      0.003         34.85955       NoError
+2        31.000    8.000     22.329      0.206         30.12784       NoError
+"""
+
+
+def test_tables_of_daophot_count_from_1(frame):
+    """Their units have names of their own, and text has one too; photutils has an xcenter that counts from 0."""
+    table = Table.read(DAOPHOT, format="ascii.daophot")
+    made = larun.SourceCatalog.from_table(table, image=frame)
+    assert made["x"].value.tolist() == [10.5, 30.0]
+    assert made["y"].value.tolist() == [20.25, 7.0]
+    assert made["MAG"].unit == u.mag
+    assert set(made["PERROR"]) == {"NoError"}
+    assert str(table["XCENTER"].unit) == "pixels"  # the table is as it was
+    measured = frame.photometer(table, (4.0,), unit="pixel", annulus=(8.0, 12.0))
+    assert measured["x"].value.tolist() == [10.5, 30.0]
+    small = larun.SourceCatalog.from_table(Table({"xcenter": [4.0], "ycenter": [5.0]}))
+    assert (small["x"].value[0], small["y"].value[0]) == (4, 5)
+
+
 def test_tables_as_hostile_as_they_come(tmp_path):
     table = QTable(
         {
