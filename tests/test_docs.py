@@ -44,9 +44,11 @@ def name_of(path):
     return str(path.relative_to(ROOT))
 
 
+GUIDE = sorted((ROOT / "docs" / "guide").glob("*.md"))
+GUIDE_WITH_CODE = [page for page in GUIDE if blocks(page, "python")]
 #: Pages that show files and commands between their code: everything runs, in order.
 IN_ORDER = [page for page in PAGES if "```{code-block} python\n:caption: " in page.read_text(encoding="utf-8")]
-WITH_CODE = [page for page in PAGES if blocks(page, "python") and page not in IN_ORDER]
+WITH_CODE = [page for page in PAGES if blocks(page, "python") and page not in IN_ORDER + GUIDE]
 
 
 @pytest.fixture(scope="session")
@@ -117,6 +119,30 @@ def test_pages_with_files_and_commands_run_in_order(page, tmp_path, monkeypatch)
             parts = [re.escape(" ".join(part.split())) for part in line.split("…")]
             assert re.search("[^:]*".join(parts), printed), line
     assert "ready" in printed
+
+
+@pytest.fixture(scope="session")
+def real_night(tmp_path_factory):
+    """A folder where the paths of the guide lead to the real data; the pages share the masters they keep in it."""
+    monkeypatch = pytest.MonkeyPatch()
+    monkeypatch.syspath_prepend(str(ROOT / "docs"))
+    guide = importlib.import_module("make_guide")
+    monkeypatch.undo()
+    for name in guide.FOLDERS.values():
+        real_data(name)
+    return guide, guide.link_data(tmp_path_factory.mktemp("guide"), DATA)
+
+
+@pytest.mark.parametrize("page", GUIDE_WITH_CODE, ids=name_of)
+def test_the_guide_prints_on_the_real_data_what_its_pages_say(page, real_night):
+    """``docs/make_guide.py outputs`` writes it."""
+    guide, folder = real_night
+    assert guide.printed(page, folder) == guide.expected(page), "run docs/make_guide.py outputs"
+
+
+def test_the_guide_is_made_of_all_its_pages(real_night):
+    guide, _ = real_night
+    assert sorted(guide.PAGES) == GUIDE_WITH_CODE
 
 
 @pytest.mark.parametrize("page", TUTORIALS, ids=name_of)
@@ -218,7 +244,7 @@ def test_links_between_pages_lead_somewhere():
 
 
 def test_pictures_are_small_and_used():
-    pictures = sorted((ROOT / "docs/images").iterdir())
+    pictures = sorted(path for path in (ROOT / "docs/images").rglob("*") if path.is_file())
     assert pictures
     pages = "".join(page.read_text(encoding="utf-8") for page in PAGES)
     for picture in pictures:
