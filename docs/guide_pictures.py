@@ -42,8 +42,9 @@ def simulated() -> plt.Figure:
     }
     figure, axes = _row(4, 3.0, 3.2)
     for ax, (title, data) in zip(axes, shown.items(), strict=True):
-        stretch = "asinh" if title == "science" else "zscale"
-        plots.show(np.asarray(data, np.float32), ax, stretch=stretch).set_title(title)
+        stretch = "zscale" if title in ("bias", "dark, 600 s") else "asinh"
+        window = ((0, 256), (0, 256)) if title == "flat" else None  # the overscan is no part of its range
+        plots.show(np.asarray(data, np.float32), ax, stretch=stretch, window=window).set_title(title)
     for ax in axes[1:]:
         ax.set_ylabel("")
     return figure
