@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from larun.model.catalog import SourceCatalog
     from larun.model.ellipses import KronOptions
     from larun.model.frame import Frame
+    from larun.model.headers import Classified
     from larun.model.image import Image
     from larun.model.masters import Master, MasterBias, MasterDark, MasterFlat, Masters
     from larun.model.matching import Match
@@ -40,6 +41,7 @@ __version__ = "0.1.0"
 _HOMES = {
     "Amplifier": "larun.detector",
     "BuildOptions": "larun.model.building",
+    "Classified": "larun.model.headers",
     "DaoOptions": "larun.algorithms.engine_dao",
     "Detector": "larun.detector",
     "ExposureTime": "larun.model.timing",
@@ -73,6 +75,7 @@ _MODULES = ("errors", "flags", "instruments", "plots", "simulate")
 __all__ = [
     "Amplifier",
     "BuildOptions",
+    "Classified",
     "DaoOptions",
     "Detector",
     "ExposureTime",

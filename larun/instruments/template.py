@@ -11,7 +11,9 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from larun.errors import HeaderError, OptionError
+from larun.instruments.candidates import Comments, candidates
 from larun.io.sections import parse_section
+from larun.model.families import section_families
 from larun.model.frame import Frame
 from larun.model.headers import DETECTOR_QUANTITIES
 from larun.model.plausible import RULES
@@ -19,7 +21,6 @@ from larun.model.plausible import RULES
 __all__ = ["check_name", "literal", "template"]
 
 _LINE = 116
-_MOST = 6  # candidates shown for a quantity
 _NAME = re.compile(r"[A-Za-z][A-Za-z0-9_]{0,60}")
 _KEYWORD = re.compile(r"(?=.{1,40}\Z)[A-Z0-9_-]+( [A-Z0-9_-]+)*")
 #: Names the template itself uses.
@@ -105,7 +106,7 @@ def template(name: str, header: Mapping[str, Any] | None = None, *, module: str 
     file = module if module is not None and re.fullmatch(r"[\w.-]+", module, re.A) else f"{name.lower()}.py"
     found, value = _recognised(cards)
     lines = "\n".join(_wrapped(f'return str(header.get({literal(found)}, "")).strip() == ', value))
-    comments = _Comments(getattr(header, "comments", {}))
+    comments = Comments(getattr(header, "comments", {}))
     rows = "\n".join(f"        {line}".rstrip() for line in _rows(cards, comments))
     numbers = "\n".join(f"    {line}".rstrip() for line in _numbers(cards, comments))
     places = "\n".join(f"        {line}".rstrip() for line in _places(cards))
@@ -161,45 +162,21 @@ def _shown(key: str, value: Any) -> str:
     return f"{key} = {text}"
 
 
-def _candidates(quantity: str, cards: Mapping[str, Any], comments: _Comments) -> tuple[list[str], list[str]]:
-    """Keywords larun knows for a quantity and finds, and others that sound like it, or whose comment does."""
-    table = Frame.all_keywords()
-    known = [key for key in table[quantity] if key in cards]
-    rule = RULES.get(quantity)
-    if rule is None or not rule.like:
-        return known, []
-    like = re.compile(rule.like, re.I)
-    settled = {key for names in table.values() for key in names}
-    others = [
-        key
-        for key in cards
-        if key not in settled and (like.search(key) or (not known and like.search(comments.get(key))))
-    ]
-    return known, others[:_MOST]
-
-
-class _Comments:
-    """Comments of a header by keyword; empty where there are none."""
-
-    def __init__(self, comments: Any) -> None:
-        self._comments = comments
-
-    def get(self, key: str) -> str:
-        try:
-            return str(self._comments[key])
-        except (KeyError, IndexError, TypeError):
-            return ""
-
-
-def _rows(cards: Mapping[str, Any], comments: _Comments) -> Iterator[str]:
+def _rows(cards: Mapping[str, Any], comments: Comments) -> Iterator[str]:
     """One comment a quantity: what larun finds by itself, and what else it may be."""
     if not cards:
         yield '# "exposure": ("ITIME",),'
+        yield from _CHIP
+        yield '# "chip": ("CCDNAME",),'
         return
+    yield from _amplifiers(cards)
     for quantity in Frame.all_keywords():
         if quantity in DETECTOR_QUANTITIES or quantity in _SECTIONS:
             continue
-        known, others = _candidates(quantity, cards, comments)
+        known, others = candidates(quantity, cards, comments)
+        if quantity == "chip":
+            yield from _CHIP
+            others = others or ([] if known else ["CCDNAME"])
         if known:
             yield f"# {quantity}: {_shown(known[0], cards[known[0]])}"
         elif quantity not in RULES:
@@ -207,7 +184,23 @@ def _rows(cards: Mapping[str, Any], comments: _Comments) -> Iterator[str]:
         else:
             yield f"# {quantity}: not found by larun"
         for key in others:
-            yield f'#   "{quantity}": ("{key}",),  # {_shown(key, cards[key])}'
+            shown = _shown(key, cards[key]) if key in cards else "not in this header"
+            yield f'#   "{quantity}": ("{key}",),  # {shown}'
+
+
+_CHIP = ("# chip: which detector of a mosaic; masters of different ones are not shared",)
+
+
+def _amplifiers(cards: Mapping[str, Any]) -> Iterator[str]:
+    """Rows that make an amplifier of each card of a family."""
+    families = [family for family in section_families(cards) if family.row is not None]
+    known = Frame.all_keywords()
+    rows = [family for family in families if family.base not in known[str(family.row)]]
+    if rows:
+        yield "# Several amplifiers: these rows give one for each card; GAIN, RDNOISE with its ending are its values"
+        for family in rows:
+            key = family.cards[0]
+            yield f'#   "{family.row}": ("{family.base}",),  # {_shown(key, cards[key])}, {", ".join(family.cards[1:])}'
 
 
 _MEANINGS = {
@@ -218,10 +211,10 @@ _MEANINGS = {
 }
 
 
-def _numbers(cards: Mapping[str, Any], comments: _Comments) -> Iterator[str]:
+def _numbers(cards: Mapping[str, Any], comments: Comments) -> Iterator[str]:
     """The constants of the detector, with what the header says."""
     for quantity in DETECTOR_QUANTITIES:
-        known, others = _candidates(quantity, cards, comments)
+        known, others = candidates(quantity, cards, comments)
         yield f"{quantity}: ClassVar[float | None] = None  # {_MEANINGS.get(quantity, '')}".rstrip(" #")
         yield from (f"#   {_shown(key, cards[key])}" for key in [*known, *others])
 
@@ -259,8 +252,7 @@ from astropy.io.fits import Header
 from numpy.typing import NDArray
 
 import larun
-from larun import Detector, flags
-from larun.model.headers import Classified
+from larun import Classified, Detector, flags
 
 
 class {name}(larun.Frame):
@@ -291,7 +283,8 @@ class {name}(larun.Frame):
     @classmethod
     def detector_for(cls, header: Header, shape: tuple[int, int]) -> Detector:
         """The amplifiers: sections from the header, and the values above."""
-        # A camera with several amplifiers, or sections the header does not have: return them.
+        # Several amplifiers whose cards end in a letter or a number need no code, only rows of keywords, above.
+        # Sections that the header does not have: return them.
         # Sections are Section(y0, y1, x0, x1), rows first, counted from 0, the end not included.
         #     left = larun.Amplifier(
         #         name="A",

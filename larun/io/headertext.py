@@ -143,23 +143,23 @@ def _from_yaml(path: Path, text: str) -> Iterator[fits.Card]:
         where = getattr(error, "problem_mark", None)
         line = f", line {where.line + 1}" if where is not None else ""
         raise FileError(f"{path}{line}: not YAML: {getattr(error, 'problem', None) or error}") from error
-    pairs: list[tuple[Any, Any]] = []
+    pairs: list[tuple[Any, ...]] = []
     if isinstance(root, yaml.MappingNode):
         pairs = list(root.value)
     elif isinstance(root, yaml.SequenceNode):
         pairs = [pair for node in root.value if (pair := _listed(node, yaml)) is not None]
     with quiet():
-        for key, node in pairs:
+        for key, node, *comment in pairs:
             if isinstance(node, yaml.SequenceNode) and node.value:
                 node = node.value[0]  # a keyword that is there several times: the first counts
             if isinstance(key, yaml.ScalarNode) and isinstance(node, yaml.ScalarNode):
-                card = _card(key.value, _scalar(node))
+                card = _card(key.value, _scalar(node), str(comment[0].value) if comment else "")
                 if card is not None:
                     yield card
 
 
-def _listed(node: Any, yaml: Any) -> tuple[Any, Any] | None:
-    """Keyword and value of ``[KEY, type, value, comment]`` or ``[KEY, value]``."""
+def _listed(node: Any, yaml: Any) -> tuple[Any, ...] | None:
+    """Keyword, value and comment (where it is there) of ``[KEY, type, value, comment]`` or ``[KEY, value]``."""
     if not isinstance(node, yaml.SequenceNode) or len(node.value) < 2:
         return None
     key, second = node.value[:2]
@@ -167,7 +167,7 @@ def _listed(node: Any, yaml: Any) -> tuple[Any, Any] | None:
     value = node.value[2] if typed else second
     if typed and second.value == "String" and isinstance(value, yaml.ScalarNode):
         value.style = "'"
-    return key, value
+    return key, value, *(node for node in node.value[3:4] if typed and isinstance(node, yaml.ScalarNode))
 
 
 def _scalar(node: Any) -> Any:
@@ -190,8 +190,8 @@ def _scalar(node: Any) -> Any:
     return number if math.isfinite(number) else text
 
 
-def _card(keyword: str, value: Any) -> fits.Card | None:
-    """A card that every reader accepts; None for a keyword that is none."""
+def _card(keyword: str, value: Any, comment: str = "") -> fits.Card | None:
+    """A card that every reader accepts, with as much of the comment as it holds; None for a keyword that is none."""
     name = _ascii(str(keyword)).strip().upper().removeprefix("HIERARCH ")
     if isinstance(value, str):
         value = _ascii(value)
@@ -204,7 +204,9 @@ def _card(keyword: str, value: Any) -> fits.Card | None:
         if room < 20:
             return None
         name, value = f"HIERARCH {name}", value[: room // 2] if isinstance(value, str) else value
-    return fits.Card(name, value)
+        return fits.Card(name, value)
+    taken = max(30, 12 + len(repr(value).replace("'", "''"))) + 3  # of 80, for keyword, value and slash
+    return fits.Card(name, value, _ascii(comment).strip()[: max(0, 80 - taken)])
 
 
 def _ascii(text: str) -> str:

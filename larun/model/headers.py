@@ -144,10 +144,18 @@ def exposure_seconds(header: Header, keywords: tuple[str, ...]) -> Found:
 
 
 class Classified(NamedTuple):
-    """What kind of exposure a file is, and why."""
+    """What kind of exposure a file is, and why: what the hook ``classify`` of a camera returns.
+
+    Examples
+    --------
+    >>> Classified("flat", "LAMP = 'on'").kind
+    'flat'
+    """
 
     kind: str
+    """``"bias"``, ``"dark"``, ``"flat"`` or ``"science"``."""
     evidence: str
+    """The cards that decided, with their values."""
 
 
 def classify(header: Header, keywords: Mapping[str, tuple[str, ...]]) -> Classified:
@@ -178,10 +186,10 @@ def classify(header: Header, keywords: Mapping[str, tuple[str, ...]]) -> Classif
 def detector_from_header(header: Header, shape: tuple[int, int], keywords: Mapping[str, tuple[str, ...]]) -> Detector:
     """The detector of a camera as its header states it.
 
-    Where the keywords of the data section carry a letter or a number at their end (``DATASECA``, ``TRIMSEC1``, …)
-    there is one amplifier for each, and ``GAINA`` … are its values; else there is one amplifier. What is missing or
-    impossible is kept as such, with the reason in ``sources``: it becomes an error only when a step needs it. Sections
-    that reach beyond the array belong to an untrimmed parent and are ignored.
+    Where the keywords of the data section carry a letter or a number at their end (``DATASECA``, ``TRIMSEC1``, …; for
+    quadrants 11, 12, 21 and 22) there is one amplifier for each, and ``GAINA`` … are its values; else there is one
+    amplifier. What is missing or impossible is kept as such, with the reason in ``sources``: it becomes an error only
+    when a step needs it. Sections that reach beyond the array belong to an untrimmed parent and are ignored.
     """
     names = _amplifier_names(header, keywords["trim"])
     if not names:
@@ -205,7 +213,7 @@ def detector_from_header(header: Header, shape: tuple[int, int], keywords: Mappi
 
 def _amplifier_names(header: Header, keywords: Iterable[str]) -> tuple[str, ...]:
     """The endings that tell the amplifiers apart, where there are several."""
-    for endings in (AMPLIFIER_NAMES, "123456789"):
+    for endings in (AMPLIFIER_NAMES, "123456789", ("11", "12", "21", "22")):
         found = tuple(name for name in endings if any(suffixed(key, name) in header for key in keywords))
         if len(found) > 1:
             return found

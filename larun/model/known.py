@@ -121,3 +121,5 @@ class Rule(NamedTuple):
     judge: Judge | None = None
     #: Words of a keyword or its comment under which the quantity often hides.
     like: str = ""
+    #: Whether the value of a card may be the quantity at all: its kind and its size.
+    fits: Callable[[Any], bool] | None = None

@@ -7,8 +7,12 @@ A quantity without a row is shown as it is found. A rule sees everything that is
 from __future__ import annotations
 
 import datetime
-from collections.abc import Iterator, Mapping
+import re
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
 
+from larun.io.headers import get_number
+from larun.model import plausible_chip as chip
 from larun.model import plausible_detector as detector
 from larun.model import registry
 from larun.model.known import Finding, Judge, Known, Rule
@@ -17,6 +21,7 @@ __all__ = ["RULES"]
 
 _EARLIEST = 1980
 _DAY = 86400.0
+_CELSIUS = (-200, 50)
 
 
 def _number(known: Known, quantity: str) -> float | None:
@@ -96,6 +101,11 @@ def _instrument(known: Known) -> Iterator[Finding]:
 def _time(known: Known) -> Iterator[Finding]:
     for doubt in known.time.doubts:
         advice = "change the rows of keywords, declare the camera's site, or write time_for(header)"
+        if "off begin and exposure" in doubt:
+            advice = (
+                'where the end counts the read-out, leave it out: keywords = {"end_time": ()}; otherwise the begin or '
+                "the exposure time is wrong"
+            )
         yield Finding("middle", "warning", doubt, advice)
     moment = known.middle
     if moment is None:
@@ -137,7 +147,7 @@ def _site(known: Known) -> Iterator[Finding]:
 
 def _temperature(known: Known) -> Iterator[Finding]:
     value = _number(known, "temperature")
-    if value is None or -200 <= value <= 50:
+    if value is None or _CELSIUS[0] <= value <= _CELSIUS[1]:
         return
     yield Finding(
         "temperature",
@@ -186,29 +196,66 @@ def _camera(known: Known) -> Iterator[Finding]:
         )
 
 
+def _between(low: float, high: float, *, whole: bool = False) -> Callable[[Any], bool]:
+    """Whether a card holds a number of that size, both ends included."""
+
+    def fits(value: Any) -> bool:
+        number = None if isinstance(value, bool) else get_number({"": value}, ("",)).value
+        return number is not None and low <= number <= high and (not whole or number == round(number))
+
+    return fits
+
+
+def _celsius_or_kelvin(value: Any) -> bool:
+    return _between(*_CELSIUS)(value) or _between(100, 323)(value)
+
+
+def _degrees(value: Any) -> bool:
+    return _between(-180, 360)(value) or (
+        isinstance(value, str) and re.match(r"\s*[EWNS+-]?\s*\d+[: d]", value) is not None
+    )
+
+
+def _date(value: Any) -> bool:
+    return _between(40_000, 2_500_000)(value) or (
+        isinstance(value, str) and re.search(r"\d[-/]\d\d?[-/]\d|\d:\d", value) is not None
+    )
+
+
+def _text(value: Any) -> bool:
+    return isinstance(value, str) and get_number({"": value}, ("",)).value is None
+
+
 #: By quantity; the order is that of the report.
 RULES: Mapping[str, Rule] = {
     "class": Rule(judge=_camera),
-    "kind": Rule(judge=_kind, like=r"IMAGE?TYP|OBSTYPE|FRAMETYP|\bimage type"),
-    "object": Rule(judge=_object, like=r"^(OBJECT|OBJNAME|TARG)|\btarget name"),
+    "kind": Rule(judge=_kind, like=r"IMAGE?TYP|OBSTYPE|FRAMETYP|\bimage type", fits=_text),
+    "object": Rule(judge=_object, like=r"^(OBJECT|OBJNAME|TARG)|\btarget name", fits=_text),
     "filter": Rule(judge=_filter, like=r"FILT|\bfilter"),
-    "exposure": Rule("s", _exposure, r"^EXP|EXPTIME|^ITIME|\bexposure"),
-    "date": Rule(like=r"^DATE|^MJD|^UTC?-|\bstart of (the )?exposure"),
+    "exposure": Rule("s", _exposure, r"^EXP|EXPTIME|^ITIME|\bexposure", _between(0, _DAY)),
+    "date": Rule(like=r"^DATE.+(?<!END)$|^MJD(?!-?END)|^UTC?-(?!END)|\bstart of (the )?exposure", fits=_date),
     "middle": Rule("UTC", _time),
     "pointing": Rule("°", _pointing),
     "site": Rule("°, m", _site),
-    "airmass": Rule(like=r"AIRM|SECZ|\bair ?mass"),
-    "longitude": Rule("°", like=r"LONG|\blongitude"),
-    "latitude": Rule("°", like=r"LATI|\blatitude"),
-    "height": Rule("m", like=r"ELEV|\bheight of the (site|telescope)|\baltitude of (the )?(site|telescope)"),
-    "temperature": Rule("°C", _temperature, r"TEMP|\btemperature"),
-    "instrument": Rule(judge=_instrument, like=r"INSTR|CAMERA|DETECTOR|TELESCOP"),
-    "binning_x": Rule(judge=_binning("binning_x"), like=r"BIN|CCDSUM"),
-    "binning_y": Rule(judge=_binning("binning_y"), like=r"BIN|CCDSUM"),
-    "gain": Rule("e⁻/ADU", detector.gain, r"GAIN|\bgain\b|e-/ADU"),
-    "read_noise": Rule("e⁻", detector.read_noise, r"NOIS|^RON|\bread.?(out)? ?noise"),
-    "saturation": Rule("ADU", detector.saturation, r"SATUR|SATLEV|FULLWELL|\bsaturat"),
-    "linear_limit": Rule("ADU", detector.linear_limit, r"LIN(LIM|EAR)|MAXLIN|\blinear"),
+    "airmass": Rule(like=r"AIRM|SECZ|\bair ?mass", fits=_between(1, 40)),
+    "longitude": Rule("°", like=r"LONG|\blongitude", fits=_degrees),
+    "latitude": Rule("°", like=r"LATI|\blatitude", fits=_degrees),
+    "height": Rule(
+        "m",
+        like=r"ELEV|\bheight of the (site|telescope)|\baltitude of (the )?(site|telescope)",
+        fits=_between(-500, 9000),
+    ),
+    "temperature": Rule("°C", _temperature, r"TEMP?$|TEMP|\btemp(erature\b|\.|\b)", _celsius_or_kelvin),
+    "instrument": Rule(judge=_instrument, like=r"INSTR|CAMERA|DETECTOR|TELESCOP", fits=_text),
+    "binning_x": Rule(judge=_binning("binning_x"), like=r"BIN", fits=_between(1, 32, whole=True)),
+    "binning_y": Rule(judge=_binning("binning_y"), like=r"BIN", fits=_between(1, 32, whole=True)),
+    "gain": Rule("e⁻/ADU", detector.gain, r"GAIN|\bgain\b|e-/ADU", _between(*detector.GAIN)),
+    "read_noise": Rule("e⁻", detector.read_noise, r"NOIS|^RON|\bread.?(out)? ?noise", _between(0.1, detector.NOISE)),
+    "saturation": Rule("ADU", detector.saturation, r"SATUR|SATLEV|FULLWELL|\bsaturat", _between(100, 1e7)),
+    "linear_limit": Rule("ADU", detector.linear_limit, r"LIN(LIM|EAR)|MAXLIN|\blinear", _between(100, 1e7)),
     "sections": Rule(judge=detector.sections),
+    "amplifiers": Rule(judge=chip.amplifiers),
+    "chip": Rule(judge=chip.chip, like=chip.LIKE),
+    "mode": Rule(like=r"READ(OUT)?_?(MODE|MD|SP)|ROSPEED|CCDMODE|AMPMODE|\bread-?out (mode|speed)"),
     "wcs": Rule(judge=_wcs),
 }

@@ -8,7 +8,11 @@ from collections.abc import Iterator
 from larun.detector import Amplifier
 from larun.model.known import AmplifierPixels, Finding, Known
 
-__all__ = ["gain", "linear_limit", "read_noise", "saturation", "sections"]
+__all__ = ["GAIN", "NOISE", "gain", "linear_limit", "read_noise", "saturation", "sections"]
+
+#: Electrons per ADU of a detector, least and most; most electrons of read noise.
+GAIN = (0.005, 200)
+NOISE = 100
 
 
 def _missing(known: Known, quantity: str) -> Iterator[Finding]:
@@ -38,7 +42,7 @@ def gain(known: Known) -> Iterator[Finding]:
                 f"gain{where} is {value:g}: must be positive, in electrons per ADU",
                 "measure it from pairs of flats, and return it from detector_for",
             )
-        elif value > 200 or value < 0.005:
+        elif not GAIN[0] <= value <= GAIN[1]:
             yield Finding(
                 "gain",
                 "warning",
@@ -76,7 +80,7 @@ def read_noise(known: Known) -> Iterator[Finding]:
                 f"read noise{where} is {noise:g}",
                 "measure it from pairs of bias frames, in electrons, and return it from detector_for",
             )
-        elif noise == 0 or noise > 100:
+        elif noise == 0 or noise > NOISE:
             yield Finding(
                 "read_noise",
                 "warning",

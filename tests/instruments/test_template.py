@@ -191,3 +191,19 @@ def test_a_file_that_a_camera_reads_already_is_told(tmp_path):
     raw = real_data("nickel", "d1059.fits.fz")
     with pytest.warns(LarunWarning, match="Nickel reads this file.*derive Mine from Nickel"):
         larun.instruments.new("Mine", from_file=raw, out=tmp_path)
+
+
+def test_candidates_have_the_kind_and_the_size_of_the_quantity():
+    made = template("Mega", read_header_text(real_data("headers", "fitsheader-megaprime.yaml")).header)
+    for trap in ("EXPTYPE", "EXPNUM", "TEMPERAT", "ISUGAIN", "FSAGAIN", "FILTERID", '("DATEEND",)'):
+        assert trap not in made, trap
+    for line in (
+        '#   "trim": ("DSEC",),  # DSECA = "[33:1056,1:4612]", DSECB',
+        '#   "overscan": ("BSEC",),  # BSECA = "[1:32,1:4644]", BSECB',
+        '#   "temperature": ("DETTEM",),  # DETTEM = -133.13',
+        '#   "binning_x": ("CCDBIN1",),  # CCDBIN1 = 1',
+        '#   "chip": ("EXTVER",),  # EXTVER = 2',
+    ):
+        assert line in (shown.strip() for shown in made.splitlines()), line
+    assert '"chip": ("CCDNAME",)' in template("Plain", {"INSTRUME": "roof"})
+    assert "larun.model" not in made  # public names alone
