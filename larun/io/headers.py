@@ -118,12 +118,25 @@ class PixelDigest:
 
     def __init__(self, shape: tuple[int, int] | None = None) -> None:
         self._hash = hashlib.sha256()
+        self._flagged = hashlib.sha256()
+        self._any_flagged = False
         self._shape = shape
         self._rows = 0
         self._columns = 0
 
-    def update(self, rows: NDArray[np.float32], no_data: NDArray[np.bool_] | None = None) -> Self:
-        """Take the next rows (n, nx); pixels of ``no_data`` count as NaN."""
+    def update(
+        self,
+        rows: NDArray[np.float32],
+        no_data: NDArray[np.bool_] | None = None,
+        flags: NDArray[np.uint32] | None = None,
+    ) -> Self:
+        """Take the next rows (n, nx); pixels of ``no_data`` count as NaN, and flags that are set count too."""
+        if flags is not None and flags.any():
+            at = np.flatnonzero(flags)
+            pairs = np.empty(at.size, np.dtype([("pixel", "<i8"), ("flags", "<u4")]))
+            pairs["pixel"], pairs["flags"] = at + self._rows * rows.shape[1], flags.ravel()[at]
+            self._flagged.update(pairs.tobytes())
+            self._any_flagged = True
         missing = np.isnan(rows) if no_data is None else np.isnan(rows) | no_data
         plain = np.where(missing, np.float32(np.nan), rows) if missing.any() else rows
         self._hash.update(np.ascontiguousarray(plain, "<f4").data)
@@ -142,13 +155,17 @@ class PixelDigest:
         if self._shape not in (None, (self._rows, self._columns)):
             raise OptionError(f"{self._rows} × {self._columns} pixels came where {self._shape} were announced")
         total = self._hash.copy()
+        if self._any_flagged:
+            total.update(self._flagged.digest())
         total.update(f"float32 {self._rows} {self._columns}".encode("ascii"))
         return total.hexdigest()
 
 
-def pixel_digest(data: NDArray[np.float32], no_data: NDArray[np.bool_] | None = None) -> str:
-    """SHA-256 (hex) of the shape and the little-endian float32 bytes of an image (ny, nx)."""
-    return PixelDigest().update(data, no_data).hexdigest()
+def pixel_digest(
+    data: NDArray[np.float32], no_data: NDArray[np.bool_] | None = None, flags: NDArray[np.uint32] | None = None
+) -> str:
+    """SHA-256 (hex) of the shape and the little-endian float32 bytes of an image (ny, nx), and of its set flags."""
+    return PixelDigest().update(data, no_data, flags).hexdigest()
 
 
 class Found(NamedTuple):

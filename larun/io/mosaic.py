@@ -127,6 +127,10 @@ class MosaicReader:
         self, path: str | Path, parts: Sequence[tuple[Any, int | None]], readouts: Sequence[Readout], header: Header
     ) -> None:
         self.path = Path(path)
+        if len(parts) > len(AMPLIFIER_NAMES):
+            raise HeaderError(
+                f"{self.path}: {len(parts)} amplifiers of one detector; at most {len(AMPLIFIER_NAMES)} are understood"
+            )
         places = [_place(self.path, readout.detector) for readout in readouts]
         if len({(y, x) for y, x, _ in places}) < len(places):
             said = ", ".join(readout.detector for readout in readouts)

@@ -15,7 +15,7 @@ from typing import IO, Any, BinaryIO
 
 from larun.errors import FileError
 
-__all__ = ["open_plain", "opener_of", "read_start"]
+__all__ = ["allow_open_files", "open_plain", "opener_of", "read_start"]
 
 _OPENERS: dict[bytes, Callable[..., Any]] = {b"\x1f\x8b": gzip.open, b"BZh": bz2.open, b"\xfd7zXZ\x00": lzma.open}
 
@@ -44,6 +44,30 @@ def opener_of(path: str | Path) -> Callable[..., Any] | None:
     if not start:
         raise FileError(f"{path} is empty (0 bytes): copy it again from its source")
     return next((opener for magic, opener in _OPENERS.items() if start.startswith(magic)), None)
+
+
+def allow_open_files(count: int) -> None:
+    """Raise the limit of open files of this process, as far as the system lets it, so that so many fit beside the rest.
+
+    Raises
+    ------
+    FileError
+        If the system does not let it.
+    """
+    try:
+        import resource
+    except ImportError:  # not a POSIX system: its limit is its own
+        return
+    needed = count + 64
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft == resource.RLIM_INFINITY or soft >= needed:
+        return
+    if hard != resource.RLIM_INFINITY and hard < needed:
+        raise FileError(
+            f"{count} files must be open at once and the system allows {hard}: combine fewer frames at a time, raise "
+            "the limit (ulimit -n), or give more memory (max_memory), so that files need not stay open"
+        )
+    resource.setrlimit(resource.RLIMIT_NOFILE, (needed, hard))
 
 
 def open_plain(path: str | Path) -> IO[bytes]:

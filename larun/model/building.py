@@ -19,6 +19,7 @@ from larun.algorithms.inflation import Inflation, check_inflation, fit_inflation
 from larun.algorithms.overscan import OverscanOptions
 from larun.detector import Detector, Section
 from larun.errors import FileError, LarunWarning, OptionError
+from larun.io.streams import allow_open_files
 from larun.model import interop, registry
 from larun.model.calibration import in_roles, master_flags, master_planes
 from larun.model.opening import RawPart, as_part, open_part
@@ -90,6 +91,9 @@ class BuildOptions:
 
 Process = Callable[[Leveled, int, int], Planes]
 
+#: Open files that one streamed exposure may hold: a file and its map, for each of four amplifiers.
+_HANDLES = 8
+
 
 @attrs.frozen(kw_only=True, eq=False)
 class Job:
@@ -110,6 +114,8 @@ class Job:
         listed = [interop.raw_frame(base, item, options.given) if interop.is_nddata(item) else item for item in listed]
         files = [as_part(item) for item in listed if isinstance(item, str | Path | RawPart)]
         in_memory = _bytes_of(files, base, options.given) < options.max_memory / 2
+        if not in_memory:
+            allow_open_files(_HANDLES * len(files))
         opened = [
             open_raw(item, base, given=options.given, in_memory=in_memory)
             if isinstance(item, str | Path | RawPart)

@@ -99,7 +99,10 @@ class Frame(SkyImage):
 
     @classmethod
     def flag_raw(cls, data: NDArray[np.float32], header: Header, first_row: int) -> NDArray[np.uint32] | None:
-        """Hook: flags for some rows of a raw frame, beginning at ``first_row``; None for none."""
+        """Hook: flags for some rows of a raw frame, beginning at ``first_row``; None for none.
+
+        Of a Bayer sensor that is read by colours these are rows of one channel; ``header["CHANNEL"]`` names it.
+        """
         return None
 
     @classmethod
@@ -151,7 +154,7 @@ class Frame(SkyImage):
         ny, nx = detector.trimmed_shape
         return {
             "instrument": cls.quantity_of(header, "instrument"),
-            "chip": cls.quantity_of(header, "chip"),
+            "chip": header.get("CHANNEL") or cls.quantity_of(header, "chip"),
             "mode": cls.quantity_of(header, "mode"),
             "size": [nx, ny],
             "binning": binning,

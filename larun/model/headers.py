@@ -327,6 +327,8 @@ def split_given(
         elif quantity in _TIMES and name in keywords and (wrong := why_no_time(value)):
             raise OptionError(f"{name} = {value!r} {wrong}")
         elif name in keywords:
+            if not keywords[name]:
+                raise OptionError(f"{name} = {value!r}: this camera looks for it in no keyword; it cannot be given")
             cards[keywords[name][0]] = value
         elif re.fullmatch(r"[A-Z0-9_-]{1,8}", name):
             cards[name] = value

@@ -118,7 +118,7 @@ class Group:
 _GROUPED_BY = {
     "bias": ("instrument", "chip", "mode", "size", "binning", "gain"),
     "dark": ("instrument", "chip", "mode", "size", "binning", "gain", "exposure"),
-    "flat": ("instrument", "chip", "size", "binning", "filter"),
+    "flat": ("instrument", "chip", "mode", "size", "binning", "gain", "filter"),
 }
 
 
@@ -205,18 +205,21 @@ def unreadable(parts: Iterable[RawPart]) -> tuple[RawPart, ...]:
 
 
 @functools.lru_cache(maxsize=2)
-def _masters(folders: tuple[Path, ...], stamps: tuple[float, ...]) -> Masters:
-    """The masters in some folders; ``stamps`` notices when one has changed."""
+def _masters(places: tuple[Path, ...], stamps: tuple[float, ...]) -> Masters:
+    """The masters in some files and folders; ``stamps`` notices when one has changed."""
     made = Masters(())
-    for folder in folders:
-        if folder.is_dir() and any(folder.rglob("*.fits")):
-            made = made + Masters.read(folder)
+    for place in places:
+        if place.is_file():
+            made = made + Masters((Master.read(place),))
+        elif place.is_dir() and any(place.rglob("*.fits")):
+            made = made + Masters.read(place)
     return made
 
 
-def _candidates(folders: tuple[Path, ...]) -> Masters:
-    files = sorted(path for folder in folders if folder.is_dir() for path in folder.rglob("*.fits"))
-    return _masters(folders, tuple(path.stat().st_mtime for path in files))
+def _candidates(places: tuple[Path, ...]) -> Masters:
+    files = [place for place in places if place.is_file()]
+    files += sorted(path for place in places if place.is_dir() for path in place.rglob("*.fits"))
+    return _masters(places, tuple(path.stat().st_mtime for path in files))
 
 
 def run(task: Task) -> Row:

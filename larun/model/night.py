@@ -171,7 +171,10 @@ class Night:
         if group.kind in ("dark", "flat"):
             choice["bias"] = before.best("bias", group.criteria, group.name)
         if group.kind == "flat":
-            choice["dark"] = before.best("dark", group.criteria, group.name)
+            # no dark is scaled up: the longest of the flats decides which one can serve them all
+            longest = max((item.exposure or 0.0 for item in group.exposures), default=0.0)
+            wanted = {**group.criteria, "exposure": longest} if longest else group.criteria
+            choice["dark"] = before.best("dark", wanted, group.name)
             if choice["dark"] is not None and not choice["dark"].bias_removed:
                 choice["bias"] = None
         cls: Any = {"bias": MasterBias, "dark": MasterDark, "flat": MasterFlat}[group.kind]
@@ -317,9 +320,10 @@ class Night:
             Row(name=item.path.name, kind="unreadable", status="failed", message=item.evidence)
             for item in self.of("unreadable")
         ]
-        folders = (out / "masters", *others)
-        self._masters(folders[0], recipe, progress, rows.append)
-        tasks = self._tasks(out, recipe, folders)
+        self._masters(out / "masters", recipe, progress, rows.append)
+        # of the folder's masters those of this run: an older one may come from files that are there no more
+        made_now = tuple(Path(row.path) for row in rows if row.kind in Selection._fields and row.path)
+        tasks = self._tasks(out, recipe, (*made_now, *others))
         if not tasks:
             raise OptionError(f"{self.folder}: holds no science frames ({len(self.files)} files; see larun ls)")
         for index, row in enumerate(_run(tasks, processes)):

@@ -19,6 +19,7 @@ from larun.model import registry
 from larun.model.card_notes import GIVEN
 from larun.model.headers import split_given
 from larun.provenance import Provenance, Root
+from larun.provenance.canonical import canonical, digest_of
 
 if TYPE_CHECKING:
     from astropy.io.fits import Header
@@ -111,6 +112,7 @@ class Opened(NamedTuple):
                 location=f"{self.part.path}[{self.reader.place}]",
                 given=self.given,
                 instrument=registry.identity_of(self.camera),
+                detector=digest_of(canonical(self.detector.to_dict()["amplifiers"])),
             )
         )
 
@@ -132,7 +134,10 @@ def interpret(
     if cards:
         header = header.copy()
         for keyword, value in cards.items():
-            header[keyword] = (value, GIVEN)
+            try:
+                header[keyword] = (value, GIVEN)
+            except (ValueError, TypeError) as error:
+                raise OptionError(f"{keyword} = {value!r}: {error}; give a number or a word") from error
     detector = registry.ask(camera, "detector_for", where, header, shape)
     return Interpreted(camera, header, detector.with_values(**values) if values else detector)
 
@@ -199,7 +204,8 @@ def _channel(part: RawPart, found: Interpreted, reader: Reader, given: Mapping[s
     header = sampled_wcs(found.header, 2, (offset[0], offset[1]))
     for keyword in ("BAYERPAT", "COLORTYP", "XBAYROFF", "YBAYROFF"):
         header.remove(keyword, ignore_missing=True)
-    header[found.camera.all_keywords()["filter"][0]] = (part.channel, "colour channel of a Bayer sensor")
+    (filter_keyword, *_) = found.camera.all_keywords()["filter"] or ("FILTER",)
+    header[filter_keyword] = (part.channel, "colour channel of a Bayer sensor")
     header["CHANNEL"] = (part.channel, "colour channel of a Bayer sensor")
     detector = found.detector.sampled(2, offset)
     cut = ChannelReader(reader, part.channel, offset, header)
@@ -224,7 +230,11 @@ def open_all(path: str | Path, base: type[Any], given: Mapping[str, Any]) -> Ite
         if len(several.images) == 1:
             raise
         names = [image.name for image in several.images]
-        parts = [RawPart(path, i.name if i.name and names.count(i.name) == 1 else i.ext) for i in several.images]
+        exts = [image.ext for image in several.images]
+        parts = [
+            RawPart(path, i.name if i.name and names.count(i.name) == 1 else i.ext if exts.count(i.ext) == 1 else i.hdu)
+            for i in several.images
+        ]
     else:
         with contextlib.closing(whole.reader):
             channels = registry.ask(whole.camera, "channels", str(path), whole.header, whole.reader.shape)

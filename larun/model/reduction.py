@@ -16,10 +16,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from larun import flags as fl
+from larun import units
 from larun.algorithms.calibrate import AmplifierValues
 from larun.algorithms.overscan import OverscanOptions, overscan_level
 from larun.detector import Amplifier, Detector, Section
 from larun.errors import OptionError
+from larun.model import registry
 from larun.model.opening import RawPart, as_part, open_part
 from larun.provenance import Provenance
 
@@ -90,6 +92,10 @@ def of_image(image: Image) -> RawSource:
 def open_raw(item: str | Path | RawPart, base: type[Any], *, given: Mapping[str, Any], in_memory: bool) -> RawSource:
     """The source of a raw file; pixels are read once into memory, or by bands when they are asked for."""
     found = open_part(as_part(item), base, given)
+    if found.camera.raw_unit(found.header) != units.ADU:
+        found.reader.close()
+        unit = found.header.get("BUNIT")
+        raise OptionError(f"{found.part} is in {unit}, not raw: masters are combined from raw frames")
     fetch, shape = found.reader.rows, found.reader.shape
     if in_memory:
         fetch = _from_memory(*found.reader.all())
@@ -100,7 +106,7 @@ def open_raw(item: str | Path | RawPart, base: type[Any], *, given: Mapping[str,
         flags = np.zeros(data.shape, np.uint32)
         if no_data is not None:
             flags[no_data] = fl.NO_DATA
-        more = found.camera.flag_raw(data, found.header, y0)
+        more = registry.ask(found.camera, "flag_raw", str(found.part), data, found.header, y0)
         return data, fl.resolve_bad(flags if more is None else flags | more)
 
     return RawSource(
@@ -195,7 +201,7 @@ def measure(source: RawSource, overscan: OverscanOptions) -> Leveled:
         digest = PixelDigest()
         for y0 in range(0, source.shape[0], _BAND):
             data, flags = source.rows(y0, min(y0 + _BAND, source.shape[0]))
-            digest.update(data, (flags & fl.NO_DATA) != 0)
+            digest.update(data, (flags & fl.NO_DATA) != 0, flags & ~fl.NO_DATA)
             if wanted:
                 _collect(amplifiers, pixels, data, flags, y0)
         assert source.root is not None

@@ -17,7 +17,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from larun.errors import HeaderError, LarunError, LarunWarning
+from larun.errors import HeaderError, LarunError, LarunWarning, OptionError
 
 if TYPE_CHECKING:
     from astropy.io.fits import Header
@@ -152,6 +152,8 @@ def ask(camera: type[Any], hook: str, where: str, *arguments: Any) -> Any:
     function = getattr(camera, hook)
     try:
         return function(*arguments)
+    except (HeaderError, OptionError) as error:
+        raise type(error)(str(error) if where in str(error) else f"{where}: {error}") from error
     except LarunError:
         raise
     except Exception as error:  # whatever a user's hook does

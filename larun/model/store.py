@@ -159,7 +159,7 @@ def _read_raw(cls: type[_I], part: RawPart, verify: bool, given: Mapping[str, An
 
     def digest() -> str:
         if variance is None:
-            return io_headers.pixel_digest(data, no_data)
+            return io_headers.pixel_digest(data, no_data, flags & ~fl.NO_DATA)
         return pixel_digest(data, variance, flags)
 
     image: _I = found.camera(

@@ -67,6 +67,8 @@ class Root:
         What the caller said that the header does not: it decides pixels, so it is part of the id.
     instrument : str
         Name of the class that read the file.
+    detector : str
+        Digest of what that class made of the detector: gain, noise, levels and sections decide pixels.
     """
 
     kind: str
@@ -76,6 +78,7 @@ class Root:
     location: str = ""
     given: Mapping[str, Any] = attrs.field(factory=dict, converter=canonical)
     instrument: str = ""
+    detector: str = ""
 
     def to_dict(self) -> dict[str, Any]:
         """Plain containers; computes a lazy digest."""
@@ -176,7 +179,7 @@ class Provenance:
     def _digest(self) -> str:
         if self.root is not None:
             root = self.root.to_dict()
-            decides = {key: root[key] for key in ("kind", "pixels", "header", "given", "instrument")}
+            decides = {key: root[key] for key in ("kind", "pixels", "header", "given", "instrument", "detector")}
             return digest_of({"root": decides})
         assert self.step is not None
         parents = [[parent.role, parent.provenance.id] for parent in self.parents]

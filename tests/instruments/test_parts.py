@@ -313,3 +313,66 @@ def test_a_monochrome_sensor_has_no_channels(tmp_path, rng):
     (only,) = larun.Frame.read_all(path)
     assert only.shape == (64, 80)
     assert type(only) is Ascom
+
+
+# -- what decides pixels is in the record --------------------------------------------------------------------------
+
+
+def test_a_changed_constant_of_a_camera_changes_the_id(tmp_path, rng, monkeypatch):
+    path = tmp_path / "raw.fits"
+    header = fits.Header([("INSTRUME", "Nickel Direct Camera"), ("COVER", 12), ("CDELT1U", -2), ("EXPTIME", 5.0)])
+    fits.PrimaryHDU(rng.integers(900, 1100, (1024, 1036)).astype(np.uint16), header).writeto(path)
+    first = larun.Frame.read(path).provenance.id
+    assert larun.Frame.read(path).provenance.id == first
+    with monkeypatch.context() as change:
+        change.setattr("larun.instruments.nickel.Nickel.gain", 1.9)
+        assert larun.Frame.read(path).provenance.id != first
+    with monkeypatch.context() as change:
+        change.setattr("larun.instruments.nickel.Nickel.bad_columns", (3,))
+        assert larun.Frame.read(path).provenance.id != first
+    streamed = larun.MasterBias.combine([path], options=larun.BuildOptions(max_memory=1e5))
+    (parent,) = streamed.provenance.parents
+    assert parent.provenance.id == first  # by bands as by the whole
+
+
+def test_electrons_on_disk_are_no_raw_frames(tmp_path):
+    path = tmp_path / "e.fits"
+    fits.PrimaryHDU(np.zeros((8, 8), np.float32), fits.Header([("BUNIT", "electron"), ("GAIN", 1.0)])).writeto(path)
+    with pytest.raises(OptionError, match="is in electron, not raw"):
+        larun.MasterBias.combine([path])
+
+
+def test_images_of_one_name_are_told_apart_by_number(tmp_path):
+    hdus = fits.HDUList([fits.PrimaryHDU()])
+    for value in (1, 2):
+        hdus.append(fits.ImageHDU(np.full((4, 4), value, np.uint16), fits.Header([("EXTNAME", "CCD")])))
+    hdus.writeto(tmp_path / "x.fits")
+    frames = larun.Frame.read_all(tmp_path / "x.fits")
+    assert [float(frame.data[0, 0]) for frame in frames] == [1.0, 2.0]
+
+
+def test_more_amplifiers_than_letters_are_refused(tmp_path):
+    from larun.io.mosaic import MosaicReader, Readout
+
+    fits.PrimaryHDU(np.zeros((17, 4, 4), np.uint16)).writeto(tmp_path / "x.fits")
+    readouts = [Readout(f"[{4 * n + 1}:{4 * n + 4},1:4]") for n in range(17)]
+    with pytest.raises(HeaderError, match="17 amplifiers of one detector; at most 16"):
+        MosaicReader(tmp_path / "x.fits", [(0, n) for n in range(17)], readouts, fits.Header())
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [({"kind": "flat"}, "looks for it in no keyword"), ({"object": [1, 2]}, "OBJECT"), ({"object": "a\nb"}, "OBJECT")],
+)
+def test_what_cannot_be_given_is_said_in_words(tmp_path, given, message):
+    header = fits.Header([("ORIGIN", "SDSS"), ("SOFTBIAS", 1000), ("FILTER", "r"), ("CAMCOL", 1)])
+    fits.PrimaryHDU(np.zeros((4, 4), np.uint16), header).writeto(tmp_path / "x.fits")
+    with pytest.raises(OptionError, match=message):
+        larun.Frame.read(tmp_path / "x.fits", **given)
+
+
+@pytest.mark.parametrize("cards", [{"DATASECA": "garbage", "DATASECB": "[1:2,1:4]"}, {"BAYERPAT": "RGGR"}])
+def test_nonsense_in_a_header_names_the_file(tmp_path, cards):
+    fits.PrimaryHDU(np.zeros((4, 4), np.uint16), fits.Header(list(cards.items()))).writeto(tmp_path / "odd.fits")
+    with pytest.raises(HeaderError, match=r"odd\.fits"):
+        larun.Frame.read_all(tmp_path / "odd.fits")

@@ -408,3 +408,32 @@ def test_products_do_not_go_among_the_raw_files(sample):
     for step in (larun.Night(sample.folder).reduce, larun.Night(sample.folder).plan):
         with pytest.raises(OptionError, match="is the folder of the raw files"):
             step(sample.folder / ".." / sample.folder.name)
+
+
+def test_a_master_of_files_that_are_gone_serves_no_more(sample, tmp_path):
+    raw = tmp_path / "raw"
+    raw.mkdir()
+    for path in (*sample.paths("bias"), *sample.paths("object", "V")):
+        (raw / path.name).symlink_to(path)
+    without = larun.Recipe().evolve(calibrate={"without": ("dark", "flat")})
+    night = larun.Night(raw)
+    assert not night.reduce(tmp_path / "out", recipe=without).failed
+    for path in sample.paths("bias"):
+        (raw / path.name).unlink()
+    rows = larun.Night(raw).reduce(tmp_path / "out", recipe=without).failed
+    assert len(rows) == 2
+    assert all("no bias master" in row.message for row in rows)
+    again = larun.Night(raw).reduce(tmp_path / "out", recipe=without, masters=tmp_path / "out" / "masters")
+    assert {row.status for row in again.rows} == {"skipped"}
+
+
+def test_many_frames_may_be_open_at_once(sample, tmp_path):
+    """A master of more streamed files than the usual limit of open files."""
+    code = f"""
+import resource, larun
+resource.setrlimit(resource.RLIMIT_NOFILE, (40, 4096))
+paths = {[str(path) for path in sample.paths("bias")] * 8!r}
+larun.MasterBias.combine(paths, options=larun.BuildOptions(max_memory=2e5))
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
