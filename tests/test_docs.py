@@ -258,3 +258,13 @@ def test_the_page_of_cameras_is_what_the_real_data_give(monkeypatch):
     monkeypatch.syspath_prepend(str(ROOT / "docs"))
     made = importlib.import_module("make_cameras").page(DATA)
     assert made == (ROOT / "docs" / "reference" / "cameras.md").read_text(encoding="utf-8"), "run docs/make_cameras.py"
+
+
+def test_the_rows_of_keywords_on_the_page_are_those_of_the_code():
+    page = (ROOT / "docs/howto/new-instrument.md").read_text(encoding="utf-8")
+    (table,) = re.findall(r"^\| row \| looked for \|\n\|---\|---\|\n((?:\|.*\n)+)", page, re.M)
+    rows = {}
+    for line in table.splitlines():
+        _, name, keywords, _ = line.split("|")
+        rows[name.strip(" `")] = tuple(re.findall(r"`([^`]+)`", keywords))
+    assert rows == dict(larun.Frame.all_keywords())

@@ -56,7 +56,21 @@ def open_file(path: Path, ext: int | str | None = None, channel: str | None = No
         if is_table_suffix(path) and read_plain(path) is not None:
             raise FileError(f"{path} is a table without a record of larun: larun info {path} shows it")
         return SourceCatalog.read(path)
+    _refuse_text(path)
     return Frame.read(path, ext=ext, channel=channel) if not _is_product(path) else Image.read(path)
+
+
+def _refuse_text(path: Path) -> None:
+    """A text is no FITS file; one of a header can be checked."""
+    from larun.io.headertext import is_header_text, read_header_text
+
+    if not is_header_text(path):
+        return
+    try:
+        read_header_text(path)
+    except FileError as error:
+        raise FileError(f"{path}: is not FITS: give a raw file, a product or a catalogue") from error
+    raise FileError(f"{path}: is the text of a header, without pixels: see larun instrument check {path}")
 
 
 def _is_product(path: Path) -> bool:

@@ -136,3 +136,15 @@ def test_real_headers_all_say_who_took_them():
         assert text.shape is not None, path
         assert min(text.shape) > 1000
         assert len(text.header) > 60
+
+
+def test_info_of_a_text_says_in_plain_words_what_it_is(tmp_path):
+    from larun.report.inspect import open_file
+
+    header, page = tmp_path / "header.yaml", tmp_path / "README.md"
+    header.write_text("INSTRUME: roof\nEXPTIME: 60\n")
+    page.write_text("# Notes\n\nNothing here is a header.\n")
+    with pytest.raises(FileError, match=r"text of a header.*larun instrument check .*header\.yaml"):
+        open_file(header)
+    with pytest.raises(FileError, match=r"README\.md: is not FITS"):
+        open_file(page)
