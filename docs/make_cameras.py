@@ -13,7 +13,7 @@ import larun
 from larun import instruments
 from larun.errors import LarunError
 from larun.model import registry
-from larun.model.derived import Explanation
+from larun.model.understood.derived import Explanation
 
 __all__ = ["page", "rows"]
 

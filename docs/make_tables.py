@@ -8,9 +8,9 @@ from pathlib import Path
 from larun import flags
 from larun.cli.running import __doc__ as running_doc
 from larun.io.product import __doc__ as product_doc
-from larun.model import schema
 from larun.model.headers import KEYWORDS
 from larun.model.image import Image  # noqa: F401  (fills the registry of operations)
+from larun.model.measure import schema
 from larun.model.night import Night  # noqa: F401
 from larun.provenance import OPERATIONS
 

@@ -20,19 +20,19 @@ if TYPE_CHECKING:
     from larun.detector import Amplifier, Detector, Section
     from larun.model.building import BuildOptions
     from larun.model.catalog import SourceCatalog
-    from larun.model.ellipses import KronOptions
     from larun.model.frame import Frame
     from larun.model.headers import Classified
     from larun.model.image import Image
     from larun.model.masters import Master, MasterBias, MasterDark, MasterFlat, Masters
-    from larun.model.matching import Match
-    from larun.model.measurements import read_measurements, write_measurements
+    from larun.model.measure.ellipses import KronOptions
+    from larun.model.measure.matching import Match
+    from larun.model.measure.measurements import read_measurements, write_measurements
     from larun.model.night import Night
     from larun.model.planes import Shared
     from larun.model.recipe import Recipe
-    from larun.model.site import Site
     from larun.model.sky import SkyImage
-    from larun.model.timing import ExposureTime
+    from larun.model.time.site import Site
+    from larun.model.time.timing import ExposureTime
     from larun.provenance import Provenance, operation
 
 __version__ = "0.1.0"
@@ -44,16 +44,16 @@ _HOMES = {
     "Classified": "larun.model.headers",
     "DaoOptions": "larun.algorithms.engine_dao",
     "Detector": "larun.detector",
-    "ExposureTime": "larun.model.timing",
+    "ExposureTime": "larun.model.time.timing",
     "Frame": "larun.model.frame",
     "Image": "larun.model.image",
-    "KronOptions": "larun.model.ellipses",
+    "KronOptions": "larun.model.measure.ellipses",
     "Master": "larun.model.masters",
     "MasterBias": "larun.model.masters",
     "MasterDark": "larun.model.masters",
     "MasterFlat": "larun.model.masters",
     "Masters": "larun.model.masters",
-    "Match": "larun.model.matching",
+    "Match": "larun.model.measure.matching",
     "Night": "larun.model.night",
     "OverscanOptions": "larun.algorithms.overscan",
     "Provenance": "larun.provenance",
@@ -62,13 +62,13 @@ _HOMES = {
     "SegmentationOptions": "larun.algorithms.engine_segmentation",
     "SepOptions": "larun.algorithms.engine_sep",
     "Shared": "larun.model.planes",
-    "Site": "larun.model.site",
+    "Site": "larun.model.time.site",
     "SkyImage": "larun.model.sky",
     "SourceCatalog": "larun.model.catalog",
     "operation": "larun.provenance",
-    "read_measurements": "larun.model.measurements",
+    "read_measurements": "larun.model.measure.measurements",
     "set_threads": "larun.algorithms.jit",
-    "write_measurements": "larun.model.measurements",
+    "write_measurements": "larun.model.measure.measurements",
 }
 _MODULES = ("errors", "flags", "instruments", "plots", "simulate")
 

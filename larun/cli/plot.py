@@ -15,9 +15,9 @@ from larun.errors import CatalogError, FileError, LarunWarning, OptionError
 from larun.io.tables import is_table_suffix
 from larun.markup import printable
 from larun.model.catalog import SourceCatalog
-from larun.model.exposures import slug, stem_of
 from larun.model.image import Image
 from larun.model.masters import Master
+from larun.model.raw.exposures import slug, stem_of
 from larun.plots import draw_catalog, save, show, show_catalog, show_growth, show_master
 from larun.plots.canvas import SUFFIXES, require
 from larun.report.inspect import is_catalog, open_file

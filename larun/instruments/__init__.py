@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from larun.instruments.door import KnownCamera, known, new
-from larun.model.derived import explain as check
 from larun.model.loading import load
+from larun.model.understood.derived import explain as check
 
 __all__ = ["KnownCamera", "check", "known", "load", "new"]

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from larun.model.frame import Frame
-from larun.model.plausible import RULES
+from larun.model.understood.plausible import RULES
 
 __all__ = ["Comments", "candidates"]
 

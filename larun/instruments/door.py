@@ -13,8 +13,8 @@ from larun.errors import FileError, LarunWarning
 from larun.instruments.template import check_name, template
 from larun.io.atomic import atomic_path
 from larun.model import registry
-from larun.model.derived import header_of
 from larun.model.frame import Frame
+from larun.model.understood.derived import header_of
 
 __all__ = ["KnownCamera", "known", "new"]
 

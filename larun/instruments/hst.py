@@ -10,8 +10,8 @@ import attrs
 from larun import flags as fl
 from larun.detector import Detector
 from larun.flags import Flag
-from larun.model.companions import Companions
 from larun.model.frame import Frame
+from larun.model.raw.companions import Companions
 
 if TYPE_CHECKING:
     from astropy.io.fits import Header

@@ -14,7 +14,7 @@ from larun.model.frame import Frame
 if TYPE_CHECKING:
     from astropy.io.fits import Header
 
-    from larun.model.timing import ExposureTime
+    from larun.model.time.timing import ExposureTime
 
 __all__ = ["SdssFpc"]
 

@@ -16,7 +16,7 @@ from larun.io.sections import parse_section
 from larun.model.families import section_families
 from larun.model.frame import Frame
 from larun.model.headers import DETECTOR_QUANTITIES
-from larun.model.plausible import RULES
+from larun.model.understood.plausible import RULES
 
 __all__ = ["check_name", "literal", "template"]
 

@@ -22,8 +22,8 @@ from larun.errors import FileError, LarunWarning, OptionError
 from larun.io.streams import allow_open_files
 from larun.model import interop, registry
 from larun.model.calibration import in_roles, master_flags, master_planes
-from larun.model.opening import RawPart, as_part, open_part
-from larun.model.reduction import (
+from larun.model.raw.opening import RawPart, as_part, open_part
+from larun.model.raw.reduction import (
     Leveled,
     RawSource,
     amplifier_values,

@@ -13,7 +13,7 @@ from larun.algorithms.overscan import OverscanOptions
 from larun.detector import Detector
 from larun.errors import HeaderError
 from larun.model.planes import Shared
-from larun.model.reduction import amplifier_values, measure, of_image
+from larun.model.raw.reduction import amplifier_values, measure, of_image
 from larun.provenance import recording
 
 if TYPE_CHECKING:

@@ -14,8 +14,9 @@ from numpy.typing import NDArray
 
 from larun.errors import CatalogError, OptionError
 from larun.flags import TABLE
-from larun.model import display, registry, schema
+from larun.model import display, registry
 from larun.model.image import piped
+from larun.model.measure import schema
 from larun.provenance import Provenance, environment, operation, recording
 
 if TYPE_CHECKING:
@@ -23,8 +24,8 @@ if TYPE_CHECKING:
     from astropy.units import Quantity
 
     from larun.algorithms.growth import CurveOfGrowth
-    from larun.model.ellipses import KronOptions
-    from larun.model.matching import Match
+    from larun.model.measure.ellipses import KronOptions
+    from larun.model.measure.matching import Match
     from larun.model.recipe import Recipe
     from larun.model.sky import SkyImage
 
@@ -38,7 +39,7 @@ GROWTH_RADII = (0.5, 0.75, 1.0, 1.25, 1.5, 2.0, 2.5, 3.0, 3.5, 4.0)
 
 
 def _photometer_arguments(arguments: dict[str, Any]) -> dict[str, Any]:
-    from larun.model.measuring import recorded
+    from larun.model.measure.measuring import recorded
 
     return recorded(arguments)
 
@@ -50,7 +51,7 @@ class SourceCatalog:
     Parameters
     ----------
     table : astropy.table.QTable
-        The columns of :mod:`larun.model.schema`; access gives a copy.
+        The columns of :mod:`larun.model.measure.schema`; access gives a copy.
     image : SkyImage or None
         What was measured; absent after reading or pickling, see :meth:`attach`.
     provenance : Provenance
@@ -263,7 +264,7 @@ class SourceCatalog:
         >>> frame.detect(fwhm=2.0).match([[5, 5], [30.5, 32]], radius=1.0).other_index
         array([1])
         """
-        from larun.model import matching
+        from larun.model.measure import matching
 
         made, there = matching.match(self, other, radius)
         if isinstance(getattr(other, "provenance", None), Provenance):
@@ -319,7 +320,7 @@ class SourceCatalog:
         OptionError
             If an option makes no sense.
         """
-        from larun.model import measuring
+        from larun.model.measure import measuring
 
         given = {"radii": radii, "unit": unit, "sky": sky, "annulus": annulus, "aperture": aperture, "options": options}
         chosen = measuring.ApertureOptions(**measuring.recorded(given))
@@ -351,7 +352,7 @@ class SourceCatalog:
         with many unusable pixels, get NaN. Where fewer than five bright sources agree on what a star looks like, a
         warning is given and ``size_excess`` is NaN.
         """
-        from larun.model import classifying
+        from larun.model.measure import classifying
 
         image = self._require_image()
         return self._replace(table=classifying.morphology(self._table, image))
@@ -390,7 +391,7 @@ class SourceCatalog:
         CatalogError
             If the catalogue has no image, or fewer than three stars are fit for it.
         """
-        from larun.model import measuring
+        from larun.model.measure import measuring
 
         options = measuring.ApertureOptions(radii=radii, unit=unit, sky=sky, annulus=annulus)
         return measuring.growth(self._table, self._require_image(), options)
@@ -462,7 +463,7 @@ class SourceCatalog:
             If the file exists and ``overwrite`` is not set.
         """
         from larun.io.regions import write_regions
-        from larun.model.marking import regions_of
+        from larun.model.measure.marking import regions_of
 
         marks = regions_of(self, radius=radius, shape=shape, coordinates=coordinates, label=label)
         write_regions(Path(path), marks, overwrite=overwrite)

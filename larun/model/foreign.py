@@ -11,9 +11,10 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import numpy as np
 
 from larun.errors import CatalogError, LarunError, OptionError
-from larun.model import registry, schema
-from larun.model.measuring import with_sky_coordinates
-from larun.model.positions import DEC, RA, Name, X, Y, column_in, find, sky_column, to_pixels
+from larun.model import registry
+from larun.model.measure import schema
+from larun.model.measure.measuring import with_sky_coordinates
+from larun.model.measure.positions import DEC, RA, Name, X, Y, column_in, find, sky_column, to_pixels
 from larun.provenance import Provenance, Root, recording
 
 if TYPE_CHECKING:

@@ -16,15 +16,16 @@ from larun.algorithms.overscan import OverscanOptions
 from larun.detector import Detector
 from larun.errors import AlreadyApplied, OptionError, UnitMismatch
 from larun.io.headers import get_number, get_numbers, get_text
-from larun.model import calibration, cleaning, headers, store, timing
+from larun.model import calibration, cleaning, headers, store
 from larun.model.building import BuildOptions, mask_from
-from larun.model.companions import Companions
 from larun.model.masters import Master, Masters, Selection, kinds
-from larun.model.opening import parts_of
 from larun.model.planes import shifted_wcs
-from larun.model.site import Site
+from larun.model.raw.companions import Companions
+from larun.model.raw.opening import parts_of
 from larun.model.sky import SkyImage
-from larun.model.timing import ExposureTime
+from larun.model.time import timing
+from larun.model.time.site import Site
+from larun.model.time.timing import ExposureTime
 from larun.provenance import operation, recording
 
 if TYPE_CHECKING:

@@ -18,8 +18,8 @@ from larun.detector import Detector, Section
 from larun.errors import OptionError, UnitMismatch
 from larun.flags import Flag
 from larun.model import display, interop, registry, store
-from larun.model.opening import RawPart
 from larun.model.planes import Shared, binned_wcs, freeze, is_wcs_card, mixed_acf, same_value, shifted_wcs
+from larun.model.raw.opening import RawPart
 from larun.provenance import Provenance, operation, pixel_digest, recording
 
 if TYPE_CHECKING:

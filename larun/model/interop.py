@@ -287,7 +287,7 @@ def _image(ccd: Any) -> Any:
 
 def raw_frame(base: type[Any], ccd: Any, given: Mapping[str, Any]) -> Any:
     """A raw frame from a ``CCDData``: its header chooses the camera and describes the detector, as a file's would."""
-    from larun.model import opening
+    from larun.model.raw import opening
 
     parts = parts_of(ccd)
     where = f"{type(ccd).__name__} {parts.header.get('FILENAME', parts.header.get('OBJECT', ''))}".strip()

@@ -19,12 +19,12 @@ from larun import flags as fl
 from larun.algorithms.overscan import OverscanOptions
 from larun.errors import FileError, LarunError, LarunWarning, OptionError
 from larun.model.catalog import SourceCatalog
-from larun.model.exposures import Exposure, slug
 from larun.model.frame import Frame
 from larun.model.masters import Master, Masters
-from larun.model.opening import RawPart
+from larun.model.raw.exposures import Exposure, slug
+from larun.model.raw.opening import RawPart
+from larun.model.raw.reduction import measure, open_raw
 from larun.model.recipe import Recipe
-from larun.model.reduction import measure, open_raw
 from larun.provenance import Parent, Provenance, predict
 
 __all__ = [

@@ -17,11 +17,12 @@ import attrs
 
 from larun.algorithms.jit import set_threads, threads
 from larun.errors import FileError, LarunError, LarunWarning, OptionError
-from larun.model import display, exposures, jobs, loading, registry
-from larun.model.exposures import Exposure
+from larun.model import display, jobs, loading, registry
 from larun.model.frame import Frame
 from larun.model.jobs import Row, Task
 from larun.model.masters import Master, MasterBias, MasterDark, MasterFlat, Masters, Selection
+from larun.model.raw import exposures
+from larun.model.raw.exposures import Exposure
 from larun.model.recipe import Recipe
 
 if TYPE_CHECKING:

@@ -12,10 +12,10 @@ from larun.algorithms.background import Background, BackgroundOptions, backgroun
 from larun.algorithms.detect import DetectOptions
 from larun.algorithms.fwhm import FwhmEstimate, estimate_fwhm
 from larun.errors import LarunWarning
-from larun.model import detecting, measuring
 from larun.model.catalog import SourceCatalog
 from larun.model.image import Image
-from larun.model.positions import positions_of
+from larun.model.measure import detecting, measuring
+from larun.model.measure.positions import positions_of
 from larun.provenance import operation, recording
 
 if TYPE_CHECKING:
@@ -109,7 +109,7 @@ class SkyImage(Image):
         Returns
         -------
         SourceCatalog
-            By falling S/N, with the columns of :mod:`larun.model.schema`.
+            By falling S/N, with the columns of :mod:`larun.model.measure.schema`.
 
         Raises
         ------

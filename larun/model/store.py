@@ -16,10 +16,11 @@ from larun import flags as fl
 from larun import units
 from larun.detector import Detector
 from larun.errors import CorruptProduct, FileError, LarunWarning, OptionError
-from larun.model import companions, interop, registry
+from larun.model import interop, registry
 from larun.model.headers import split_given
-from larun.model.opening import RawPart, open_part
 from larun.model.planes import Shared, wcs_cards
+from larun.model.raw import companions
+from larun.model.raw.opening import RawPart, open_part
 from larun.provenance import Provenance, Root, environment, pixel_digest
 
 if TYPE_CHECKING:

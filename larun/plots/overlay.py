@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from larun import flags as fl
 from larun.errors import CatalogError
-from larun.model.measuring import ApertureOptions
+from larun.model.measure.measuring import ApertureOptions
 from larun.plots.canvas import ANNULUS, APERTURE, COLOURS, FLAGGED, SOURCE, add_legend, require
 
 if TYPE_CHECKING:

@@ -179,7 +179,9 @@ class Provenance:
     def _digest(self) -> str:
         if self.root is not None:
             root = self.root.to_dict()
-            decides = {key: root[key] for key in ("kind", "pixels", "header", "given", "instrument", "detector")}
+            decides = {key: root[key] for key in ("kind", "pixels", "header", "given", "instrument")}
+            if root["detector"]:  # arrays in memory name theirs among what was given
+                decides["detector"] = root["detector"]
             return digest_of({"root": decides})
         assert self.step is not None
         parents = [[parent.role, parent.provenance.id] for parent in self.parents]

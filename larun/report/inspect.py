@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from astropy.table import Table
 
     from larun.detector import Detector
-    from larun.model.timing import ExposureTime
+    from larun.model.time.timing import ExposureTime
     from larun.provenance import Provenance
 
 __all__ = ["describe", "describe_catalog", "describe_image", "describe_table", "is_catalog", "open_file"]

@@ -13,8 +13,8 @@ from larun.report.terminal import Column, cell, heading, pairs, table
 
 if TYPE_CHECKING:
     from larun.instruments import KnownCamera
-    from larun.model.derived import Explanation
-    from larun.model.known import Finding
+    from larun.model.understood.derived import Explanation
+    from larun.model.understood.known import Finding
 
 __all__ = ["camera_table", "explanation", "finding_lines", "quantity_table", "verdict"]
 

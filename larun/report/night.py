@@ -13,8 +13,8 @@ from rich.text import Text
 from larun.report.terminal import Column, cell, decimals, table
 
 if TYPE_CHECKING:
-    from larun.model.exposures import Exposure
     from larun.model.jobs import Row
+    from larun.model.raw.exposures import Exposure
 
 __all__ = ["counts", "exposure_table", "instruments", "master_table", "outcome", "plan_table", "science_table"]
 
@@ -52,8 +52,8 @@ def counts(files: Iterable[Exposure]) -> str:
 
     Examples
     --------
-    >>> from larun.model.exposures import Exposure
-    >>> from larun.model.opening import RawPart
+    >>> from larun.model.raw.exposures import Exposure
+    >>> from larun.model.raw.opening import RawPart
     >>> flat = Exposure(part=RawPart("f.fits"), kind="flat", evidence="", filter="V")
     >>> bias = Exposure(part=RawPart("b.fits"), kind="bias", evidence="")
     >>> counts([flat, bias, flat])

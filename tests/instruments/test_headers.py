@@ -11,7 +11,7 @@ from larun.instruments.hsc import HyperSuprimeCam
 from larun.instruments.sdss import SdssFpc
 from larun.instruments.suprimecam import SuprimeCam
 from larun.io.headertext import read_header_text
-from larun.model.opening import interpret
+from larun.model.raw.opening import interpret
 from tests.conftest import real_data
 
 WITHOUT = ("bias", "dark", "flat")

@@ -14,7 +14,7 @@ from larun.errors import FileError
 from larun.io.flat import same_table
 from larun.io.tables import read_table, verify_table, write_table
 from larun.io.votable import UCDS, ucd_of
-from larun.model import schema
+from larun.model.measure import schema
 from tests.io.test_tables import RECORD, catalogue, every_type
 
 

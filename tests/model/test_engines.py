@@ -15,7 +15,7 @@ from larun.algorithms.engine_dao import DaoOptions
 from larun.algorithms.engine_sep import SepOptions
 from larun.algorithms.engines import Search
 from larun.errors import OptionError
-from larun.model.detecting import METHODS
+from larun.model.measure.detecting import METHODS
 from larun.provenance import predict
 from tests.algorithms.star_fields import field
 from tests.conftest import real_data

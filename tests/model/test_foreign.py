@@ -8,7 +8,7 @@ from astropy.table import MaskedColumn, QTable, Table
 
 import larun
 from larun.errors import CatalogError, OptionError
-from tests.model.test_positions import CARDS, X, Y
+from tests.model.measure.test_positions import CARDS, X, Y
 
 
 @pytest.fixture(scope="module")

@@ -11,7 +11,7 @@ import attrs
 
 from larun.errors import FileError, LarunError, OptionError
 from larun.model import registry
-from larun.model.opening import Opened, RawPart, open_all
+from larun.model.raw.opening import Opened, RawPart, open_all
 
 __all__ = ["SUFFIXES", "Exposure", "examine", "find", "names_for", "slug", "stem_of"]
 
@@ -35,7 +35,7 @@ class Exposure:
     object, filter, exposure, instrument, date, temperature
         From the header; None when it does not say.
     mid_time : str or None
-        The middle of the exposure in UTC, see :class:`larun.model.timing.ExposureTime`.
+        The middle of the exposure in UTC, see :class:`larun.model.time.timing.ExposureTime`.
     airmass : float or None
         As stated, else as computed.
     criteria : mapping

@@ -1,6 +1,6 @@
 """Where an exposure was taken and where to, from the cards of its header.
 
-As in :mod:`larun.model.time_cards` nothing fails: what is impossible is left out with the reason.
+As in :mod:`larun.model.time.time_cards` nothing fails: what is impossible is left out with the reason.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from larun.algorithms.ephemeris import geodetic, to_icrs
 from larun.errors import HeaderError
 from larun.io.dates import parse_angle
 from larun.io.headers import get_number, get_text
-from larun.model.card_notes import Keywords, Notes, comment_of, is_given
+from larun.model.time.card_notes import Keywords, Notes, comment_of, is_given
 
 if TYPE_CHECKING:
     from astropy.io.fits import Header

@@ -13,8 +13,8 @@ from astropy.time import Time
 import larun
 from larun.io.headertext import read_header_text
 from larun.model.headers import KEYWORDS
-from larun.model.site import Site
-from larun.model.timing import from_header
+from larun.model.time.site import Site
+from larun.model.time.timing import from_header
 from tests.conftest import real_data
 
 LICK = Site(-121.6428, 37.3414, 1283.0)

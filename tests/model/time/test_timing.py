@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 import larun
 from larun.errors import HeaderError, OptionError
 from larun.model.headers import KEYWORDS, exposure_seconds
-from larun.model.timing import from_header
+from larun.model.time.timing import from_header
 
 
 def time_of(cards, site=None):

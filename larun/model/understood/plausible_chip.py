@@ -10,7 +10,7 @@ from larun.io.headers import get_number
 from larun.io.sections import parse_section
 from larun.model.families import Family, section_families, value_families
 from larun.model.headers import DETECTOR_QUANTITIES
-from larun.model.known import Finding, Known
+from larun.model.understood.known import Finding, Known
 
 __all__ = ["LIKE", "amplifiers", "chip"]
 

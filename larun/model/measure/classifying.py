@@ -11,8 +11,8 @@ from larun import flags as fl
 from larun.algorithms.detect import checked_planes
 from larun.algorithms.morphology import size_excess, star_locus, windowed
 from larun.errors import LarunWarning
-from larun.model import schema
-from larun.model.ellipses import values_of
+from larun.model.measure import schema
+from larun.model.measure.ellipses import values_of
 
 if TYPE_CHECKING:
     from astropy.table import QTable
@@ -23,7 +23,7 @@ __all__ = ["morphology"]
 
 
 def morphology(table: QTable, image: SkyImage) -> QTable:
-    """The table with the columns :data:`larun.model.schema.MORPHOLOGY` added or renewed."""
+    """The table with the columns :data:`larun.model.measure.schema.MORPHOLOGY` added or renewed."""
     from scipy.special import erfc
 
     sky = image.background()

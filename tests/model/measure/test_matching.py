@@ -8,7 +8,7 @@ from astropy.table import QTable, Table
 
 import larun
 from larun.errors import CatalogError, OptionError
-from larun.model.matching import nearest_pairs
+from larun.model.measure.matching import nearest_pairs
 
 
 def catalog_of(ra=10.0, dec=20.0, seed=1, count=40, size=200):

@@ -17,13 +17,14 @@ from larun.detector import Amplifier, Detector
 from larun.errors import FileError, LarunError, OptionError
 from larun.io.headers import get_number, get_text, wcs_from_header
 from larun.io.headertext import HeaderText, is_header_text, read_header_text
-from larun.model import opening, registry
+from larun.model import registry
 from larun.model.frame import Frame
 from larun.model.headers import DETECTOR_QUANTITIES
-from larun.model.known import LEVELS, AmplifierPixels, Finding, Known
-from larun.model.plausible import RULES
-from larun.model.quantities import Quantity, quantities
-from larun.model.timing import ExposureTime
+from larun.model.raw import opening
+from larun.model.time.timing import ExposureTime
+from larun.model.understood.known import LEVELS, AmplifierPixels, Finding, Known
+from larun.model.understood.plausible import RULES
+from larun.model.understood.quantities import Quantity, quantities
 
 if TYPE_CHECKING:
     from astropy.io.fits import Header

@@ -14,8 +14,8 @@ from larun.detector import Amplifier
 from larun.io.sections import format_section
 from larun.model.frame import Frame
 from larun.model.headers import DETECTOR_QUANTITIES
-from larun.model.known import Known
-from larun.model.plausible import RULES
+from larun.model.understood.known import Known
+from larun.model.understood.plausible import RULES
 
 __all__ = ["Quantity", "quantities"]
 

@@ -22,7 +22,7 @@ from larun.algorithms.overscan import OverscanOptions, overscan_level
 from larun.detector import Amplifier, Detector, Section
 from larun.errors import OptionError
 from larun.model import registry
-from larun.model.opening import RawPart, as_part, open_part
+from larun.model.raw.opening import RawPart, as_part, open_part
 from larun.provenance import Provenance
 
 if TYPE_CHECKING:

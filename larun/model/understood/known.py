@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import attrs
 
 from larun.detector import Amplifier, Detector
-from larun.model.timing import ExposureTime
+from larun.model.time.timing import ExposureTime
 
 if TYPE_CHECKING:
     from astropy.io.fits import Header

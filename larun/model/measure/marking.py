@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from larun.errors import CatalogError, OptionError
 from larun.io.regions import Region
-from larun.model.positions import sky_positions
+from larun.model.measure.positions import sky_positions
 
 if TYPE_CHECKING:
     from larun.model.catalog import SourceCatalog

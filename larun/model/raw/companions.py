@@ -14,7 +14,7 @@ from larun import flags as fl
 from larun.errors import FileError
 
 if TYPE_CHECKING:
-    from larun.model.opening import Opened
+    from larun.model.raw.opening import Opened
 
 __all__ = ["Companions", "read"]
 

@@ -20,7 +20,7 @@ from larun.algorithms.ephemeris import (
 from larun.errors import HeaderError
 from larun.io.dates import Stamp, parse_stamp
 from larun.io.headers import get_number, get_text
-from larun.model.card_notes import Keywords, Notes, comment_of, is_given
+from larun.model.time.card_notes import Keywords, Notes, comment_of, is_given
 
 if TYPE_CHECKING:
     from astropy.io.fits import Header

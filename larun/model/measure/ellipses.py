@@ -17,7 +17,7 @@ from larun.algorithms.engines import between, options_of
 from larun.algorithms.peaks import FWHM_OF_SIGMA, PIXEL_VARIANCE
 from larun.algorithms.shapes import full_width, measure, position_angle
 from larun.errors import OptionError
-from larun.model import schema
+from larun.model.measure import schema
 
 if TYPE_CHECKING:
     from astropy.table import QTable

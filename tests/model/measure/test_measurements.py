@@ -6,7 +6,7 @@ from astropy.io import fits
 
 import larun
 from larun.errors import CatalogError, FileError, OptionError
-from tests.model.test_positions import CARDS
+from tests.model.measure.test_positions import CARDS
 
 PLACES = np.array([[20.25, 15.5], [40.0, 40.75], [12.5, 44.0]])
 FLUXES = np.array([2e4, 5e4, 3e4])

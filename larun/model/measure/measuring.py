@@ -15,8 +15,8 @@ from larun.algorithms.background import Background
 from larun.algorithms.detect import Detections
 from larun.algorithms.growth import CurveOfGrowth, aperture_correction, curve_of_growth, growth_stars
 from larun.errors import CatalogError, OptionError
-from larun.model import ellipses, schema
-from larun.model.ellipses import KronOptions, kron_options
+from larun.model.measure import ellipses, schema
+from larun.model.measure.ellipses import KronOptions, kron_options
 
 if TYPE_CHECKING:
     from astropy.table import QTable

@@ -16,8 +16,8 @@ import attrs
 from larun.detector import Detector
 from larun.errors import FileError, HeaderError, OptionError
 from larun.model import registry
-from larun.model.card_notes import GIVEN
 from larun.model.headers import split_given
+from larun.model.time.card_notes import GIVEN
 from larun.provenance import Provenance, Root
 from larun.provenance.canonical import canonical, digest_of
 

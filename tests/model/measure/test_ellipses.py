@@ -5,7 +5,7 @@ import pytest
 
 import larun
 from larun.errors import OptionError
-from larun.model.ellipses import KronOptions
+from larun.model.measure.ellipses import KronOptions
 from larun.provenance import predict
 from tests.algorithms.star_fields import draw
 

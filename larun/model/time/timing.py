@@ -15,10 +15,10 @@ from larun.algorithms.ephemeris import LIGHT_ACROSS_EARTH, Instant
 from larun.errors import HeaderError, OptionError
 from larun.io.headers import get_number
 from larun.model import registry
-from larun.model.card_notes import Keywords, Notes, is_given
-from larun.model.place_cards import find_pointing, find_site
-from larun.model.site import Site
-from larun.model.time_cards import find_instants
+from larun.model.time.card_notes import Keywords, Notes, is_given
+from larun.model.time.place_cards import find_pointing, find_site
+from larun.model.time.site import Site
+from larun.model.time.time_cards import find_instants
 
 if TYPE_CHECKING:
     from astropy.coordinates import SkyCoord

@@ -12,8 +12,8 @@ from larun.errors import FileError, HeaderError, OptionError
 from larun.instruments.generic import Generic
 from larun.instruments.nickel import Nickel
 from larun.model import headers, registry
-from larun.model.derived import explain
-from larun.model.known import LEVELS
+from larun.model.understood.derived import explain
+from larun.model.understood.known import LEVELS
 from larun.report.terminal import plain_values
 from tests.conftest import real_data
 

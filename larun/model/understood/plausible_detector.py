@@ -6,7 +6,7 @@ import math
 from collections.abc import Iterator
 
 from larun.detector import Amplifier
-from larun.model.known import AmplifierPixels, Finding, Known
+from larun.model.understood.known import AmplifierPixels, Finding, Known
 
 __all__ = ["GAIN", "NOISE", "gain", "linear_limit", "read_noise", "saturation", "sections"]
 

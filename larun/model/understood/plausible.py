@@ -1,7 +1,7 @@
 """Whether a quantity of an exposure can be true: one row a quantity, with its unit, where else it may hide, and a rule.
 
 A quantity without a row is shown as it is found. A rule sees everything that is known
-(:class:`~larun.model.known.Known`) and yields what a careful observer would say, with what to do about it.
+(:class:`~larun.model.understood.known.Known`) and yields what a careful observer would say, with what to do about it.
 """
 
 from __future__ import annotations
@@ -12,10 +12,10 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 from larun.io.headers import get_number
-from larun.model import plausible_chip as chip
-from larun.model import plausible_detector as detector
 from larun.model import registry
-from larun.model.known import Finding, Judge, Known, Rule
+from larun.model.understood import plausible_chip as chip
+from larun.model.understood import plausible_detector as detector
+from larun.model.understood.known import Finding, Judge, Known, Rule
 
 __all__ = ["RULES"]
 

@@ -10,7 +10,7 @@ from astropy.utils.masked import Masked
 import larun
 from larun.errors import CatalogError, FileError, OptionError
 from larun.io.regions import read_regions
-from larun.model.positions import positions_of
+from larun.model.measure.positions import positions_of
 
 regions = pytest.importorskip("regions")
 

@@ -1,0 +1,1 @@
+"""What detection, photometry and matching put into tables."""

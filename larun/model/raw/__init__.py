@@ -1,0 +1,1 @@
+"""Raw files, their parts, and their rows."""

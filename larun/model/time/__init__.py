@@ -1,0 +1,1 @@
+"""When and where an exposure was taken, from whatever cards a header has."""
