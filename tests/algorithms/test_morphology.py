@@ -66,7 +66,7 @@ def test_centroids_are_unbiased_and_near_the_cramer_rao_bound(fwhm, beta, flux, 
         bounds.append(1 / np.sqrt((slope**2 / (125 + (here + there) / 2)).sum()))
     bound = np.sqrt(np.mean(np.square(bounds)))
     rms = 1.4826 * np.median(np.abs(off))
-    record_property("rms over bound", rms / bound)
+    record_property("rms over bound", float(rms / bound))
     print(f"FWHM {fwhm}, beta {beta}, flux {flux:g}: rms {rms:.4f} px, {rms / bound:.3f} of the bound")
     assert np.isfinite(off).all()
     assert rms / bound < limit

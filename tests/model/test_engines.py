@@ -79,8 +79,8 @@ def test_completeness_and_purity_on_the_same_field(catalogs, stars, method, reco
     true = np.column_stack([stars.x, stars.y])
     complete = float((KDTree(found).query(true)[0] < 2).mean())
     pure = float((KDTree(true).query(found)[0] < 2).mean())
-    record_property("completeness", complete)
-    record_property("purity", pure)
+    record_property("completeness", float(complete))
+    record_property("purity", float(pure))
     print(f"{method}: completeness {complete:.3f}, purity {pure:.3f}, {len(found)} sources")  # pytest -rP shows it
     assert complete >= REACHED[method][0]
     assert pure >= REACHED[method][1]
