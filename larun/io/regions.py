@@ -165,14 +165,14 @@ def _region(words: str, frame: str, label: str, where: str) -> Region:
     kind, values = shape[1].lower(), [value for value in re.split(r"[,\s]+", shape[2].strip()) if value]
     try:
         x, y = _place(values[0], values[1], frame)
+        angle = _angle(values) if kind == "ellipse" else 0.0
         sizes = [_size(value, frame) for value in values[2:]]
     except (ValueError, IndexError) as error:
         kind = "pixels" if frame == "image" else frame
         raise FileError(f"{where} is not in {kind} ({error}): save the regions again") from error
-    if not (math.isfinite(x) and math.isfinite(y)):
+    if not all(map(math.isfinite, (x, y, angle))):
         raise FileError(f"{where}: the numbers must be finite")
     if kind == "ellipse" and len(sizes) >= 2:
-        angle = float(values[4].rstrip("d")) if len(values) > 4 else 0.0
         return Region(x, y, sizes[0], sizes[1], angle, label, frame)
     radius = sizes[0] if kind == "circle" and sizes else math.nan
     return Region(x, y, radius, label=label, frame=frame)
@@ -184,6 +184,11 @@ def _place(first: str, second: str, frame: str) -> tuple[float, float]:
         return x, y
     hours = frame != "galactic" and (":" in first or "h" in first.lower())
     return _degrees(first) * (15.0 if hours else 1.0), _degrees(second)
+
+
+def _angle(values: list[str]) -> float:
+    """The angle of an ellipse: what stands behind its pairs of axes, of which an elliptical annulus has several."""
+    return _degrees(values[-1]) if len(values) > 4 and len(values) % 2 else 0.0
 
 
 def _degrees(text: str) -> float:

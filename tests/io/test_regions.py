@@ -207,3 +207,27 @@ def test_ten_thousand_regions_are_read_in_a_second(tmp_path):
     write_regions(tmp_path / "a.reg", many)
     places = np.array([region[:2] for region in read_regions(tmp_path / "a.reg")])
     assert np.abs(places - [region[:2] for region in many]).max() < 1e-12
+
+
+@pytest.mark.parametrize(
+    ("text", "angle"),
+    [
+        ("image\nellipse(10,20,3,2,6,4,45)", 45.0),
+        ('fk5\nellipse(10,20,3",2",6",4",45)', 45.0),
+        ("image\nellipse(10,20,3,2,6,4)", 0.0),
+        ("image\nellipse(10,20,3,2,0.5r)", math.degrees(0.5)),
+    ],
+)
+def test_the_angle_of_an_ellipse_stands_last(tmp_path, text, angle):
+    """Behind the axes of one ellipse, or of all those of an elliptical annulus."""
+    (tmp_path / "a.reg").write_text(text + "\n")
+    (found,) = read_regions(tmp_path / "a.reg")
+    assert found.angle == pytest.approx(angle, rel=1e-12)
+    assert found.radius / found.minor == pytest.approx(1.5)
+
+
+@pytest.mark.parametrize("angle", ["nan", "inf", '6"'])
+def test_an_angle_that_is_none_names_file_and_line(tmp_path, angle):
+    (tmp_path / "a.reg").write_text(f"image\nellipse(10,20,3,2,{angle})\n")
+    with pytest.raises(FileError, match=r"a\.reg, line 2"):
+        read_regions(tmp_path / "a.reg")
