@@ -229,8 +229,12 @@ _KINDS = "must be a catalogue, a table with x and y or ra and dec, sky coordinat
 def _numbers(column: Any, unit: str, name: str) -> NDArray[np.float64]:
     from astropy.units import Quantity, UnitConversionError
 
-    values = np.ma.filled(np.ma.asarray(column, np.float64), np.nan) if np.ma.isMaskedArray(column) else column
-    given = getattr(column, "unit", None)
+    given, mask = getattr(column, "unit", None), getattr(column, "mask", None)
+    values = column
+    if mask is not None and not callable(mask):  # pandas has a method of that name
+        plain = getattr(column, "unmasked", column)  # of a masked quantity; the data of a masked column
+        values = np.array(getattr(plain, "value", np.ma.getdata(plain)), np.float64)
+        values[np.broadcast_to(np.asarray(mask), values.shape)] = np.nan
     try:
         return np.asarray(values if given is None else Quantity(values, given).to_value(unit), dtype=np.float64)
     except UnitConversionError as error:

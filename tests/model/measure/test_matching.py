@@ -185,3 +185,11 @@ def test_what_makes_no_sense_is_told(catalog):
     ):
         with pytest.raises(error, match=says):
             here.match(other, radius=radius)
+
+
+def test_what_a_mask_hides_of_a_quantity_has_no_partner():
+    from astropy.utils.masked import Masked
+
+    catalog = larun.SourceCatalog.from_table(QTable({"x": [10.0, 20.0] * u.pix, "y": [10.0, 20.0] * u.pix}))
+    x = Masked([10.0, 20.0] * u.pix, mask=[True, False])
+    assert catalog.match(QTable({"x": x, "y": [10.0, 20.0] * u.pix}), radius=1.0).other_index.tolist() == [1]
