@@ -222,7 +222,12 @@ def _field_element(field: _Field, flat: Flat, taken: set[str]) -> str:
     description = flat.descriptions.get(field.name)
     if not description:
         return about + "/>\n"
-    return f"{about}>\n    <DESCRIPTION>{escape(_BAD_XML.sub(chr(0xFFFD), description))}</DESCRIPTION>\n   </FIELD>\n"
+    return f"{about}>\n    <DESCRIPTION>{_content(description)}</DESCRIPTION>\n   </FIELD>\n"
+
+
+def _content(text: str) -> str:
+    """A text between tags; a carriage return by its number, since line ends may be changed on the way."""
+    return escape(_BAD_XML.sub("\ufffd", text), {"\r": "&#13;"})
 
 
 def _vounit(text: str) -> str:

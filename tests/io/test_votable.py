@@ -145,3 +145,10 @@ def test_xml_that_is_no_votable(tmp_path):
     for verify in (True, False):
         with pytest.raises(FileError, match=r"page\.xml"):
             read_table(tmp_path / "page.xml", verify=verify)
+
+
+def test_a_description_with_another_line_end_is_no_damage(tmp_path):
+    table = QTable({"a": [1.0]})
+    table["a"].info.description = "one\r\ntwo\rthree"
+    write_table(tmp_path / "a.vot", table, {})
+    assert read_table(tmp_path / "a.vot")[0]["a"].info.description == "one\r\ntwo\rthree"
