@@ -105,6 +105,7 @@ def find_site(header: Header, keywords: Keywords, notes: Notes) -> tuple[float, 
         f"{height_keyword} = {header[height_keyword]!r}" if known else "height not known: sea level"
     )
     east = longitude[0] - 360.0 if longitude[0] > 180.0 else longitude[0]
+    east = east + 360.0 if east < -180.0 else east  # counted towards the west all around
     return east, latitude[0], float(height) if known else 0.0
 
 

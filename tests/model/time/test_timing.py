@@ -486,3 +486,14 @@ def test_reading_a_header_loads_no_astronomy_before_it_is_asked():
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
+
+
+@pytest.mark.parametrize(
+    ("card", "east"),
+    [((339.19, "[deg] west longitude"), 20.81), (-339.19, 20.81), (-180.0, -180.0), (-180.5, 179.5), (339.19, -20.81)],
+)
+def test_a_longitude_may_be_counted_all_around_either_way(card, east):
+    header = fits.Header([("OBS-LONG", card) if not isinstance(card, tuple) else ("OBS-LONG", *card)])
+    header["OBS-LAT"] = -32.38
+    site = larun.Frame.from_arrays(np.ones((8, 8)), header=header).time.site
+    assert site.longitude == pytest.approx(east, abs=1e-9)
