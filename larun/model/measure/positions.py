@@ -119,7 +119,7 @@ def to_pixels(image: Image, sky: Any) -> Pair:
 
 
 def sky_positions(image: Image, x: NDArray[np.float64], y: NDArray[np.float64], frame: str) -> Pair:
-    """Longitude and latitude in degrees of pixel positions, in a frame of astropy.
+    """Longitude and latitude in degrees of pixel positions, in ``icrs``, ``galactic``, ``fk5`` (J2000) or ``fk4``.
 
     Raises
     ------
@@ -131,13 +131,14 @@ def sky_positions(image: Image, x: NDArray[np.float64], y: NDArray[np.float64], 
         raise CatalogError(f"{image!r} has no WCS: sky coordinates cannot be written; use coordinates='image'")
     if not len(x):
         return np.zeros(0), np.zeros(0)
-    from astropy.coordinates import SkyCoord
+    from astropy.coordinates import SkyCoord, frame_transform_graph
     from astropy.wcs.utils import wcs_to_celestial_frame
 
-    own = wcs_to_celestial_frame(wcs)
+    own, wanted = wcs_to_celestial_frame(wcs), frame_transform_graph.lookup_name(frame)()
     lon, lat = wcs.all_pix2world(x, y, 0)
-    if own.name != frame:
-        there = SkyCoord(lon, lat, unit="deg", frame=own).transform_to(frame).spherical
+    if not own.is_equivalent_frame(wanted):  # of one name they may have different equinoxes
+        # as coordinates of the frame, not by its name: that would keep the equinox of the WCS
+        there = SkyCoord(lon, lat, unit="deg", frame=own).frame.transform_to(wanted).spherical
         lon, lat = there.lon.deg, there.lat.deg
     return np.asarray(lon, dtype=float), np.asarray(lat, dtype=float)
 

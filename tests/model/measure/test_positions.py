@@ -10,7 +10,7 @@ from astropy.utils.masked import Masked
 import larun
 from larun.errors import CatalogError, FileError, OptionError
 from larun.io.regions import read_regions
-from larun.model.measure.positions import positions_of
+from larun.model.measure.positions import positions_of, sky_positions, to_pixels
 
 regions = pytest.importorskip("regions")
 
@@ -218,3 +218,14 @@ def test_marks_that_make_no_sense(catalog, tmp_path):
     with pytest.raises(CatalogError, match=r"attach\(frame\)"):
         read.write_regions(tmp_path / "a.reg", coordinates="fk5")
     assert not (tmp_path / "a.reg").exists()
+
+
+@pytest.mark.parametrize("wcs", [{"RADESYS": "FK4", "EQUINOX": 1950.0}, {"RADESYS": "FK5", "EQUINOX": 2013.5}])
+@pytest.mark.parametrize("frame", ["icrs", "fk5", "fk4", "galactic"])
+def test_the_sky_of_a_wcs_with_another_equinox(wcs, frame):
+    """DS9's fk5 is that of J2000, whatever the equinox of the image."""
+    cards = {"CTYPE1": "RA---TAN", "CTYPE2": "DEC--TAN", "CRVAL1": 10.0, "CRVAL2": 60.0, "CRPIX1": 32.0, "CRPIX2": 32.0}
+    image = larun.Frame.from_arrays(np.ones((64, 64)), header=cards | {"CDELT1": -3e-4, "CDELT2": 3e-4} | wcs)
+    lon, lat = sky_positions(image, np.array([5.0]), np.array([9.0]), frame)
+    x, y = to_pixels(image, SkyCoord(lon, lat, unit="deg", frame=frame))
+    assert (x[0], y[0]) == pytest.approx((5.0, 9.0), abs=1e-4)
