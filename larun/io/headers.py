@@ -262,7 +262,8 @@ _WORLD = re.compile(
     r"WCSAXES|WCSNAME|(CTYPE|CRVAL|CRPIX|CDELT|CUNIT|CNAME|CRDER|CSYER|CROTA)\d|(CD|PC)\d_\d|PV\d_\d+|PS\d_\d+"
     r"|LONPOLE|LATPOLE|RADESYS|RADECSYS|EQUINOX|EPOCH|(A|B|AP|BP)_(ORDER|DMAX|\d_\d)"
 )
-_FRAMES = {"ICRS", "FK5", "FK4", "FK4-NO-E", "GAPPT"}
+#: Those astropy knows. An apparent place (GAPPT) is taken for a mean one of its equinox, 20 arcsec off.
+_FRAMES = {"ICRS", "FK5", "FK4", "FK4-NO-E"}
 
 
 def wcs_from_header(header: fits.Header) -> WCS | None:

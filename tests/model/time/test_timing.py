@@ -497,3 +497,12 @@ def test_a_longitude_may_be_counted_all_around_either_way(card, east):
     header["OBS-LAT"] = -32.38
     site = larun.Frame.from_arrays(np.ones((8, 8)), header=header).time.site
     assert site.longitude == pytest.approx(east, abs=1e-9)
+
+
+def test_a_wcs_of_apparent_places_has_a_time():
+    """astropy knows no frame for GAPPT: the places are taken for mean ones of their equinox."""
+    cards = {"CTYPE1": "RA---TAN", "CTYPE2": "DEC--TAN", "CRVAL1": 10.0, "CRVAL2": 60.0, "CRPIX1": 32.5, "CRPIX2": 32.5}
+    cards |= {"CDELT1": -3e-4, "CDELT2": 3e-4, "RADESYS": "GAPPT", "EQUINOX": 2013.1}
+    time = larun.Frame.from_arrays(np.ones((64, 64)), header=cards).time
+    mean = SkyCoord(10.0, 60.0, unit="deg", frame="fk5", equinox="J2013.1").icrs
+    assert time.pointing == pytest.approx((mean.ra.deg, mean.dec.deg), abs=1e-7)
