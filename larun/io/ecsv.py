@@ -7,6 +7,8 @@ import json
 import re
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from larun.errors import OptionError
 from larun.io.flat import settled
 from larun.io.sealed import UNSEALED, Sealed
@@ -21,7 +23,12 @@ def _encode(table: QTable, record: str) -> bytes:
     copy = settled(table)
     if not len(copy) and any(len(getattr(copy[name], "shape", ())) > 1 for name in copy.colnames):
         raise OptionError("ECSV cannot hold a column of arrays without a row: write a .parquet or .vot")
-    copy.meta = {**table.meta, "larun": {"larun_sha256": UNSEALED, "record": record}}
+    full = [name for name in copy.colnames if _is_text(copy[name]) and getattr(copy[name], "mask", None) is None]
+    for name in filter(lambda name: _is_text(copy[name]), copy.colnames):
+        if any("\r" in text for text in np.asarray(copy[name]).reshape(-1).tolist()):
+            raise OptionError(f"column {name!r} holds carriage returns, which ECSV loses: write a .parquet or .vot")
+    notes = {"larun_sha256": UNSEALED, "record": record} | ({"text": full} if full else {})
+    copy.meta = {**table.meta, "larun": notes}
     buffer = io.StringIO()
     copy.write(buffer, format="ascii.ecsv")
     return buffer.getvalue().encode("utf-8")
@@ -31,7 +38,15 @@ def _decode(content: bytes) -> tuple[QTable, dict[str, Any]]:
     from astropy.table import QTable
 
     table = QTable.read(content.decode("utf-8"), format="ascii.ecsv")
-    return table, json.loads(table.meta.pop("larun")["record"])
+    notes = table.meta.pop("larun")
+    for name in notes.get("text", ()):  # astropy takes an empty text for a missing one
+        if hasattr(table[name], "filled"):
+            table.replace_column(name, table[name].filled(""))
+    return table, json.loads(notes["record"])
+
+
+def _is_text(column: Any) -> bool:
+    return getattr(getattr(column, "dtype", None), "kind", "") == "U"
 
 
 ECSV = Sealed(

@@ -299,8 +299,9 @@ def test_damage_of_any_kind_names_the_file(tmp_path, suffix):
         path.write_bytes(damaged)
         with pytest.raises(FileError, match=r"damaged\."):
             read_table(path)
-    path.write_bytes(content[: len(content) // 2])
-    if suffix == ".ecsv":  # text that ends early is still a table
+    half = len(content) // 2
+    path.write_bytes(content[: content.rindex(b"\n", 0, half) if suffix == ".ecsv" else half])
+    if suffix == ".ecsv":  # text that ends early, with a line, is still a table
         assert len(read_table(path, verify=False)[0]) < len(catalogue())
         return
     with pytest.raises(FileError, match=r"damaged\."):
@@ -358,3 +359,18 @@ def test_importing_io_is_light():
     loaded = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
     for heavy in ("astropy.table", "astropy.wcs", "astropy.nddata", "numba", "photutils", "ccdproc"):
         assert f"'{heavy}'" not in loaded, heavy
+
+
+@pytest.mark.parametrize("suffix", SUFFIXES)
+@pytest.mark.parametrize("words", [["", "a"], ["", ""]])
+def test_an_empty_text_is_no_missing_one(tmp_path, suffix, words):
+    table = QTable({"n": [1, 2], "note": words})
+    table["note"].info.description = "what was seen"
+    write_table(tmp_path / f"a{suffix}", table, {})
+    assert same_table(read_table(tmp_path / f"a{suffix}")[0], table)
+
+
+def test_ecsv_refuses_the_carriage_returns_it_would_lose(tmp_path):
+    with pytest.raises(OptionError, match=r"'note' holds carriage returns.*\.vot"):
+        write_table(tmp_path / "a.ecsv", QTable({"note": ["a\r\nb"]}), {})
+    assert not (tmp_path / "a.ecsv").exists()
