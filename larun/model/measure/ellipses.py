@@ -35,6 +35,8 @@ _LARGEST = 10.0
 class KronOptions:
     """How Kron apertures are made; the defaults are those of SExtractor's FLUX_AUTO.
 
+    The ellipse they count from is that of weighted moments, smaller than SExtractor's isophotal one where wings are wide.
+
     Parameters
     ----------
     factor : float
