@@ -35,7 +35,7 @@ _LARGEST = 10.0
 class KronOptions:
     """How Kron apertures are made; the defaults are those of SExtractor's FLUX_AUTO.
 
-    The ellipse they count from is that of weighted moments, smaller than SExtractor's isophotal one where wings are wide.
+    The ellipse they count from is that of weighted moments: where wings are wide it is smaller than SExtractor's.
 
     Parameters
     ----------
