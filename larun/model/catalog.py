@@ -72,7 +72,7 @@ class SourceCatalog:
     provenance: Provenance
 
     @classmethod
-    @operation("from_table", reach="global", leave_out=("table",))
+    @operation("from_table", version=2, reach="global", leave_out=("table",))
     def from_table(cls, table: Any, *, image: SkyImage | None = None, columns: Mapping[str, str] | None = None) -> Self:
         """A catalogue from a table of another program.
 

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from larun.errors import CatalogError, OptionError
+from larun.model.measure.positions import catalogue_frame
 from larun.provenance import Provenance
 
 if TYPE_CHECKING:
@@ -180,13 +181,11 @@ def _directions(lonlat: NDArray[np.float64]) -> NDArray[np.float64]:
 
 
 def _frame_of(catalog: SourceCatalog) -> Any:
-    """The celestial frame of a catalogue's coordinates: that of its image, ICRS where there is none."""
+    """The celestial frame of a catalogue's coordinates, ICRS where there is no image."""
     wcs = None if catalog.image is None else catalog.image.wcs
     if wcs is None:
         return "icrs"
-    from astropy.wcs.utils import wcs_to_celestial_frame
-
-    return wcs_to_celestial_frame(wcs)
+    return catalogue_frame(wcs)
 
 
 def positions(thing: Any, on_sky: bool, frame: Any = "icrs") -> NDArray[np.float64]:

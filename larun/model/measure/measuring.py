@@ -17,6 +17,7 @@ from larun.algorithms.growth import CurveOfGrowth, aperture_correction, curve_of
 from larun.errors import CatalogError, OptionError
 from larun.model.measure import ellipses, schema
 from larun.model.measure.ellipses import KronOptions, kron_options
+from larun.model.measure.positions import catalogue_frame, sky_positions
 
 if TYPE_CHECKING:
     from astropy.table import QTable
@@ -131,11 +132,15 @@ def _when(image: SkyImage) -> dict[str, Any]:
 
 
 def with_sky_coordinates(image: SkyImage, x: NDArray[np.float64], y: NDArray[np.float64]) -> dict[str, Any]:
-    """``ra`` and ``dec`` in degrees; empty without a WCS."""
+    """``ra`` and ``dec`` in degrees; empty without a WCS, or where it is in a frame that astropy does not know."""
     wcs = image.wcs
     if wcs is None:
         return {}
-    ra, dec = wcs.all_pix2world(np.asarray(x, float), np.asarray(y, float), 0) if len(x) else (x, y)
+    try:
+        frame = catalogue_frame(wcs).name
+    except ValueError:
+        return {}
+    ra, dec = sky_positions(image, np.asarray(x, float), np.asarray(y, float), frame)
     return {"ra": ra, "dec": dec}
 
 

@@ -24,6 +24,7 @@ __all__ = [
     "Name",
     "X",
     "Y",
+    "catalogue_frame",
     "column_in",
     "find",
     "positions_of",
@@ -116,6 +117,21 @@ def to_pixels(image: Image, sky: Any) -> Pair:
     # SIP is inverted by iteration: the default tolerance leaves 1e-5 pixels
     x, y = wcs.all_world2pix(lon, lat, 0, tolerance=1e-9)
     return np.asarray(x, dtype=float), np.asarray(y, dtype=float)
+
+
+def catalogue_frame(wcs: Any) -> Any:
+    """The frame of ``ra`` and ``dec`` in a catalogue: that of the WCS where it is ICRS or FK5 of J2000, else ICRS.
+
+    Raises
+    ------
+    ValueError
+        If astropy knows no frame for the WCS.
+    """
+    from astropy.coordinates import FK5, ICRS
+    from astropy.wcs.utils import wcs_to_celestial_frame
+
+    own = wcs_to_celestial_frame(wcs)
+    return own if any(own.is_equivalent_frame(frame) for frame in (ICRS(), FK5())) else ICRS()
 
 
 def sky_positions(image: Image, x: NDArray[np.float64], y: NDArray[np.float64], frame: str) -> Pair:

@@ -5,6 +5,7 @@ import pytest
 from astropy import units as u
 from astropy.coordinates import SkyCoord
 from astropy.table import QTable, Table
+from astropy.wcs.utils import pixel_to_skycoord
 
 import larun
 from larun.errors import CatalogError, OptionError
@@ -193,3 +194,33 @@ def test_what_a_mask_hides_of_a_quantity_has_no_partner():
     catalog = larun.SourceCatalog.from_table(QTable({"x": [10.0, 20.0] * u.pix, "y": [10.0, 20.0] * u.pix}))
     x = Masked([10.0, 20.0] * u.pix, mask=[True, False])
     assert catalog.match(QTable({"x": x, "y": [10.0, 20.0] * u.pix}), radius=1.0).other_index.tolist() == [1]
+
+
+@pytest.mark.parametrize(
+    "wcs",
+    [
+        {"RADESYS": "FK4", "EQUINOX": 1950.0},
+        {"RADESYS": "FK5", "EQUINOX": 2013.5},
+        {"CTYPE1": "GLON-TAN", "CTYPE2": "GLAT-TAN"},
+        {"RADESYS": "FK5", "EQUINOX": 2000.0},
+        {},
+    ],
+)
+def test_ra_and_dec_of_a_catalogue_are_those_of_other_catalogues(wcs):
+    """Whatever the frame of the image, a list of ICRS coordinates finds its stars in the catalogue."""
+    cards = {
+        "CTYPE1": "RA---TAN",
+        "CTYPE2": "DEC--TAN",
+        "CRVAL1": 0.001,
+        "CRVAL2": 60.0,
+        "CRPIX1": 32.0,
+        "CRPIX2": 32.0,
+    }
+    image = larun.Frame.from_arrays(np.ones((64, 64)), header=cards | {"CDELT1": -3e-4, "CDELT2": 3e-4} | wcs)
+    places = QTable({"x": [10.0, 30.0] * u.pix, "y": [40.0, 20.0] * u.pix})
+    sky = pixel_to_skycoord([10.0, 30.0], [40.0, 20.0], image.wcs).icrs
+    places.meta["fwhm"] = 2.0
+    catalog = larun.SourceCatalog.from_table(places, image=image)
+    for other in (sky, QTable({"ra": sky.ra, "dec": sky.dec})):
+        found = catalog.match(other, radius=0.1 * u.arcsec)
+        assert found.other_index.tolist() == [0, 1]
