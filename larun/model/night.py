@@ -231,6 +231,8 @@ class Night:
         groups = night._groups(chosen)
         there = {group.kind for group in groups}
         there |= {master.kind for folder in _paths(masters) for master in Masters.read(folder)}
+        if "dark" in there:
+            there.add("bias")  # a dark that holds its bias serves for it
         night._warn_of_missing(there | set(chosen.calibrate["without"]))
         rows = [
             {
@@ -250,7 +252,6 @@ class Night:
 
     def _warn_of_missing(self, there: set[str]) -> None:
         """Tell which masters the science frames require and will not find."""
-        there = there | ({"bias"} if "dark" in there else set())  # a dark that holds its bias serves for it
         cameras = Counter(item.camera for item in self.of("science") if item.camera is not None)
         for camera, count in cameras.items():
             for kind in sorted(camera.required - there):

@@ -400,6 +400,13 @@ def test_a_plan_tells_which_masters_will_be_missing(sample, tmp_path):
         warnings.simplefilter("error")
         larun.Night(raw).plan(tmp_path / "out", recipe=larun.Recipe().evolve(calibrate={"without": ("dark", "flat")}))
         larun.Night(sample.folder).plan(tmp_path / "out")
+    (raw / "only-lights").mkdir()
+    for path in sample.paths("object", "V"):
+        (raw / "only-lights" / path.name).symlink_to(path)
+    with pytest.warns(LarunWarning, match="require a bias master"):  # going without the dark brings no bias
+        larun.Night(raw / "only-lights").plan(
+            tmp_path / "out", recipe=larun.Recipe().evolve(calibrate={"without": ("dark", "flat")})
+        )
     with pytest.raises(larun.errors.NoMatchingMaster, match=r"--instrument FILE\.py"):
         sample.raw.calibrate()
 
