@@ -1,0 +1,4 @@
+"""One module a topic; each has a tuple ``CASES``."""
+
+#: In the order in which they are run.
+TOPICS = ("combine", "background", "read")

@@ -1,0 +1,86 @@
+"""One side of one case in a process of its own: makes inputs, or does the work and says how long it took.
+
+The last line of what it prints is JSON. The peak of memory is the high-water mark of the resident set of this process
+(``ru_maxrss``; read as VmHWM where Linux has it, because ``ru_maxrss`` begins with what the parent held): interpreter,
+packages, inputs and outputs, but not what it took to make the inputs. Where the work is a process of its own, it is
+that process's ``ru_maxrss``.
+"""
+
+from __future__ import annotations
+
+import argparse
+import gc
+import json
+import os
+import resource
+import statistics
+import time
+import warnings
+from pathlib import Path
+from typing import Any
+
+from tests.benchmarks.cases import Side, Size, find_case
+
+__all__ = ["THREADS", "main", "measure", "peak_megabytes"]
+
+#: Everybody who has threads gets two.
+THREADS = 2
+_ENOUGH = 1.0  # seconds of timed calls in one process; at least one call, at most _CALLS
+_CALLS = 9
+
+
+def peak_megabytes(*, children: bool = False) -> float:
+    """Highest resident memory so far, in MB (10⁶ bytes): of this process, or of the largest it has waited for."""
+    if children:
+        return resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss * 1024 / 1e6
+    status = Path("/proc/self/status")
+    if status.exists():
+        line = next(line for line in status.read_text().splitlines() if line.startswith("VmHWM"))
+        return int(line.split()[1]) * 1024 / 1e6
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / 1e6
+
+
+def measure(side: Side, folder: Path, warm: Path) -> tuple[list[float], float, Any]:
+    """Seconds of each timed call after one that is not, peak memory, and the last result."""
+    side.work(side.setup(warm))
+    seconds: list[float] = []
+    while True:
+        state = side.setup(folder)
+        gc.collect()
+        start = time.perf_counter()
+        result = side.work(state)
+        seconds.append(time.perf_counter() - start)
+        if sum(seconds) >= _ENOUGH or len(seconds) >= _CALLS:
+            return seconds, peak_megabytes(children=side.children), result
+        del state, result
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Do what the parent asks for."""
+    parser = argparse.ArgumentParser(prog="python -m tests.benchmarks.worker")
+    for name in ("topic", "case", "peer"):
+        parser.add_argument(name)
+    parser.add_argument("what", choices=["make", "larun", "peer"])
+    parser.add_argument("folder", type=Path)
+    parser.add_argument("--size", help="for make: side,frames,stars,tracks")
+    parser.add_argument("--warm", type=Path, help="inputs of the warm-up call; by default the same")
+    parser.add_argument("--save", type=Path, help="keep the digest of the result here")
+    given = parser.parse_args(arguments)
+    case = find_case(given.topic, given.case, given.peer)
+    warnings.simplefilter("ignore")
+    if given.what == "make":
+        case.make(given.folder, Size(*map(int, given.size.split(","))))
+        print(json.dumps({}))
+        return
+    side = case.larun if given.what == "larun" else case.peer
+    seconds, peak, result = measure(side, given.folder, given.warm or given.folder)
+    if given.save is not None:
+        import numpy as np
+
+        np.savez(given.save, **side.digest(result))
+    print(json.dumps({"seconds": statistics.median(seconds), "calls": len(seconds), "peak_mb": peak}), flush=True)
+
+
+if __name__ == "__main__":
+    assert os.environ.get("OMP_NUM_THREADS"), "started by tests.benchmarks.harness, which sets the threads"
+    main()
