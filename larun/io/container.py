@@ -11,7 +11,8 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterable, Sequence
+import threading
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import IO, Any, NamedTuple
 
@@ -19,6 +20,7 @@ import numpy as np
 from astropy.io import fits
 from numpy.typing import NDArray
 
+from larun.algorithms.jit import over_rows
 from larun.errors import OptionError
 from larun.io.cards import header_from_text, new_card
 from larun.io.streams import open_plain
@@ -125,34 +127,47 @@ def json_hdu(name: str, text: str) -> Hdu:
 
 def write_hdus(path: Path, hdus: Sequence[Hdu]) -> None:
     """Write the HDUs and the ``DIGESTS`` that seals them. The path must not exist."""
+    starts = [0]
+    for hdu in hdus:
+        size = 0 if hdu.data is None else hdu.data.nbytes
+        starts.append(starts[-1] + _padded(len(_header(hdu.cards, 0, 0))) + _padded(size))
+    entries: dict[int, Entry] = {}
     with path.open("xb") as file:
-        entries = [_write(file, hdu) for hdu in hdus]
-        seal = _digests(entries)
+        turn = threading.Lock()
+
+        def put(at: int, content: Any) -> None:
+            with turn:
+                file.seek(at)
+                file.write(content)
+
+        def work(start: int, stop: int) -> None:
+            for number in range(start, stop):
+                entries[number] = _write(put, starts[number], hdus[number])
+
+        over_rows(len(hdus), work, band=1)
+        ordered = [entries[number] for number in range(len(hdus))]
+        seal = _digests(ordered)
         if len(seal) > (_TAIL - 1) * BLOCK:
             raise OptionError(f"{len(hdus)} HDUs are too many for one product: split it")
-        file.write(seal)
+        put(starts[-1], seal)
 
 
-def _write(file: IO[bytes], hdu: Hdu) -> Entry:
-    start = file.tell()
+def _write(put: Callable[[int, Any], None], start: int, hdu: Hdu) -> Entry:
+    """Write an HDU to its place; several are under way at a time."""
     length = len(_header(hdu.cards, 0, 0))
-    file.seek(start + _padded(length))
     digest, total, size = hashlib.sha256(), 0, 0
     for chunk in _chunks(hdu.data):
-        file.write(chunk)
+        put(start + _padded(length) + size, chunk)
         digest.update(chunk)
         total = _add(total, chunk)
-        size += len(chunk)
-    file.write(bytes(_padded(size) - size))
-    end = file.tell()
+        size += chunk.nbytes
     header = _header(hdu.cards, total, size)
-    file.seek(start)
-    file.write(header.ljust(_padded(length), b" "))
-    file.seek(max(end, start + _padded(length)))
+    put(start + _padded(length) + size, bytes(_padded(size) - size))
+    put(start, header.ljust(_padded(length), b" "))
     return Entry(hdu.name, start, length, size, hashlib.sha256(header).hexdigest(), digest.hexdigest())
 
 
-def _chunks(data: NDArray[Any] | None) -> Iterable[bytes]:
+def _chunks(data: NDArray[Any] | None) -> Iterable[NDArray[np.uint8]]:
     """The numbers as they stand in a FITS file: big-endian, unsigned ones moved to signed."""
     if data is None:
         return
@@ -165,7 +180,7 @@ def _chunks(data: NDArray[Any] | None) -> Iterable[bytes]:
         part = flat[first : first + step]
         if kind in _ZERO:
             part = part ^ np.array(_ZERO[kind], part.dtype)
-        yield part.astype(f">u{width}").tobytes()
+        yield part.astype(f">u{width}").view(np.uint8)
 
 
 def _padded(size: int) -> int:
@@ -181,13 +196,14 @@ def _header(cards: str, total: int, size: int) -> bytes:
         return (cards + datasum + card + "END".ljust(80)).encode("ascii")
 
     plain = text("0" * 16)
-    return text(_encoded(_add(total, plain.ljust(_padded(len(plain)), b" "))))
+    return text(_encoded(_add(total, np.frombuffer(plain.ljust(_padded(len(plain)), b" "), np.uint8))))
 
 
-def _add(total: int, chunk: bytes) -> int:
-    """The ones' complement sum of 32-bit words, continued."""
-    words = np.frombuffer(chunk.ljust(-(-len(chunk) // 4) * 4, b"\0"), ">u4")
-    total += int(words.sum(dtype=np.uint64))
+def _add(total: int, chunk: NDArray[np.uint8]) -> int:
+    """The ones' complement sum of 32-bit words, continued; a last word that is not whole ends in zeros."""
+    whole = chunk.size - chunk.size % 4
+    total += int(chunk[:whole].view(">u4").astype(np.uint32).sum(dtype=np.uint64))
+    total += int.from_bytes(chunk[whole:].tobytes().ljust(4, b"\0"), "big")
     while total >> 32:
         total = (total & 0xFFFFFFFF) + (total >> 32)
     return total
@@ -218,7 +234,7 @@ def _digests(entries: Sequence[Entry]) -> bytes:
     content = {"format": FORMAT, "hdus": rows}
     data = _text({**content, "self": hashlib.sha256(_text(content)).hexdigest()})
     hdu = json_hdu("DIGESTS", data.decode("ascii"))
-    header = _header(hdu.cards, _add(0, data), len(data))
+    header = _header(hdu.cards, _add(0, np.frombuffer(data, np.uint8)), len(data))
     return header.ljust(_padded(len(header)), b" ") + data.ljust(_padded(len(data)), b"\0")
 
 
@@ -289,22 +305,38 @@ def verify(path: Path) -> tuple[Problem, ...]:
     """All disagreements between a container and its ``DIGESTS``; empty when every bit is as it was written."""
     with open_plain(path) as file:
         entries, problems = layout(file)
-        found = list(problems)
-        for entry in entries:
-            file.seek(entry.start)
-            header = file.read(entry.header_bytes)
-            if hashlib.sha256(header).hexdigest() != entry.header:
-                found.append(Problem(entry.name, "header", "the header was changed after it was written"))
-            fill = file.read(entry.data_start - file.tell())
-            digest, left = hashlib.sha256(), entry.data_bytes
-            while left > 0 and (chunk := file.read(min(left, _CHUNK))):
-                digest.update(chunk)
-                left -= len(chunk)
-            if digest.hexdigest() != entry.data:
-                found.append(Problem(entry.name, "data", "the data were changed after they were written"))
-            if fill.strip(b" ") or file.read(entry.end - file.tell()).strip(b"\0"):
-                found.append(_padding(entry.name))
-    return tuple(found)
+        found: list[list[Problem]] = [[] for _ in entries]
+        turn = threading.Lock()
+
+        def get(at: int, size: int) -> bytes:
+            with turn:
+                file.seek(at)
+                return file.read(size)
+
+        def work(start: int, stop: int) -> None:
+            for number in range(start, stop):
+                found[number] = _compared(get, entries[number])
+
+        over_rows(len(entries), work, band=1)
+    return problems + tuple(problem for several in found for problem in several)
+
+
+def _compared(get: Callable[[int, int], bytes], entry: Entry) -> list[Problem]:
+    """What is wrong with one HDU; several are under way at a time."""
+    found = []
+    if hashlib.sha256(get(entry.start, entry.header_bytes)).hexdigest() != entry.header:
+        found.append(Problem(entry.name, "header", "the header was changed after it was written"))
+    digest, at, end = hashlib.sha256(), entry.data_start, entry.data_start + entry.data_bytes
+    while at < end and (chunk := get(at, min(end - at, _CHUNK))):
+        digest.update(chunk)
+        at += len(chunk)
+    if digest.hexdigest() != entry.data:
+        found.append(Problem(entry.name, "data", "the data were changed after they were written"))
+    after_header = entry.start + entry.header_bytes
+    fill = get(after_header, entry.data_start - after_header)
+    if fill.strip(b" ") or get(end, entry.end - end).strip(b"\0"):
+        found.append(_padding(entry.name))
+    return found
 
 
 def read_entry(file: IO[bytes], entry: Entry) -> tuple[fits.Header, NDArray[Any] | None]:

@@ -8,6 +8,7 @@ import re
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from larun.errors import OptionError
 from larun.io.flat import settled
@@ -29,9 +30,31 @@ def _encode(table: QTable, record: str) -> bytes:
             raise OptionError(f"column {name!r} holds carriage returns, which ECSV loses: write a .parquet or .vot")
     notes = {"larun_sha256": UNSEALED, "record": record} | ({"text": full} if full else {})
     copy.meta = {**table.meta, "larun": notes}
+    plain = all(_is_number(copy[name]) for name in copy.colnames)
     buffer = io.StringIO()
-    copy.write(buffer, format="ascii.ecsv")
+    (copy[:0] if plain else copy).write(buffer, format="ascii.ecsv")
+    if plain:
+        buffer.write(_rows([np.asarray(copy[name]) for name in copy.colnames]))
     return buffer.getvalue().encode("utf-8")
+
+
+def _is_number(column: Any) -> bool:
+    """Whether a column is one of numbers or truth values, none of them masked."""
+    return (
+        getattr(getattr(column, "dtype", None), "kind", "") in "biuf"
+        and getattr(column, "shape", ())[1:] == ()
+        and getattr(column, "mask", None) is None
+        and type(getattr(column, "info", None)).__name__ in ("ColumnInfo", "QuantityInfo")
+    )
+
+
+def _rows(columns: list[NDArray[Any]]) -> str:
+    """Numbers as astropy writes them, the shortest text that gives the same bits, ten times as fast."""
+    texts = [
+        map(repr, values.tolist()) if values.dtype.kind != "f" or values.dtype.itemsize == 8 else map(str, values)
+        for values in columns
+    ]
+    return "".join(f"{' '.join(row)}\n" for row in zip(*texts, strict=True))
 
 
 def _decode(content: bytes) -> tuple[QTable, dict[str, Any]]:

@@ -9,6 +9,7 @@ import pickle
 import sys
 import warnings
 from collections.abc import Callable, Iterable, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -245,15 +246,19 @@ def _reduce(task: Task) -> Row:
     if frame is not None and task.catalog_path.exists():
         catalog = _kept(SourceCatalog.read, task.catalog_path, expected_catalog(recipe, raw, frame.provenance))
     written = 0
-    if frame is None:
-        frame = recipe.prepare(raw, candidates)
-        if task.catalog_path.exists():  # the frame alone was lost
-            catalog = _kept(SourceCatalog.read, task.catalog_path, expected_catalog(recipe, raw, frame.provenance))
-        written += _write(frame, task.frame_path, recipe)
-    if catalog is None:
-        catalog = recipe.measure(frame)
-        written += _write(catalog, task.catalog_path, recipe)
-    return _row(task, raw, catalog, written)
+    with ThreadPoolExecutor(1) as disk:
+        writing = None
+        if frame is None:
+            frame = recipe.prepare(raw, candidates)
+            if task.catalog_path.exists():  # the frame alone was lost
+                catalog = _kept(SourceCatalog.read, task.catalog_path, expected_catalog(recipe, raw, frame.provenance))
+            writing = disk.submit(_write, frame, task.frame_path, recipe)  # while its sources are measured
+        measured = recipe.measure(frame) if catalog is None else catalog
+        if writing is not None:  # a catalogue never stands without its frame
+            written += writing.result()
+        if catalog is None:
+            written += _write(measured, task.catalog_path, recipe)
+    return _row(task, raw, measured, written)
 
 
 def _write(product: Frame | SourceCatalog, path: Path, recipe: Recipe) -> int:

@@ -125,6 +125,15 @@ def test_acceptance_36_planes_larger_than_one_chunk(tmp_path, monkeypatch):
     assert (tmp_path / "q.fits").read_bytes() == (tmp_path / "p.fits").read_bytes()  # no clock, no path, no chunk
 
 
+def test_acceptance_34_threads_change_no_byte(tmp_path, product, monkeypatch):
+    parts = read_product(product)
+    for count in (1, 2, 5):
+        monkeypatch.setenv("LARUN_THREADS", str(count))
+        write_product(tmp_path / f"{count}.fits", parts)
+        assert (tmp_path / f"{count}.fits").read_bytes() == product.read_bytes()
+        assert verify_product(tmp_path / f"{count}.fits") == []
+
+
 def test_other_programs_read_the_product(product):
     expected = parts()
     with fits.open(product, checksum=True) as hdus:  # a wrong checksum would warn, and warnings are errors

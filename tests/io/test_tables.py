@@ -374,3 +374,16 @@ def test_ecsv_refuses_the_carriage_returns_it_would_lose(tmp_path):
     with pytest.raises(OptionError, match=r"'note' holds carriage returns.*\.vot"):
         write_table(tmp_path / "a.ecsv", QTable({"note": ["a\r\nb"]}), {})
     assert not (tmp_path / "a.ecsv").exists()
+
+
+def test_numbers_are_written_as_astropy_writes_them(tmp_path):
+    rng = np.random.default_rng(3)
+    wide = np.concatenate([10.0 ** rng.uniform(-320, 308, 500) * rng.choice([-1, 1], 500), [np.nan, np.inf, -np.inf]])
+    wide = np.concatenate([wide, [0.0, -0.0, 1e16, 1e15, 1e-4, 1e-5, 5e-324, 123456789.0]])
+    with np.errstate(over="ignore"):
+        narrow = wide.astype(np.float32)
+    table = QTable({"d": wide, "f": narrow * u.electron, "n": np.arange(wide.size, dtype=np.uint32), "t": wide > 0})
+    table.write(tmp_path / "astropy.ecsv")
+    write_table(tmp_path / "larun.ecsv", table, {})
+    lines = [(tmp_path / name).read_text().splitlines() for name in ("larun.ecsv", "astropy.ecsv")]
+    assert lines[0][-wide.size - 1 :] == lines[1][-wide.size - 1 :]
