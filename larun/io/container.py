@@ -158,7 +158,7 @@ def _write(put: Callable[[int, Any], None], start: int, hdu: Hdu) -> Entry:
     digest, total, size = hashlib.sha256(), 0, 0
     for chunk in _chunks(hdu.data):
         put(start + _padded(length) + size, chunk)
-        digest.update(chunk)
+        digest.update(chunk.data)
         total = _add(total, chunk)
         size += chunk.nbytes
     header = _header(hdu.cards, total, size)
