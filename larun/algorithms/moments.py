@@ -13,8 +13,9 @@ import numpy as np
 
 from larun.algorithms.jit import kernel
 from larun.algorithms.peaks import PIXEL_VARIANCE
+from larun.algorithms.stamps import load, window_sums
 
-__all__ = ["moments", "place_window"]
+__all__ = ["moments"]
 
 _ITERATIONS = 60
 #: Variance of the narrowest weight, px^2: products of a narrower one with a sharp star are not sampled by the pixels.
@@ -26,44 +27,13 @@ _WINGS = (0.865, -0.298, 0.0603)
 
 
 @kernel
-def place_window(signal: Any, good: Any, weights: Any, centre: Any, inverse: Any, box: Any) -> None:
-    """Put the weight exp(-(a dx^2 + 2 b dx dy + c dy^2) / 2) at ``centre``, from the middle of the stamp.
-
-    Pixels that are not usable get the value of the weight as a model, with the amplitude that fits the others best.
-    """
-    (cx, cy), (a, b, c) = centre, inverse
-    low_y, high_y, low_x, high_x = box
-    reach = signal.shape[0] // 2
-    top, bottom, missing = 0.0, 0.0, False
-    for j in range(low_y, high_y):
-        dy = j - reach - cy
-        for i in range(low_x, high_x):
-            dx = i - reach - cx
-            weight = math.exp(-0.5 * (a * dx * dx + 2 * b * dx * dy + c * dy * dy))
-            weights[j, i] = weight
-            if good[j, i]:
-                top += weight * signal[j, i]
-                bottom += weight * weight
-            else:
-                missing = True
-    if missing and bottom > 0:
-        amplitude = max(top / bottom, 0.0)
-        for j in range(low_y, high_y):
-            for i in range(low_x, high_x):
-                if not good[j, i]:
-                    signal[j, i] = amplitude * weights[j, i]
-
-
-@kernel
-def moments(
-    signal: Any, good: Any, weights: Any, cx: float, cy: float, sigma: float, growth: float
-) -> tuple[float, float, float, float]:
+def moments(stamp: Any, cx: float, cy: float, sigma: float, growth: float) -> tuple[float, float, float, float]:
     """Moments less the pixel, and the factor from the Gaussian's FWHM to the profile's."""
     failed = (np.nan, np.nan, np.nan, np.nan)
-    xx, xy, yy, cx, cy, matched = _adapted(signal, good, weights, cx, cy, sigma, growth)
+    xx, xy, yy, cx, cy, matched = _adapted(stamp, cx, cy, sigma, growth)
     if not matched:
         # a neighbour drew the weight away: the weight of a star, where it is
-        xx, xy, yy, _, _, valid = _deconvolved(signal, good, weights, cx, cy, (sigma**2, 0.0, sigma**2))
+        xx, xy, yy, _, _, valid = _deconvolved(stamp, cx, cy, (sigma**2, 0.0, sigma**2))
         xx, yy = xx - PIXEL_VARIANCE, yy - PIXEL_VARIANCE
         if valid and xx > 0 and yy > 0 and xx * yy > xy * xy:
             return xx, xy, yy, np.nan
@@ -72,7 +42,7 @@ def moments(
     first = max(math.sqrt(xx * yy - xy * xy), _NARROWEST)
     share = 0.5 if 0.5 * first >= _NARROWEST else 2.0
     second = (share * max(xx, _NARROWEST), share * xy, share * max(yy, _NARROWEST))
-    oxx, oxy, oyy, _, _, valid = _deconvolved(signal, good, weights, cx, cy, second)
+    oxx, oxy, oyy, _, _, valid = _deconvolved(stamp, cx, cy, second)
     size, other = math.sqrt(xx * yy - xy * xy), math.sqrt(max(oxx * oyy - oxy * oxy, 0.0))
     xx, yy, oxx, oyy = xx - PIXEL_VARIANCE, yy - PIXEL_VARIANCE, oxx - PIXEL_VARIANCE, oyy - PIXEL_VARIANCE
     if not (xx > 0 and yy > 0 and xx * yy > xy * xy):
@@ -93,7 +63,7 @@ def _wings(share: float) -> float:
 
 @kernel
 def _adapted(
-    signal: Any, good: Any, weights: Any, cx: float, cy: float, sigma: float, growth: float
+    stamp: Any, cx: float, cy: float, sigma: float, growth: float
 ) -> tuple[float, float, float, float, float, bool]:
     """Moments and centre under the weight that matches them; the starting centre and False where there is none."""
     largest = (growth * sigma) ** 2
@@ -101,7 +71,7 @@ def _adapted(
     x, y = cx, cy
     for _ in range(_ITERATIONS):
         weight = (max(xx, _NARROWEST), xy, max(yy, _NARROWEST))
-        mxx, mxy, myy, dx, dy, valid = _deconvolved(signal, good, weights, x, y, weight)
+        mxx, mxy, myy, dx, dy, valid = _deconvolved(stamp, x, y, weight)
         x, y = x + dx, y + dy
         if not valid or not (max(mxx, myy) <= largest) or not (math.hypot(x - cx, y - cy) <= sigma):
             break
@@ -113,13 +83,11 @@ def _adapted(
 
 
 @kernel
-def _deconvolved(
-    signal: Any, good: Any, weights: Any, cx: float, cy: float, weight: Any
-) -> tuple[float, float, float, float, float, bool]:
+def _deconvolved(stamp: Any, cx: float, cy: float, weight: Any) -> tuple[float, float, float, float, float, bool]:
     """Moments under one Gaussian weight, with the weight taken off; the step of the centre; whether it worked."""
     failed = (0.0, 0.0, 0.0, 0.0, 0.0, False)
     wxx, wxy, wyy = weight
-    reach = signal.shape[0] // 2
+    reach = stamp[1].shape[0] // 2
     det = wxx * wyy - wxy * wxy
     if not det > 0.01 * wxx * wyy:
         return failed
@@ -128,19 +96,9 @@ def _deconvolved(
     middle_y, middle_x = reach + round(cy), reach + round(cx)
     low_y, high_y = max(0, middle_y - half_y), min(2 * reach + 1, middle_y + half_y + 1)
     low_x, high_x = max(0, middle_x - half_x), min(2 * reach + 1, middle_x + half_x + 1)
-    place_window(signal, good, weights, (cx, cy), (a, b, c), (low_y, high_y, low_x, high_x))
-    total, sx, sy, sxx, sxy, syy = 0.0, 0.0, 0.0, 0.0, 0.0, 0.0
-    for j in range(low_y, high_y):
-        dy = j - reach - cy
-        for i in range(low_x, high_x):
-            dx = i - reach - cx
-            value = weights[j, i] * signal[j, i]
-            total += value
-            sx += value * dx
-            sy += value * dy
-            sxx += value * dx * dx
-            sxy += value * dx * dy
-            syy += value * dy * dy
+    load(stamp, max(abs(round(cy)) + half_y, abs(round(cx)) + half_x))
+    box = (low_y, high_y, low_x, high_x)
+    total, sx, sy, sxx, sxy, syy = window_sums(stamp, (cx, cy), (a, b, c), box)
     if not total > 0:
         return failed
     sx, sy = sx / total, sy / total

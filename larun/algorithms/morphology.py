@@ -21,9 +21,9 @@ from numpy.typing import ArrayLike, NDArray
 
 from larun.algorithms.aperture import positions
 from larun.algorithms.jit import kernel, over_rows
-from larun.algorithms.moments import place_window
 from larun.algorithms.peaks import FWHM_OF_SIGMA, PIXEL_VARIANCE, Planes, noise_factor
 from larun.algorithms.shapes import place, place_errors
+from larun.algorithms.stamps import gaussian_line, read_stamp, stamp
 
 __all__ = ["Locus", "Windowed", "size_excess", "star_locus", "windowed"]
 
@@ -269,62 +269,55 @@ def _measure_sources(planes: Any, sources: Any, rules: Any, out: Any, start: int
         px, py = int(np.floor(xs[n] + 0.5)), int(np.floor(ys[n] + 0.5))
         px, py = min(max(px, 0), nx - 1), min(max(py, 0), ny - 1)
         reach = int(np.ceil(max(4.0 * sigma + limit, 4.0 * wider * star + limit))) + 1
-        side = 2 * reach + 1
-        signal, variance, weights = np.zeros((side, side)), np.zeros((side, side)), np.empty((side, side))
-        good = np.zeros((side, side), np.bool_)
-        for j in range(max(0, reach - py), min(side, ny - py + reach)):
-            for i in range(max(0, reach - px), min(side, nx - px + reach)):
-                y, x = py - reach + j, px - reach + i
-                value, spread = data[y, x] - level[y, x], noise[y, x]
-                if flags[y, x] & bits == 0 and np.isfinite(value) and spread > 0 and np.isfinite(spread):
-                    good[j, i], signal[j, i], variance[j, i] = True, value, spread
+        made = stamp((data, level, noise, flags, bits), reach)
+        read_stamp(made, py, px, reach)
         room = (-0.5 - px, nx - 0.5 - px, -0.5 - py, ny - 0.5 - py)
-        cx, cy, certain = place(signal, good, weights, sigma, limit, room)
+        cx, cy, certain = place(made, sigma, limit, room)
         if not certain:
             continue
         out[n, 0], out[n, 1] = px + cx, py + cy
-        out[n, 2], out[n, 3] = place_errors((signal, variance, good), cx, cy, sigma, gain)
-        out[n, 4], out[n, 5] = _concentration(
-            (signal, variance, good), weights, (cx, cy), (star, wider * star), gain, most_missing
-        )
+        out[n, 2], out[n, 3] = place_errors(made, cx, cy, sigma, gain)
+        out[n, 4], out[n, 5] = _concentration(made, (cx, cy), (star, wider * star), gain, most_missing)
 
 
 @kernel
-def _concentration(
-    stamp: Any, weights: Any, centre: Any, sigmas: Any, gain: float, most_missing: float
-) -> tuple[float, float]:
+def _concentration(made: Any, centre: Any, sigmas: Any, gain: float, most_missing: float) -> tuple[float, float]:
     """Ln of the sums through both windows, and its error; their noise is common in part."""
-    signal, variance, good = stamp
-    cx, cy = centre
-    narrow, wide = sigmas
+    _, signal, variance, bad, state, scratch = made
+    (cx, cy), (narrow, wide) = centre, sigmas
     reach = signal.shape[0] // 2
-    box = (0, 2 * reach + 1, 0, 2 * reach + 1)
-    seen, missing = 0.0, 0.0
-    for j in range(2 * reach + 1):
-        for i in range(2 * reach + 1):
-            square = math.exp(-((i - reach - cx) ** 2 + (j - reach - cy) ** 2) / wide**2)
-            seen += square
-            missing += 0.0 if good[j, i] else square
-    if missing > most_missing * seen:
-        return np.nan, np.nan
-    if missing > 0.0:
-        inverse = 1 / narrow**2
-        place_window(signal, good, weights, centre, (inverse, 0.0, inverse), box)
+    side = 2 * reach + 1
+    x1, y1, x2, y2 = scratch[0], scratch[1], scratch[2], scratch[3]
+    gaussian_line(x1, 0, side, reach + cx, 1 / narrow**2)
+    gaussian_line(y1, 0, side, reach + cy, 1 / narrow**2)
+    gaussian_line(x2, 0, side, reach + cx, 1 / wide**2)
+    gaussian_line(y2, 0, side, reach + cy, 1 / wide**2)
     first, second, v11, v12, v22, p11, p12, p22 = 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0
-    for j in range(2 * reach + 1):
-        for i in range(2 * reach + 1):
-            r2 = (i - reach - cx) ** 2 + (j - reach - cy) ** 2
-            w1, w2 = math.exp(-0.5 * r2 / narrow**2), math.exp(-0.5 * r2 / wide**2)
-            first += w1 * signal[j, i]
-            second += w2 * signal[j, i]
-            if good[j, i]:
-                v11 += w1 * w1 * variance[j, i]
-                v12 += w1 * w2 * variance[j, i]
-                v22 += w2 * w2 * variance[j, i]
-                # photon noise: rectified as a sum, not pixel by pixel, or noise would count as light
-                p11 += w1 * w1 * signal[j, i] / gain
-                p12 += w1 * w2 * signal[j, i] / gain
-                p22 += w2 * w2 * signal[j, i] / gain
+    for j in range(side):
+        for i in range(side):
+            w1, w2, value, spread = x1[i] * y1[j], x2[i] * y2[j], signal[j, i], variance[j, i]
+            first += w1 * value
+            second += w2 * value
+            v11 += w1 * w1 * spread
+            v12 += w1 * w2 * spread
+            v22 += w2 * w2 * spread
+            # photon noise: rectified as a sum, not pixel by pixel, or noise would count as light
+            p11 += w1 * w1 * value / gain
+            p12 += w1 * w2 * value / gain
+            p22 += w2 * w2 * value / gain
+    if state[3] > 0:
+        missing, left, model = 0.0, np.sum(x1**2) * np.sum(y1**2), 0.0
+        for n in range(state[3]):
+            i, j = reach + bad[n, 1], reach + bad[n, 0]
+            missing += (x2[i] * y2[j]) ** 2
+            left -= (x1[i] * y1[j]) ** 2
+            model += x1[i] * y1[j] * x2[i] * y2[j]
+        if missing > most_missing * np.sum(x2**2) * np.sum(y2**2):
+            return np.nan, np.nan
+        # what is missing counts with the narrow window as the model, of the amplitude that fits the rest
+        amplitude = max(first / left, 0.0)
+        first += amplitude * (np.sum(x1**2) * np.sum(y1**2) - left)
+        second += amplitude * model
     if not (first > 0.0 and second > 0.0):
         return np.nan, np.nan
     v11, v12, v22 = v11 + max(p11, 0.0), v12 + max(p12, 0.0), v22 + max(p22, 0.0)

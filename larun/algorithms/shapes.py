@@ -19,12 +19,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from larun.algorithms.jit import kernel, over_rows
-from larun.algorithms.moments import moments, place_window
+from larun.algorithms.moments import moments
 from larun.algorithms.peaks import FWHM_OF_SIGMA, PIXEL_VARIANCE, Planes
+from larun.algorithms.stamps import gaussian_line, load, read_stamp, round_sums, stamp
 
 __all__ = ["Measured", "full_width", "measure", "place", "place_errors", "position_angle"]
 
 _ITERATIONS = 60
+#: Share of the squared weight that must be usable.
+_LEAST = 1e-9
 #: Variance of the narrowest window, px^2: a narrower one times a sharp star is not sampled by the pixels.
 _NARROWEST_WINDOW = 1.3
 #: How much more than its moments the pixel widens a peaked profile, and the scale of ``1 - profile`` to be peaked.
@@ -160,31 +163,20 @@ def _measure_range(
     bits, fwhm, gain, growth = rules
     ny, nx = data.shape
     sigma = math.sqrt(max((fwhm / FWHM_OF_SIGMA) ** 2 + PIXEL_VARIANCE, _NARROWEST_WINDOW))
-    reach = int(np.ceil(3.5 * sigma * growth)) + 1
-    side = 2 * reach + 1
-    signal, variance, weights = np.empty((side, side)), np.empty((side, side)), np.empty((side, side))
-    good = np.empty((side, side), np.bool_)
+    made = stamp((data, level, noise, flags, bits), int(np.ceil(3.5 * sigma * growth)) + 1)
     footprint = int(np.ceil(fwhm + 0.5))
     for n in range(start, stop):
         py, px = peaks[n] // nx, peaks[n] % nx
-        for j in range(side):
-            for i in range(side):
-                y, x = py - reach + j, px - reach + i
-                good[j, i], signal[j, i], variance[j, i] = False, 0.0, 0.0
-                if 0 <= y < ny and 0 <= x < nx:
-                    value, spread = data[y, x] - level[y, x], noise[y, x]
-                    if flags[y, x] & bits == 0 and np.isfinite(value) and spread > 0 and np.isfinite(spread):
-                        good[j, i], signal[j, i], variance[j, i] = True, value, spread
-        stamp = signal, variance, good
+        read_stamp(made, py, px, 0)
         room = (-0.5 - px, nx - 0.5 - px, -0.5 - py, ny - 0.5 - py)
-        cx, cy, certain = place(signal, good, weights, sigma, max(1.5, fwhm / 2), room)
+        cx, cy, certain = place(made, sigma, max(1.5, fwhm / 2), room)
         out[n, 0], out[n, 1] = px + cx, py + cy
-        out[n, 2], out[n, 3] = place_errors(stamp, cx, cy, sigma, gain)
+        out[n, 2], out[n, 3] = place_errors(made, cx, cy, sigma, gain)
         if not certain:
             for axis in (2, 3):
                 out[n, axis] = out[n, axis] if out[n, axis] > fwhm / 2 else fwhm / 2
-        out[n, 4], out[n, 5] = _fitted_flux(stamp, cx, cy, fwhm / FWHM_OF_SIGMA, gain)
-        out[n, 6], out[n, 7], out[n, 8], out[n, 9] = moments(signal, good, weights, cx, cy, sigma, growth)
+        out[n, 4], out[n, 5] = _fitted_flux(made, cx, cy, fwhm / FWHM_OF_SIGMA, gain)
+        out[n, 6], out[n, 7], out[n, 8], out[n, 9] = moments(made, cx, cy, sigma, growth)
         inside[n] = True
         for j in range(round(cy) - footprint, round(cy) + footprint + 1):
             for i in range(round(cx) - footprint, round(cx) + footprint + 1):
@@ -196,109 +188,141 @@ def _measure_range(
 
 
 @kernel
-def place(signal: Any, good: Any, weights: Any, sigma: float, limit: float, room: Any) -> tuple[float, float, bool]:
+def place(made: Any, sigma: float, limit: float, room: Any) -> tuple[float, float, bool]:
     """Centroid within ``limit`` and the image, whose borders are ``room``; else (0, 0) and False."""
     # 2 is Newton's step for a Gaussian star in a matched window; among neighbours it overshoots, 1 always climbs
     for gain in (2.0, 1.0):
-        cx, cy, settled = _centroid(signal, good, weights, sigma, limit, gain)
+        cx, cy, settled = _centroid(made, sigma, limit, gain)
         if settled and room[0] <= cx <= room[1] and room[2] <= cy <= room[3]:
             return cx, cy, True
     return 0.0, 0.0, False
 
 
 @kernel
-def _centroid(
-    signal: Any, good: Any, weights: Any, sigma: float, limit: float, gain: float
-) -> tuple[float, float, bool]:
+def _centroid(made: Any, sigma: float, limit: float, gain: float) -> tuple[float, float, bool]:
     """Windowed centroid from the middle of the stamp, and whether it settled within ``limit``."""
-    reach = signal.shape[0] // 2
-    near = min(reach, int(np.ceil(3.5 * sigma + limit)))
-    low, high = reach - near, reach + near + 1
-    cx, cy = 0.0, 0.0
+    near = min(made[1].shape[0] // 2, int(np.ceil(3.5 * sigma + limit)))
+    load(made, near)
+    cx, cy, step = 0.0, 0.0, np.inf
     for _ in range(_ITERATIONS):
-        inverse = (1 / sigma**2, 0.0, 1 / sigma**2)
-        place_window(signal, good, weights, (cx, cy), inverse, (low, high, low, high))
-        total, first_x, first_y = 0.0, 0.0, 0.0
-        for j in range(low, high):
-            for i in range(low, high):
-                value = weights[j, i] * signal[j, i]
-                total += value
-                first_x += value * (i - reach - cx)
-                first_y += value * (j - reach - cy)
+        total, first_x, first_y = round_sums(made, cx, cy, sigma, near)
         if total <= 0:
             return 0.0, 0.0, False
         step_x, step_y = gain * first_x / total, gain * first_y / total
-        cx, cy = cx + step_x, cy + step_y
+        cx, cy, step = cx + step_x, cy + step_y, math.hypot(step_x, step_y)
         if not (math.hypot(cx, cy) <= limit):
             return 0.0, 0.0, False
-        if math.hypot(step_x, step_y) < 1e-4:
+        if step < 1e-4:
             return cx, cy, True
-    return cx, cy, math.hypot(step_x, step_y) < 0.01
+    return cx, cy, step < 0.01
 
 
 @kernel
-def place_errors(stamp: Any, cx: float, cy: float, sigma: float, gain: float) -> tuple[float, float]:
+def place_errors(made: Any, cx: float, cy: float, sigma: float, gain: float) -> tuple[float, float]:
     """Errors of the root of S = sum w I d: sqrt(var S) / |dS / dc|, for each axis."""
-    signal, variance, good = stamp
+    _, signal, variance, bad, state, scratch = made
+    along_x, along_y = scratch[0], scratch[1]
     reach = signal.shape[0] // 2
     near = min(reach, int(np.ceil(3.5 * sigma + 1.5)))
-    total, curve_x, curve_y = 0.0, 0.0, 0.0
+    load(made, near)
+    low, high = reach - near, reach + near + 1
+    inverse = 1 / sigma**2
+    gaussian_line(along_x, low, high, reach + cx, inverse)
+    gaussian_line(along_y, low, high, reach + cy, inverse)
+    total, second_x, second_y = 0.0, 0.0, 0.0
     sky_x, sky_y, photon_x, photon_y = 0.0, 0.0, 0.0, 0.0
-    all_x, all_y, good_x, good_y = 0.0, 0.0, 0.0, 0.0
-    for j in range(reach - near, reach + near + 1):
-        dy2 = (j - reach - cy) ** 2
-        for i in range(reach - near, reach + near + 1):
-            dx2 = (i - reach - cx) ** 2
-            weight = math.exp(-0.5 * (dx2 + dy2) / sigma**2)
-            value, square = weight * signal[j, i], weight * weight
-            total += value
-            curve_x += value * (1 - dx2 / sigma**2)
-            curve_y += value * (1 - dy2 / sigma**2)
-            all_x += square * dx2
-            all_y += square * dy2
-            if good[j, i]:
-                good_x += square * dx2
-                good_y += square * dy2
-                sky_x += square * dx2 * variance[j, i]
-                sky_y += square * dy2 * variance[j, i]
-                photon_x += square * dx2 * signal[j, i] / gain
-                photon_y += square * dy2 * signal[j, i] / gain
-    if not (total > 0 and good_x > 0 and good_y > 0):
+    own_x, own_y, spread_x, spread_y = 0.0, 0.0, 0.0, 0.0
+    for j in range(low, high):
+        row, row_second, sky, sky_second, photon, photon_second = 0.0, 0.0, 0.0, 0.0, 0.0, 0.0
+        for i in range(low, high):
+            dx, weight = i - reach - cx, along_x[i]
+            value, spread = weight * signal[j, i], weight * weight * variance[j, i]
+            row += value
+            row_second += value * dx * dx
+            sky += spread
+            sky_second += spread * dx * dx
+            photon += weight * value
+            photon_second += weight * value * dx * dx
+        dy2, weight, square = (j - reach - cy) ** 2, along_y[j], along_y[j] * along_y[j]
+        total += weight * row
+        second_x += weight * row_second
+        second_y += weight * row * dy2
+        sky_x += square * sky_second
+        sky_y += square * sky * dy2
+        photon_x += square * photon_second
+        photon_y += square * photon * dy2
+        own_x += along_x[j] * along_x[j]
+        own_y += square
+        spread_x += along_x[j] * along_x[j] * (j - reach - cx) ** 2
+        spread_y += square * dy2
+    squares, all_x, all_y = own_x * own_y, spread_x * own_y, own_x * spread_y
+    left, good_x, good_y = squares, all_x, all_y
+    for n in range(state[3]):
+        j, i = bad[n, 0], bad[n, 1]
+        if abs(j) <= near and abs(i) <= near:
+            square = (along_x[reach + i] * along_y[reach + j]) ** 2
+            left -= square
+            good_x -= square * (i - cx) ** 2
+            good_y -= square * (j - cy) ** 2
+    if not (good_x > _LEAST * all_x and good_y > _LEAST * all_y):
+        return np.nan, np.nan
+    # what is missing counts with the window's own model, of the amplitude that fits the rest
+    amplitude = max(total / left, 0.0)
+    total += amplitude * (squares - left)
+    second_x += amplitude * (all_x - good_x)
+    second_y += amplitude * (all_y - good_y)
+    if not total > 0:
         return np.nan, np.nan
     # both axes share the curvature of the profile: half the noise. The matched value is total / 2.
-    curve = min(max(0.5 * (curve_x + curve_y), 0.25 * total), total)
+    curve = min(max(total - 0.5 * inverse * (second_x + second_y), 0.25 * total), total)
     return (
-        math.sqrt(sky_x + max(photon_x, 0.0)) / (curve * good_x / all_x),
-        math.sqrt(sky_y + max(photon_y, 0.0)) / (curve * good_y / all_y),
+        math.sqrt(sky_x + max(photon_x / gain, 0.0)) / (curve * good_x / all_x),
+        math.sqrt(sky_y + max(photon_y / gain, 0.0)) / (curve * good_y / all_y),
     )
 
 
 @kernel
-def _fitted_flux(stamp: Any, cx: float, cy: float, sigma: float, gain: float) -> tuple[float, float]:
+def _fitted_flux(made: Any, cx: float, cy: float, sigma: float, gain: float) -> tuple[float, float]:
     """Flux of the pixel-integrated Gaussian at (cx, cy), equal weights, usable pixels only, and its error."""
-    signal, variance, good = stamp
+    _, signal, variance, bad, state, scratch = made
+    along_x, along_y = scratch[0], scratch[1]
     reach = signal.shape[0] // 2
     near = min(reach, int(np.ceil(4 * sigma)) + 1)
-    top, bottom, sky, photon = 0.0, 0.0, 0.0, 0.0
-    along_x = np.empty(2 * near + 1)
-    for i in range(2 * near + 1):
-        along_x[i] = _pixel_share(i - near - cx, sigma)
-    for j in range(2 * near + 1):
-        along_y = _pixel_share(j - near - cy, sigma)
-        for i in range(2 * near + 1):
-            y, x = reach - near + j, reach - near + i
-            if good[y, x]:
-                weight = along_y * along_x[i]
-                top += weight * signal[y, x]
-                bottom += weight * weight
-                sky += weight * weight * variance[y, x]
-                photon += weight * weight * signal[y, x] / gain
-    if not bottom > 0:
+    load(made, near)
+    low, high = reach - near, reach + near + 1
+    _pixel_shares(along_x, low, high, reach + cx, sigma)
+    _pixel_shares(along_y, low, high, reach + cy, sigma)
+    top, sky, photon, squares_x, squares_y = 0.0, 0.0, 0.0, 0.0, 0.0
+    for j in range(low, high):
+        row, row_sky, row_photon = 0.0, 0.0, 0.0
+        for i in range(low, high):
+            weight = along_x[i]
+            value = weight * signal[j, i]
+            row += value
+            row_photon += weight * value
+            row_sky += weight * weight * variance[j, i]
+        top += along_y[j] * row
+        sky += along_y[j] * along_y[j] * row_sky
+        photon += along_y[j] * along_y[j] * row_photon
+        squares_x += along_x[j] * along_x[j]
+        squares_y += along_y[j] * along_y[j]
+    bottom = squares_x * squares_y
+    every = bottom
+    for n in range(state[3]):
+        j, i = bad[n, 0], bad[n, 1]
+        if abs(j) <= near and abs(i) <= near:
+            bottom -= (along_x[reach + i] * along_y[reach + j]) ** 2
+    if not bottom > _LEAST * every:
         return np.nan, np.nan
-    return top / bottom, math.sqrt(sky + max(photon, 0.0)) / bottom
+    return top / bottom, math.sqrt(sky + max(photon / gain, 0.0)) / bottom
 
 
 @kernel
-def _pixel_share(distance: float, sigma: float) -> float:
+def _pixel_shares(line: Any, low: int, high: int, centre: float, sigma: float) -> None:
+    """The share of a Gaussian that falls on each pixel of a line: one error function an edge."""
     scale = 1.0 / (sigma * math.sqrt(2.0))
-    return 0.5 * (math.erf((distance + 0.5) * scale) - math.erf((distance - 0.5) * scale))
+    before = math.erf((low - 0.5 - centre) * scale)
+    for i in range(low, high):
+        after = math.erf((i + 0.5 - centre) * scale)
+        line[i] = 0.5 * (after - before)
+        before = after
