@@ -87,11 +87,12 @@ def test_a_stamp_filled_in_steps_is_the_stamp(planes, wanted):
     bad = ~np.isfinite(cut)
     bad[10:] |= (planes[3][:15, 8:33] != 0) | (planes[2][:15, 8:33] <= 0)
     np.testing.assert_array_equal(signal, np.where(bad, 0, cut))
-    assert state[2] == 12 and state[3] == bad.sum()
+    assert (state[2], state[3]) == (12, bad.sum())
 
 
 @pytest.mark.parametrize("centre", [-3.0, 4.4, 9.0, 30.0])
 def test_a_line_is_a_gaussian(centre):
     line = line_of(2, 17, centre, 0.3)
     np.testing.assert_allclose(line[2:17], np.exp(-0.15 * (np.arange(2, 17) - centre) ** 2), rtol=1e-11)
-    assert not line[:2].any() and not line[17:].any()
+    assert not line[:2].any()
+    assert not line[17:].any()
