@@ -108,8 +108,8 @@ class Case:
         :class:`Different`.
     full, quick : Size
         How much work.
-    bar : float
-        How many times faster larun is to be at the full size.
+    bar : float or None
+        How many times faster larun is to be at the full size; None where nothing is asked.
     unit : str
         What growth is counted in: ``"pixel"`` or ``"star"``.
     slow : bool
@@ -124,7 +124,7 @@ class Case:
     check: Callable[[Path, Digest, Digest], str]
     full: Size
     quick: Size
-    bar: float
+    bar: float | None
     unit: str = "pixel"
     slow: bool = False
 

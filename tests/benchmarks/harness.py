@@ -42,7 +42,7 @@ class Outcome:
     larun_peak_mb: float
     peer_peak_mb: float
     check: str
-    bar: float
+    bar: float | None
     size: str
     pairs: int
     unit: str
@@ -51,9 +51,10 @@ class Outcome:
     @property
     def lines(self) -> tuple[str, ...]:
         """For people."""
+        bar = "no bar" if self.bar is None else f"bar {self.bar:g}"
         grown = ", ".join(f"{step['ns_per_unit']:.3g} ns at {step['size']}" for step in self.growth)
         return (
-            f"{self.topic} {self.case} vs {self.peer} ({self.size}): {self.ratio:.1f} × (bar {self.bar:g}); "
+            f"{self.topic} {self.case} vs {self.peer} ({self.size}): {self.ratio:.1f} × ({bar}); "
             f"larun {self.larun_s:.4g} s, {self.larun_peak_mb:.0f} MB; "
             f"{self.peer} {self.peer_s:.4g} s, {self.peer_peak_mb:.0f} MB; {self.pairs} pairs",
             f"    {self.check}",
@@ -153,9 +154,7 @@ def run_case(case: Case, size_name: str, folder: Path, *, pairs: int | None = No
     ours = statistics.median(seconds["larun"])
     growth = [_step(case, size, ours)]
     if grow:
-        for fraction in reversed(_GROWTH):
-            less = size.at(fraction)
-            growth.insert(0, _step(case, less, run_worker(case, "larun", _inputs(case, less, folder))["seconds"]))
+        growth = [*(_smaller(case, size.at(fraction), folder) for fraction in _GROWTH), *growth]
     return Outcome(
         topic=case.topic,
         case=case.name,
@@ -220,6 +219,17 @@ def _inputs(case: Case, size: Size, folder: Path) -> Path:
         run_worker(case, "make", partial, "--size", size.slug.replace("-", ","))
         partial.rename(inputs)
     return inputs
+
+
+_grown: dict[tuple[Any, ...], dict[str, Any]] = {}
+
+
+def _smaller(case: Case, size: Size, folder: Path) -> dict[str, Any]:
+    """Larun at a smaller size: measured once for all peers."""
+    key = (folder, case.make, case.larun, size)
+    if key not in _grown:
+        _grown[key] = _step(case, size, run_worker(case, "larun", _inputs(case, size, folder))["seconds"])
+    return _grown[key]
 
 
 def _step(case: Case, size: Size, seconds: float) -> dict[str, Any]:

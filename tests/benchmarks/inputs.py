@@ -90,11 +90,12 @@ def raw_image(folder: Path, size: Size) -> None:
     night(folder / "night", Size(size.side, frames=1, stars=size.stars), masters=3)
     (folder / "night" / "science-V-001.fits").rename(folder / "raw.fits")
     files = {kind: sorted((folder / "night").glob(f"{kind}-*.fits")) for kind in ("bias", "dark", "flat")}
+    (folder / "masters").mkdir()
     bias = larun.MasterBias.combine(files["bias"])
     dark = larun.MasterDark.combine(files["dark"], bias=bias)
     flat = larun.MasterFlat.combine(files["flat"], bias=bias, dark=dark)
     for name, master in (("bias", bias), ("dark", dark), ("flat", flat)):
-        master.write(folder / f"{name}.fits")
+        master.write(folder / "masters" / f"{name}.fits")
         np.save(folder / f"{name}.npy", master.data)
         np.save(folder / f"{name}-sigma.npy", master.uncertainty)
 

@@ -69,12 +69,15 @@ def _check(folder: Path, ours: Digest, theirs: Digest) -> str:
     )
 
 
+_LARUN = Side("larun", calibrated, _larun, _digest)
+
+
 def _case(name: str, work: Any, bar: float) -> Case:
     return Case(
         topic="background",
         name="mesh-64",
         make=scene,
-        larun=Side("larun", calibrated, _larun, _digest),
+        larun=_LARUN,
         peer=Side(name, _data, work, _digest),
         check=_check,
         full=Size(4096, stars=20000),
