@@ -22,17 +22,22 @@ from numpy.typing import ArrayLike, NDArray
 from larun.algorithms.arrays import read_only
 from larun.algorithms.jit import kernel, over_rows
 from larun.errors import OptionError
-from larun.flags import BAD, FLAT_INVALID, NO_DATA, NONLINEAR, SATURATED
+from larun.flags import BAD, FLAT_INVALID, NO_DATA, NONLINEAR, SATURATED, UNUSABLE
 
 __all__ = [
     "AmplifierValues",
+    "MasterPlanes",
     "Planes",
     "SharedVariance",
     "calibrate_block",
+    "calibrate_into",
+    "master_bits",
     "shared_variance",
 ]
 
-_BAND = 16  # rows at a time: what a strided view is copied in
+_BAND = 64  # rows at a time
+_COPIED = 16  # the same where views are copied: what stays in the cache
+_KINDS = (np.float32, np.float32, np.float32, np.uint8)  # of bias, dark, flat and known flags
 _LEAST_FLAT = 1e-3  # a sensitivity this small is none
 
 
@@ -107,6 +112,23 @@ class Planes(NamedTuple):
     flags: NDArray[np.uint32]
 
 
+class MasterPlanes(NamedTuple):
+    """The masters of a block, (rows, nx) each; None where there is none.
+
+    Attributes
+    ----------
+    bias, dark, flat : ndarray of float32, or None
+        As for :func:`calibrate_block`.
+    known : ndarray of uint8, or None
+        Flags that the masters add to those of the frame.
+    """
+
+    bias: NDArray[np.float32] | None = None
+    dark: NDArray[np.float32] | None = None
+    flat: NDArray[np.float32] | None = None
+    known: NDArray[np.uint8] | None = None
+
+
 class SharedVariance(NamedTuple):
     """What each master adds to the variance of a calibrated block, electrons²; None where there was no variance.
 
@@ -176,22 +198,56 @@ def calibrate_block(
     >>> made.data.tolist(), made.variance.tolist()
     ([[200.0, -20.0]], [[225.0, 25.0]])
     """
+    shape = np.shape(raw)
+    out = Planes(np.empty(shape, np.float32), np.empty(shape, np.float32), np.empty(shape, np.uint32))
+    calibrate_into(out, raw, flags, overscan, MasterPlanes(bias, dark, flat), amplifier=amplifier, exposure=exposure)
+    return out
+
+
+def calibrate_into(
+    out: Planes,
+    raw: ArrayLike,
+    flags: ArrayLike,
+    overscan: ArrayLike,
+    masters: MasterPlanes,
+    *,
+    amplifier: AmplifierValues,
+    exposure: float = 0.0,
+) -> None:
+    """:func:`calibrate_block` into planes that are there already, or into a window of them.
+
+    Parameters
+    ----------
+    out : Planes
+        Where the result goes; views of larger arrays are fine.
+    raw, flags, overscan, amplifier, exposure
+        As for :func:`calibrate_block`.
+    masters : MasterPlanes
+        Bias, dark and flat of the block, and what is known of its pixels.
+
+    Raises
+    ------
+    OptionError
+        As for :func:`calibrate_block`.
+    """
     counts, bits, level = np.asarray(raw), np.asarray(flags), np.asarray(overscan)
-    _check_shapes(counts.shape, flags=bits, bias=bias, dark=dark, flat=flat)
+    _check_shapes(counts.shape, flags=bits, **masters._asdict())
     if level.shape != counts.shape[:1]:
         raise OptionError(f"overscan has shape {level.shape}: must be one level for each of {counts.shape[0]} rows")
-    if dark is not None and not 0 <= exposure < math.inf:
+    if masters.dark is not None and not 0 <= exposure < math.inf:
         raise OptionError(f"exposure = {exposure}: must be a finite number of seconds, at least 0")
-    shape = counts.shape
-    out = Planes(np.empty(shape, np.float32), np.empty(shape, np.float32), np.empty(shape, np.uint32))
     values = _Numbers(
         amplifier.gain,
         amplifier.read_noise,
-        amplifier.saturation,
-        amplifier.linear_limit,
-        float(exposure) if dark is not None else 0.0,
+        _float32(amplifier.saturation, up=True),
+        _float32(amplifier.linear_limit, up=False),
+        _float32(_LEAST_FLAT, up=True),
+        float(exposure) if masters.dark is not None else 0.0,
         read_only(amplifier.linearity, np.float64),
     )
+    nx = counts.shape[1]
+    # An absent master is one row that changes nothing.
+    absent = [read_only(np.full((1, nx), value), kind) for value, kind in zip((0, 0, 1, 0), _KINDS, strict=True)]
 
     def work(start: int, stop: int) -> None:
         rows = slice(start, stop)
@@ -199,14 +255,22 @@ def calibrate_block(
             read_only(counts[rows], np.float32),
             read_only(bits[rows], np.uint32),
             read_only(level[rows], np.float64),
-            _rows_of(bias, rows),
-            _rows_of(dark, rows),
-            _rows_of(flat, rows),
+            *(
+                nothing if plane is None else read_only(plane[rows], kind)
+                for plane, nothing, kind in zip(masters, absent, _KINDS, strict=True)
+            ),
         )
-        _calibrate_rows(inputs, values, Planes(out.data[rows], out.variance[rows], out.flags[rows]))
+        wanted = [plane[rows] for plane in out]
+        made: list[Any] = [
+            plane if plane.flags.c_contiguous else np.empty(plane.shape, plane.dtype) for plane in wanted
+        ]
+        _calibrate_rows(inputs, values, Planes(*made))
+        for plane, part in zip(wanted, made, strict=True):
+            if part is not plane:  # a window: computed beside it, in the cache
+                plane[...] = part
 
-    over_rows(shape[0], work, band=_BAND)
-    return out
+    whole = all(plane.flags.c_contiguous for plane in (counts, bits, *out))
+    over_rows(counts.shape[0], work, band=_BAND if whole else _COPIED)
 
 
 def shared_variance(
@@ -293,19 +357,59 @@ def shared_variance(
     )
 
 
+def master_bits(
+    shape: tuple[int, int],
+    bias: NDArray[np.uint32] | None,
+    dark: NDArray[np.uint32] | None,
+    flat: NDArray[np.uint32] | None,
+) -> NDArray[np.uint8] | None:
+    """What the masters' flags mean for a frame: BAD, FLAT_INVALID; None where they say nothing.
+
+    Parameters
+    ----------
+    shape : tuple of int
+        Of every plane.
+    bias, dark, flat : ndarray of uint32, or None
+        Flags of the masters.
+
+    Returns
+    -------
+    ndarray of uint8, or None
+        BAD where a pixel of bias or dark is unusable or one of the flat is BAD, FLAT_INVALID where one of the flat is
+        unusable.
+
+    Examples
+    --------
+    >>> master_bits((1, 2), np.array([[0, 2]], np.uint32), None, np.array([[8, 0]], np.uint32))
+    array([[16,  1]], dtype=uint8)
+    """
+    _check_shapes(shape, bias=bias, dark=dark, flat=flat)
+    out, found = np.empty(shape, np.uint8), []
+    nothing = read_only(np.zeros((1, shape[1])), np.uint32)
+
+    def work(start: int, stop: int) -> None:
+        rows = slice(start, stop)
+        planes = [nothing if plane is None else read_only(plane[rows], np.uint32) for plane in (bias, dark, flat)]
+        found.append(_bits_rows(planes[0], planes[1], planes[2], out[rows]))
+
+    over_rows(shape[0], work, band=256)
+    return out if any(found) else None
+
+
 class _Numbers(NamedTuple):
     """An amplifier as the kernel sees it."""
 
     gain: float
     read_noise: float
-    saturation: float
-    linear_limit: float
+    saturation: np.float32
+    linear_limit: np.float32
+    least_flat: np.float32
     exposure: float
     linearity: NDArray[np.float64]
 
 
 class _Inputs(NamedTuple):
-    """Some rows as the kernel sees them; an absent master is empty."""
+    """Some rows as the kernel sees them; an absent master is a single row."""
 
     raw: NDArray[np.float32]
     flags: NDArray[np.uint32]
@@ -313,6 +417,18 @@ class _Inputs(NamedTuple):
     bias: NDArray[np.float32]
     dark: NDArray[np.float32]
     flat: NDArray[np.float32]
+    known: NDArray[np.uint8]
+
+
+def _float32(limit: float, *, up: bool) -> np.float32:
+    """The least float32 that is not below a limit, or the greatest not above it: what float32 values compare alike."""
+    with np.errstate(over="ignore"):
+        value = np.float32(limit)
+    if up and value < limit:
+        return np.float32(np.nextafter(value, np.float32(np.inf)))
+    if not up and value > limit:
+        return np.float32(np.nextafter(value, np.float32(-np.inf)))
+    return value
 
 
 def _check_shapes(shape: tuple[int, ...], **planes: NDArray[Any] | None) -> None:
@@ -337,20 +453,30 @@ def _copy_row(plane: NDArray[np.float32], y: int, row: NDArray[np.float32]) -> N
 
 @kernel
 def _calibrate_rows(inputs: _Inputs, values: _Numbers, out: Planes) -> None:
-    gain, linearity = values.gain, values.linearity
+    # One loop for each result, without branches and with few arrays: that is what compilers turn into SIMD.
+    linearity, gain, read_noise, dark_gain = (
+        values.linearity,
+        values.gain,
+        values.read_noise,
+        values.gain * values.exposure,
+    )
+    saturation, linear_limit = values.saturation, values.linear_limit
     rows, nx = inputs.raw.shape
-    infinity, nan = np.float32(np.inf), np.float32(np.nan)
+    infinity, zero, one = np.float32(np.inf), np.float32(0), np.float32(1)
+    none, least = np.uint32(0), values.least_flat
     signal, slope = np.empty(nx), np.ones(nx)
-    bias, dark, flat = np.zeros(nx, np.float32), np.zeros(nx, np.float32), np.ones(nx, np.float32)
     for y in range(rows):
-        # masters that are absent stay 0, 0 and 1
-        _copy_row(inputs.bias, y, bias)
-        _copy_row(inputs.dark, y, dark)
-        _copy_row(inputs.flat, y, flat)
-        raw, flags = inputs.raw[y], inputs.flags[y]
+        raw, flags, overscan = inputs.raw[y], inputs.flags[y], inputs.overscan[y]
+        bias = inputs.bias[min(y, inputs.bias.shape[0] - 1)]
+        dark = inputs.dark[min(y, inputs.dark.shape[0] - 1)]
+        flat = inputs.flat[min(y, inputs.flat.shape[0] - 1)]
+        known = inputs.known[min(y, inputs.known.shape[0] - 1)]
+        data, variance, bits = out.data[y], out.variance[y], out.flags[y]
         for x in range(nx):
-            known = abs(bias[x]) < infinity
-            signal[x] = raw[x] - inputs.overscan[y] - (bias[x] if known else np.float32(0))
+            value, offset = raw[x], bias[x]
+            present = (abs(value) < infinity) & ((flags[x] & NO_DATA) == none)
+            above = value - overscan - np.float64(offset if abs(offset) < infinity else zero)
+            signal[x] = above if present else np.nan
         if linearity.size:
             for x in range(nx):
                 s, factor, change = signal[x], 0.0, 0.0  # Horner: the factor is c1 s + c2 s² + …
@@ -360,22 +486,39 @@ def _calibrate_rows(inputs: _Inputs, values: _Numbers, out: Planes) -> None:
                 signal[x] = s * (1.0 + factor)
                 slope[x] = 1.0 + change * s
         for x in range(nx):
-            electrons = signal[x] * gain
-            noise = values.read_noise * slope[x]
-            variance = (electrons if electrons > 0.0 else 0.0) + noise * noise
-            dark_known = abs(dark[x]) < infinity
-            electrons -= gain * values.exposure * (dark[x] if dark_known else np.float32(0))
-            flat_valid = _LEAST_FLAT <= flat[x] < infinity
-            divisor = np.float64(flat[x]) if flat_valid else 1.0
-            present = abs(raw[x]) < infinity and (flags[x] & NO_DATA) == 0
-            bits = flags[x] | (np.uint32(0) if flat_valid else FLAT_INVALID)
-            bits |= np.uint32(0) if dark_known and abs(bias[x]) < infinity else BAD
-            bits |= np.uint32(0) if present else NO_DATA
-            bits |= NONLINEAR if raw[x] > values.linear_limit else np.uint32(0)
-            bits |= SATURATED if raw[x] >= values.saturation else np.uint32(0)
-            out.data[y, x] = np.float32(electrons / divisor) if present else nan
-            out.variance[y, x] = np.float32(variance / (divisor * divisor)) if present else nan
-            out.flags[y, x] = bits & ~SATURATED if bits & BAD else bits
+            sensitivity, current = flat[x], dark[x]
+            divisor = np.float64(sensitivity if (sensitivity >= least) & (sensitivity < infinity) else one)
+            electrons = signal[x] * gain - dark_gain * np.float64(current if abs(current) < infinity else zero)
+            data[x] = np.float32(electrons / divisor)
+        for x in range(nx):
+            sensitivity, noise, electrons = flat[x], read_noise * slope[x], signal[x] * gain
+            divisor = np.float64(sensitivity if (sensitivity >= least) & (sensitivity < infinity) else one)
+            positive = 0.5 * (electrons + abs(electrons))  # exact, and NaN stays
+            variance[x] = np.float32((positive + noise * noise) / (divisor * divisor))
+        for x in range(nx):
+            value, offset, current, sensitivity = raw[x], bias[x], dark[x], flat[x]
+            found = flags[x] | np.uint32(known[x])
+            found |= none if (sensitivity >= least) & (sensitivity < infinity) else FLAT_INVALID
+            found |= none if (abs(current) < infinity) & (abs(offset) < infinity) else BAD
+            found |= none if abs(value) < infinity else NO_DATA
+            found |= NONLINEAR if value > linear_limit else none
+            found |= SATURATED if value >= saturation else none
+            bits[x] = found & ~SATURATED if (found & BAD) != none else found
+
+
+@kernel
+def _bits_rows(bias: NDArray[np.uint32], dark: NDArray[np.uint32], flat: NDArray[np.uint32], out: Any) -> int:
+    rows, nx = out.shape
+    none, anything = np.uint32(0), np.uint32(0)
+    for y in range(rows):
+        first, second = bias[min(y, bias.shape[0] - 1)], dark[min(y, dark.shape[0] - 1)]
+        third, bits = flat[min(y, flat.shape[0] - 1)], out[y]
+        for x in range(nx):
+            found = BAD if ((first[x] | second[x]) & UNUSABLE) != none else none
+            found |= (third[x] & BAD) | (FLAT_INVALID if (third[x] & UNUSABLE) != none else none)
+            bits[x] = np.uint8(found)
+            anything |= found
+    return int(anything)
 
 
 @kernel

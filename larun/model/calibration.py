@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, NamedTuple
+from weakref import WeakKeyDictionary, ref
 
 import numpy as np
 from numpy.typing import NDArray
 
 from larun import flags as fl
-from larun.algorithms.calibrate import Planes, calibrate_block, shared_variance
+from larun.algorithms.calibrate import MasterPlanes, Planes, calibrate_into, master_bits, shared_variance
 from larun.algorithms.overscan import OverscanOptions
 from larun.detector import Detector
 from larun.errors import HeaderError
-from larun.model.planes import Shared
+from larun.model.planes import Later, Shared
 from larun.model.raw.reduction import amplifier_values, measure, of_image
 from larun.provenance import recording
 
@@ -57,39 +58,77 @@ def calibrate(frame: Frame, masters: Selection, overscan: OverscanOptions) -> Ca
         seconds = masters.dark.scaled(frame.exposure)
     shape = levelled.shape
     made = Planes(np.empty(shape, np.float32), np.empty(shape, np.float32), np.empty(shape, np.uint32))
-    shared: dict[str, NDArray[np.float32]] = {}
+    serving, known = in_roles(masters), _known(masters, shape)
+    gains = []
     for block in levelled.blocks(0, shape[0]):
         at = block.place.slices
         values = amplifier_values(levelled, block.amplifier)
-        serving = in_roles(masters)
-        planes = master_planes(serving, at)
-        flags = block.flags | master_flags(masters, at)
-        for whole, part in zip(
-            made,
-            calibrate_block(block.data, flags, block.level, amplifier=values, exposure=seconds, **planes),
-            strict=True,
-        ):
-            whole[at] = part
-        bias, dark, flat = serving
-        found = shared_variance(
-            made.data[at],
-            planes["flat"],
-            gain=values.gain,
+        gains.append((at, values.gain))
+        calibrate_into(
+            Planes(made.data[at], made.variance[at], made.flags[at]),
+            block.data,
+            block.flags,
+            block.level,
+            MasterPlanes(**master_planes(serving, at), known=None if known is None else known[at]),
+            amplifier=values,
             exposure=seconds,
-            bias_variance=_variance(bias, at),
-            bias_in_dark=_common(bias, dark, at),
-            dark_variance=_variance(dark, at),
-            flat_variance=_variance(flat, at),
         )
-        for master, plane in zip(serving, found, strict=True):
-            if master is not None and plane is not None:
-                shared.setdefault(master.provenance.id, np.zeros(shape, np.float32))[at] = plane
-        for item in _brought_along(bias, dark):
-            plane = shared_variance(
-                made.data[at], planes["flat"], gain=values.gain, exposure=seconds, dark_variance=item.variance[at]
-            ).dark
-            shared.setdefault(item.master, np.zeros(shape, np.float32))[at] = plane
-    return Calibrated(*made, tuple(Shared(master, plane) for master, plane in sorted(shared.items())))
+    added = _Added(made.data, serving, tuple(gains), seconds)
+    return Calibrated(*made, tuple(Shared(master, later) for master, later in sorted(added.planes().items())))
+
+
+class _Added(NamedTuple):
+    """What the noise of the masters adds to a calibrated frame: planes that few look at, so they are put off."""
+
+    data: NDArray[np.float32]
+    masters: Roles
+    gains: tuple[tuple[tuple[slice, slice], float], ...]
+    seconds: float
+
+    def planes(self) -> dict[str, Later]:
+        """A plane for each master with noise of its own, by the master's id."""
+        found = {}
+        for role, master in zip(self.masters._fields, self.masters, strict=True):
+            if master is not None and master.variance is not None:
+                back = _common(self.masters.bias, self.masters.dark) if role == "bias" else None
+                found[master.provenance.id] = self._later(role, master.variance, back)
+        for item in _brought_along(self.masters.bias, self.masters.dark):
+            found[item.master] = self._later("dark", item, None)
+        return found
+
+    def _later(self, role: str, variance: NDArray[np.float32] | Shared, back: Shared | None) -> Later:
+        def make() -> NDArray[np.float32]:
+            flat = None if self.masters.flat is None else self.masters.flat.data
+            noise = variance.variance if isinstance(variance, Shared) else variance
+            made = np.zeros(self.data.shape, np.float32)
+            for at, gain in self.gains:
+                given = {f"{role}_variance": noise[at]}
+                if back is not None:
+                    given["bias_in_dark"] = back.variance[at]
+                found = shared_variance(
+                    self.data[at], None if flat is None else flat[at], gain=gain, exposure=self.seconds, **given
+                )
+                made[at] = getattr(found, role)
+            return made
+
+        return Later(self.data.shape, make)
+
+
+#: What the masters' flags mean for a frame, kept with the masters: (weak references to them, plane or None).
+_KNOWN: WeakKeyDictionary[Master, tuple[tuple[Any, ...], NDArray[np.uint8] | None]] = WeakKeyDictionary()
+
+
+def _known(masters: Selection, shape: tuple[int, int]) -> NDArray[np.uint8] | None:
+    """The flags that the masters add, for the whole frame; worked out once for a night's frames."""
+    last = next((master for master in reversed(masters) if master is not None), None)
+    if last is None:
+        return None
+    kept = _KNOWN.get(last)
+    if kept is not None and all((None if r is None else r()) is m for r, m in zip(kept[0], masters, strict=True)):
+        return kept[1]
+    found = master_bits(shape, *(None if master is None else master.flags for master in masters))
+    _KNOWN[last] = tuple(None if master is None else ref(master) for master in masters), found
+    return found
 
 
 class Roles(NamedTuple):
@@ -129,10 +168,6 @@ def master_flags(masters: Selection, at: tuple[slice, slice]) -> Any:
     return made
 
 
-def _variance(master: Master | None, at: tuple[slice, slice]) -> NDArray[np.float32] | None:
-    return None if master is None or master.variance is None else master.variance[at]
-
-
 def _brought_along(bias: Master | None, dark: MasterDark | None) -> tuple[Shared, ...]:
     """Noise in the dark of another bias than the frame's own."""
     if dark is None:
@@ -140,8 +175,8 @@ def _brought_along(bias: Master | None, dark: MasterDark | None) -> tuple[Shared
     return tuple(item for item in dark.shared if bias is None or item.master != bias.provenance.id)
 
 
-def _common(bias: Master | None, dark: MasterDark | None, at: tuple[slice, slice]) -> NDArray[np.float32] | None:
+def _common(bias: Master | None, dark: MasterDark | None) -> Shared | None:
     """The variance of this bias inside the dark, where it has the opposite sign; None when the dark used another."""
     if bias is None or dark is None:
         return None
-    return next((item.variance[at] for item in dark.shared if item.master == bias.provenance.id), None)
+    return next((item for item in dark.shared if item.master == bias.provenance.id), None)

@@ -89,13 +89,13 @@ class Image:
 
     def __attrs_post_init__(self) -> None:
         shape = self.data.shape
-        planes = {"data": self.data, "variance": self.variance, "flags": self.flags}
-        planes |= {f"shared[{index}]": item.variance for index, item in enumerate(self.shared)}
+        planes: dict[str, Any] = {"data": self.data, "variance": self.variance, "flags": self.flags}
+        planes |= {f"shared[{index}]": item for index, item in enumerate(self.shared)}
         for name, plane in planes.items():
             if plane is None:
                 continue
             kind = np.uint32 if name == "flags" else np.float32
-            if plane.ndim != 2 or plane.shape != shape or plane.dtype != kind:
+            if len(plane.shape) != 2 or plane.shape != shape or plane.dtype != kind:
                 raise OptionError(
                     f"{name} is {plane.dtype} {plane.shape}: must be {kind.__name__} of shape {shape}, as data"
                 )

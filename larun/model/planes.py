@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 import attrs
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
     from astropy.io.fits import Header
 
 __all__ = [
+    "Later",
     "Shared",
     "binned_wcs",
     "freeze",
@@ -50,6 +52,26 @@ def _is_frozen(owner: Any) -> bool:
     return isinstance(owner, np.ndarray) and not owner.flags.writeable and owner.base is None
 
 
+@attrs.frozen(eq=False)
+class Later:
+    """A float32 plane that is computed when somebody looks at it.
+
+    Parameters
+    ----------
+    shape : tuple of int
+        Of the plane.
+    make : callable
+        Makes it, from values that never change.
+    """
+
+    shape: tuple[int, ...]
+    make: Callable[[], NDArray[np.float32]]
+
+
+def _plane_or_later(value: Any) -> Any:
+    return value if isinstance(value, Later) else freeze(value)
+
+
 @attrs.frozen
 class Shared:
     """What one master's noise adds to the variance of an image: common to every image that used the master.
@@ -64,7 +86,26 @@ class Shared:
     """
 
     master: str
-    variance: NDArray[np.float32] = attrs.field(converter=freeze, eq=False)
+    _variance: NDArray[np.float32] | Later = attrs.field(converter=_plane_or_later, eq=False, repr=False)
+
+    @property
+    def variance(self) -> NDArray[np.float32]:
+        """The plane; one that was put off is computed now, and kept."""
+        value = self._variance
+        if isinstance(value, Later):
+            value = freeze(value.make())
+            object.__setattr__(self, "_variance", value)  # the same value, known at last
+        return value
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Shape of the plane."""
+        return self._variance.shape
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        """Type of the plane's values."""
+        return np.dtype(np.float32) if isinstance(self._variance, Later) else self._variance.dtype
 
     def __reduce__(self) -> tuple[Any, ...]:
         # Through the constructor, so that an unpickled plane is frozen again.

@@ -1,11 +1,14 @@
 """Arithmetic carries the noise: independent parts add, what masters share is counted once."""
 
+import pickle
+
 import numpy as np
 import pytest
 
 import larun
 from larun import flags as fl
 from larun.detector import Detector
+from larun.model import calibration
 from tests.model.conftest import memory_frames
 
 SHAPE = (12, 14)
@@ -184,6 +187,49 @@ def test_the_noise_of_a_bias_that_only_the_dark_used_is_not_lost():
     assert shared[one.items[0].provenance.id] == pytest.approx((2 * 3.0) ** 2)
     assert shared[two.items[0].provenance.id] == pytest.approx((2 * 3.0 * 30 / 60) ** 2, rel=1e-5)
     assert shared[two.items[1].provenance.id] == pytest.approx((2 * 2.5 * 30 / 60) ** 2, rel=1e-5)
+
+
+def test_noise_of_masters_is_computed_when_it_is_looked_at(monkeypatch):
+    """Few look at it; whoever does sees what would have been there from the start, and so does another process."""
+    rng = np.random.default_rng(3)
+    truth = {"bias": 500.0, "dark_rate": 4.0, "response": 1.0}
+    bias, dark, flat = masters = real_masters(rng, truth, 60.0)
+    raw, calls = camera_frames(rng, 100.0, 30.0, truth, 1.0), []
+    real = calibration.shared_variance
+    monkeypatch.setattr(calibration, "shared_variance", lambda *a, **k: calls.append(1) or real(*a, **k))
+    frame = raw.calibrate(masters)
+    assert (len(frame.shared), calls) == (3, [])
+    assert [item.shape for item in frame.shared] == 3 * [frame.shape]
+    assert calls == []
+    again = pickle.loads(pickle.dumps(frame))
+    assert calls == 3 * [1]
+    assert again.identical(frame)
+    assert calls == 3 * [1]  # and kept
+    gains = {"gain": 2.0, "exposure": 30.0}
+    by_hand = {
+        bias: real(frame.data, flat.data, **gains, bias_variance=bias.variance, bias_in_dark=dark.shared[0].variance),
+        dark: real(frame.data, flat.data, **gains, dark_variance=dark.variance),
+        flat: real(frame.data, flat.data, **gains, flat_variance=flat.variance),
+    }
+    shared = {item.master: item.variance for item in frame.shared}
+    for role, master in (("bias", bias), ("dark", dark), ("flat", flat)):
+        plane = shared[master.provenance.id]
+        assert plane.tobytes() == getattr(by_hand[master], role).tobytes()
+        with pytest.raises(ValueError, match="read-only"):
+            plane[0, 0] = 1
+
+
+def test_flags_of_masters_are_not_remembered_for_other_masters():
+    rng = np.random.default_rng(3)
+    truth = {"bias": 500.0, "dark_rate": 4.0, "response": 1.0}
+    bias, dark, flat = real_masters(rng, truth, 60.0)
+    raw, flags = camera_frames(rng, 100.0, 30.0, truth, 1.0), np.array(bias.flags)
+    flags[0, 1] |= fl.COSMIC
+    hurt = bias._replace(flags=flags)
+    for _ in range(2):
+        assert not raw.calibrate([bias, dark, flat]).flags.any()
+        assert raw.calibrate([hurt, dark, flat]).flags[0, 1] == fl.BAD
+        assert raw.calibrate([hurt, flat], without="dark").flags[0, 1] == fl.BAD
 
 
 def test_bin_sums_noise_as_it_is():
