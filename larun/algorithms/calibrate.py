@@ -20,9 +20,9 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from larun.algorithms.arrays import read_only
-from larun.algorithms.jit import kernel, over_rows
+from larun.algorithms.calibrate_kernels import LEAST_FLAT, Inputs, Numbers, bits_rows, calibrate_rows, shared_rows
+from larun.algorithms.jit import over_rows
 from larun.errors import OptionError
-from larun.flags import BAD, FLAT_INVALID, NO_DATA, NONLINEAR, SATURATED, UNUSABLE
 
 __all__ = [
     "AmplifierValues",
@@ -38,7 +38,6 @@ __all__ = [
 _BAND = 64  # rows at a time
 _COPIED = 16  # the same where views are copied: what stays in the cache
 _KINDS = (np.float32, np.float32, np.float32, np.uint8)  # of bias, dark, flat and known flags
-_LEAST_FLAT = 1e-3  # a sensitivity this small is none
 
 
 def _coefficients(value: Iterable[float]) -> tuple[float, ...]:
@@ -236,12 +235,12 @@ def calibrate_into(
         raise OptionError(f"overscan has shape {level.shape}: must be one level for each of {counts.shape[0]} rows")
     if masters.dark is not None and not 0 <= exposure < math.inf:
         raise OptionError(f"exposure = {exposure}: must be a finite number of seconds, at least 0")
-    values = _Numbers(
+    values = Numbers(
         amplifier.gain,
         amplifier.read_noise,
         _float32(amplifier.saturation, up=True),
         _float32(amplifier.linear_limit, up=False),
-        _float32(_LEAST_FLAT, up=True),
+        _float32(LEAST_FLAT, up=True),
         float(exposure) if masters.dark is not None else 0.0,
         read_only(amplifier.linearity, np.float64),
     )
@@ -251,7 +250,7 @@ def calibrate_into(
 
     def work(start: int, stop: int) -> None:
         rows = slice(start, stop)
-        inputs = _Inputs(
+        inputs = Inputs(
             read_only(counts[rows], np.float32),
             read_only(bits[rows], np.uint32),
             read_only(level[rows], np.float64),
@@ -264,7 +263,7 @@ def calibrate_into(
         made: list[Any] = [
             plane if plane.flags.c_contiguous else np.empty(plane.shape, plane.dtype) for plane in wanted
         ]
-        _calibrate_rows(inputs, values, Planes(*made))
+        calibrate_rows(inputs, values, Planes(*made))
         for plane, part in zip(wanted, made, strict=True):
             if part is not plane:  # a window: computed beside it, in the cache
                 plane[...] = part
@@ -345,7 +344,7 @@ def shared_variance(
         def work(start: int, stop: int) -> None:
             rows = slice(start, stop)
             values, divisor, noise, back = (_rows_of(plane, rows) for plane in (data, flat, variance, opposite))
-            _shared_rows(values, divisor, noise, back, scale, exposure, by_data, out[rows])
+            shared_rows(values, divisor, noise, back, scale, exposure, by_data, out[rows])
 
         over_rows(len(data), work, band=_BAND)
         return out
@@ -390,34 +389,10 @@ def master_bits(
     def work(start: int, stop: int) -> None:
         rows = slice(start, stop)
         planes = [nothing if plane is None else read_only(plane[rows], np.uint32) for plane in (bias, dark, flat)]
-        found.append(_bits_rows(planes[0], planes[1], planes[2], out[rows]))
+        found.append(bits_rows(planes[0], planes[1], planes[2], out[rows]))
 
     over_rows(shape[0], work, band=256)
     return out if any(found) else None
-
-
-class _Numbers(NamedTuple):
-    """An amplifier as the kernel sees it."""
-
-    gain: float
-    read_noise: float
-    saturation: np.float32
-    linear_limit: np.float32
-    least_flat: np.float32
-    exposure: float
-    linearity: NDArray[np.float64]
-
-
-class _Inputs(NamedTuple):
-    """Some rows as the kernel sees them; an absent master is a single row."""
-
-    raw: NDArray[np.float32]
-    flags: NDArray[np.uint32]
-    overscan: NDArray[np.float64]
-    bias: NDArray[np.float32]
-    dark: NDArray[np.float32]
-    flat: NDArray[np.float32]
-    known: NDArray[np.uint8]
 
 
 def _float32(limit: float, *, up: bool) -> np.float32:
@@ -441,107 +416,3 @@ def _check_shapes(shape: tuple[int, ...], **planes: NDArray[Any] | None) -> None
 
 def _rows_of(plane: NDArray[np.float32] | None, rows: slice) -> NDArray[Any]:
     return read_only(np.empty((0, 0)) if plane is None else plane[rows], np.float32)
-
-
-@kernel
-def _copy_row(plane: NDArray[np.float32], y: int, row: NDArray[np.float32]) -> None:
-    """Copy a row if there is one (a loop: numba compiles the error message of an array assignment for seconds)."""
-    if plane.size:
-        for x in range(len(row)):
-            row[x] = plane[y, x]
-
-
-@kernel
-def _calibrate_rows(inputs: _Inputs, values: _Numbers, out: Planes) -> None:
-    # One loop for each result, without branches and with few arrays: that is what compilers turn into SIMD.
-    linearity, gain, read_noise, dark_gain = (
-        values.linearity,
-        values.gain,
-        values.read_noise,
-        values.gain * values.exposure,
-    )
-    saturation, linear_limit = values.saturation, values.linear_limit
-    rows, nx = inputs.raw.shape
-    infinity, zero, one = np.float32(np.inf), np.float32(0), np.float32(1)
-    none, least = np.uint32(0), values.least_flat
-    signal, slope = np.empty(nx), np.ones(nx)
-    for y in range(rows):
-        raw, flags, overscan = inputs.raw[y], inputs.flags[y], inputs.overscan[y]
-        bias = inputs.bias[min(y, inputs.bias.shape[0] - 1)]
-        dark = inputs.dark[min(y, inputs.dark.shape[0] - 1)]
-        flat = inputs.flat[min(y, inputs.flat.shape[0] - 1)]
-        known = inputs.known[min(y, inputs.known.shape[0] - 1)]
-        data, variance, bits = out.data[y], out.variance[y], out.flags[y]
-        for x in range(nx):
-            value, offset = raw[x], bias[x]
-            present = (abs(value) < infinity) & ((flags[x] & NO_DATA) == none)
-            above = value - overscan - np.float64(offset if abs(offset) < infinity else zero)
-            signal[x] = above if present else np.nan
-        if linearity.size:
-            for x in range(nx):
-                s, factor, change = signal[x], 0.0, 0.0  # Horner: the factor is c1 s + c2 s² + …
-                for c in range(linearity.size - 1, -1, -1):
-                    change = change * s + (c + 2) * linearity[c]
-                    factor = (factor + linearity[c]) * s
-                signal[x] = s * (1.0 + factor)
-                slope[x] = 1.0 + change * s
-        for x in range(nx):
-            sensitivity, current = flat[x], dark[x]
-            divisor = np.float64(sensitivity if (sensitivity >= least) & (sensitivity < infinity) else one)
-            electrons = signal[x] * gain - dark_gain * np.float64(current if abs(current) < infinity else zero)
-            data[x] = np.float32(electrons / divisor)
-        for x in range(nx):
-            sensitivity, noise, electrons = flat[x], read_noise * slope[x], signal[x] * gain
-            divisor = np.float64(sensitivity if (sensitivity >= least) & (sensitivity < infinity) else one)
-            positive = 0.5 * (electrons + abs(electrons))  # exact, and NaN stays
-            variance[x] = np.float32((positive + noise * noise) / (divisor * divisor))
-        for x in range(nx):
-            value, offset, current, sensitivity = raw[x], bias[x], dark[x], flat[x]
-            found = flags[x] | np.uint32(known[x])
-            found |= none if (sensitivity >= least) & (sensitivity < infinity) else FLAT_INVALID
-            found |= none if (abs(current) < infinity) & (abs(offset) < infinity) else BAD
-            found |= none if abs(value) < infinity else NO_DATA
-            found |= NONLINEAR if value > linear_limit else none
-            found |= SATURATED if value >= saturation else none
-            bits[x] = found & ~SATURATED if (found & BAD) != none else found
-
-
-@kernel
-def _bits_rows(bias: NDArray[np.uint32], dark: NDArray[np.uint32], flat: NDArray[np.uint32], out: Any) -> int:
-    rows, nx = out.shape
-    none, anything = np.uint32(0), np.uint32(0)
-    for y in range(rows):
-        first, second = bias[min(y, bias.shape[0] - 1)], dark[min(y, dark.shape[0] - 1)]
-        third, bits = flat[min(y, flat.shape[0] - 1)], out[y]
-        for x in range(nx):
-            found = BAD if ((first[x] | second[x]) & UNUSABLE) != none else none
-            found |= (third[x] & BAD) | (FLAT_INVALID if (third[x] & UNUSABLE) != none else none)
-            bits[x] = np.uint8(found)
-            anything |= found
-    return int(anything)
-
-
-@kernel
-def _shared_rows(
-    data: NDArray[np.float32],
-    flat: NDArray[np.float32],
-    variance: NDArray[np.float32],
-    opposite: NDArray[np.float32],
-    scale: float,
-    exposure: float,
-    by_data: bool,
-    out: NDArray[np.float32],
-) -> None:
-    rows, nx = out.shape
-    infinity = np.float32(np.inf)
-    divisor, back = np.ones(nx, np.float32), np.zeros(nx, np.float32)
-    for y in range(rows):
-        _copy_row(flat, y, divisor)
-        _copy_row(opposite, y, back)
-        for x in range(nx):
-            valid = _LEAST_FLAT <= divisor[x] < infinity
-            amplitude = np.float64(data[y, x]) if by_data else scale
-            amplitude = amplitude / np.float64(divisor[x]) if valid else (0.0 if by_data else amplitude)
-            sigma = np.sqrt(np.float64(variance[y, x])) - exposure * np.sqrt(np.float64(back[x]))
-            added = (amplitude * sigma) ** 2
-            out[y, x] = np.float32(added) if abs(added) < infinity and abs(data[y, x]) < infinity else np.float32(0)
