@@ -49,6 +49,7 @@ def _copy_row(plane: NDArray[np.float32], y: int, row: NDArray[np.float32]) -> N
 
 @kernel
 def calibrate_rows(inputs: Inputs, values: Numbers, out: Any) -> None:
+    """:func:`larun.algorithms.calibrate.calibrate_block` for some rows."""
     # One loop for each result, without branches and with few arrays: that is what compilers turn into SIMD.
     linearity, gain, read_noise, dark_gain = (
         values.linearity,
@@ -104,6 +105,7 @@ def calibrate_rows(inputs: Inputs, values: Numbers, out: Any) -> None:
 
 @kernel
 def bits_rows(bias: NDArray[np.uint32], dark: NDArray[np.uint32], flat: NDArray[np.uint32], out: Any) -> int:
+    """:func:`larun.algorithms.calibrate.master_bits` for some rows; the OR of what was found."""
     rows, nx = out.shape
     none, anything = np.uint32(0), np.uint32(0)
     for y in range(rows):
@@ -128,6 +130,7 @@ def shared_rows(
     by_data: bool,
     out: NDArray[np.float32],
 ) -> None:
+    """One term of :func:`larun.algorithms.calibrate.shared_variance` for some rows."""
     rows, nx = out.shape
     infinity = np.float32(np.inf)
     divisor, back = np.ones(nx, np.float32), np.zeros(nx, np.float32)
