@@ -1,8 +1,7 @@
 """One way to compile a kernel, and one way to spread rows over threads.
 
 Kernels are written in numba's Python and marked with :func:`kernel`. numba itself is imported on the first call, so
-a program that only reads headers never pays for it. Compiled code is kept in a folder named after a digest of every
-file in ``larun/algorithms``: numba's own cache does not notice an edited callee in another file.
+a program that only reads headers never pays for it. Compiled code is kept on disk: see ``kernel_cache``.
 
 Threads come from :func:`over_rows`: kernels release the GIL, rows are cut into fixed bands, and every band is computed
 by the same code whoever computes it, so the number of threads never changes a bit of the result.
@@ -10,26 +9,29 @@ by the same code whoever computes it, so the number of threads never changes a b
 
 from __future__ import annotations
 
+import contextlib
 import functools
-import hashlib
+import logging
 import os
-import tempfile
+import sys
 import threading
 import types
-import warnings
-from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from typing import Any, TypeVar
 
-from larun.errors import LarunWarning, OptionError
+from larun.algorithms import kernel_cache
+from larun.errors import OptionError
 
-__all__ = ["Kernel", "kernel", "over_rows", "set_threads", "threads", "warmup"]
+__all__ = ["Kernel", "announcing", "compiling", "kernel", "kernels", "over_rows", "set_threads", "threads"]
 
 _Function = TypeVar("_Function", bound=Callable[..., Any])
 _LOCK = threading.RLock()
 _KERNELS: list[Kernel] = []
 _threads: int | None = None
+
+#: Seconds on one core that all kernels take together.
+_SECONDS = 20.0
 
 
 class Kernel:
@@ -41,6 +43,7 @@ class Kernel:
     def __init__(self, function: Callable[..., Any]) -> None:
         self._function = function
         self._compiled: Any = None
+        self._inner: Any = None
         functools.update_wrapper(self, function)
         _KERNELS.append(self)
 
@@ -49,30 +52,43 @@ class Kernel:
         return (self._compiled or self.compiled())(*args)
 
     def compiled(self) -> Any:
-        """The numba dispatcher, made on first use."""
+        """The numba dispatcher that Python calls, made on first use and kept on disk."""
         with _LOCK:
             if self._compiled is None:
-                import numba
-
-                own = self._function
-                scope = dict(own.__globals__)
-                for name in own.__code__.co_names:
-                    if isinstance(scope.get(name), Kernel):
-                        scope[name] = scope[name].compiled()
-                clone = types.FunctionType(own.__code__, scope, own.__name__, own.__defaults__, own.__closure__)
-                clone.__qualname__, clone.__module__ = own.__qualname__, own.__module__
-                dispatcher = numba.njit(nogil=True, error_model="numpy")(clone)
-                folder = _cache_folder()
-                if folder is not None:
-                    previous, numba.config.CACHE_DIR = numba.config.CACHE_DIR, str(folder)
-                    try:
-                        dispatcher.enable_caching()
-                    except RuntimeError:  # typed at a prompt: there is no file to cache it beside
-                        pass
-                    finally:
-                        numba.config.CACHE_DIR = previous
+                dispatcher = self._dispatcher(no_cfunc_wrapper=True)
+                cache = kernel_cache.cache_for(dispatcher.py_func)
+                if cache is not None:
+                    dispatcher._cache = cache
                 self._compiled = dispatcher
         return self._compiled
+
+    def inner(self) -> Any:
+        """The dispatcher that other kernels call.
+
+        Without the wrappers that Python needs, it compiles faster. It is not kept: the kernel that calls it is, whole.
+        """
+        with _LOCK:
+            if self._inner is None:
+                self._inner = self._dispatcher(no_cfunc_wrapper=True, no_cpython_wrapper=True)
+        return self._inner
+
+    def misses(self) -> int:
+        """How many signatures were compiled in this process because none was kept."""
+        found = (self._compiled, self._inner)
+        return sum(sum(made.stats.cache_misses.values()) for made in found if made is not None)
+
+    def _dispatcher(self, **options: bool) -> Any:
+        import numba
+
+        _listen()
+        own = self._function
+        scope = dict(own.__globals__)
+        for name in own.__code__.co_names:
+            if isinstance(scope.get(name), Kernel):
+                scope[name] = scope[name].inner()
+        clone = types.FunctionType(own.__code__, scope, own.__name__, own.__defaults__, own.__closure__)
+        clone.__qualname__, clone.__module__ = own.__qualname__, own.__module__
+        return numba.njit(nogil=True, error_model="numpy", **options)(clone)
 
 
 def kernel(function: _Function) -> _Function:
@@ -89,31 +105,60 @@ def kernel(function: _Function) -> _Function:
     return Kernel(function)  # type: ignore[return-value]  # a Kernel is called exactly like the function
 
 
+def kernels() -> tuple[Kernel, ...]:
+    """The kernels this process knows; modules register theirs when they are imported."""
+    return tuple(_KERNELS)
+
+
+# -- said once ---------------------------------------------------------------------------------------------------------
+
+
+def compiling(processes: int = 1) -> str:
+    """What is said when kernels are compiled for the first time."""
+    seconds = 5 * max(1, round(_SECONDS / processes / 5))
+    return f"compiling kernels, once per installation: about {seconds} s; `larun warmup` does it beforehand"
+
+
+def _tell(text: str) -> None:
+    """To the logger ``larun``; and to a person who waits and has set up no logging, on standard error."""
+    log = logging.getLogger("larun")
+    if log.isEnabledFor(logging.INFO):
+        log.info(text)
+    elif sys.stderr is not None and (hasattr(sys, "ps1") or sys.stderr.isatty()):  # ps1: a prompt or a notebook
+        print(text, file=sys.stderr)
+
+
+_announce: Callable[[str], None] = _tell
+
+
+@contextlib.contextmanager
+def announcing(say: Callable[[str], None]) -> Iterator[None]:
+    """Within this, ``say`` gets the line that kernels are being compiled."""
+    global _announce
+    previous, _announce = _announce, say
+    try:
+        yield
+    finally:
+        _announce = previous
+
+
 @functools.cache
-def _cache_folder() -> Path | None:
-    """The first writable folder for compiled kernels: beside the package, else the user's cache; None if neither."""
-    source = Path(__file__).parent
-    digest = hashlib.sha256()
-    for path in sorted(source.rglob("*.py")):
-        digest.update(path.relative_to(source).as_posix().encode())
-        digest.update(path.read_bytes())
-    name = f"kernels-{digest.hexdigest()[:16]}"
-    user = Path(os.environ.get("XDG_CACHE_HOME") or Path("~/.cache").expanduser()) / "larun"
-    for base in (source / "__pycache__", user):
-        folder = base / name
-        try:
-            folder.mkdir(parents=True, exist_ok=True)
-            with tempfile.TemporaryFile(dir=folder):
-                return folder
-        except OSError:
-            continue
-    warnings.warn(
-        f"no folder for compiled kernels can be written ({source / '__pycache__'}, {user}): "
-        "every run compiles anew; set XDG_CACHE_HOME to a writable folder",
-        LarunWarning,
-        stacklevel=2,
-    )
-    return None
+def _listen() -> None:
+    """Let numba tell when it compiles one of ours: it did not find it on disk."""
+    from numba.core import event
+
+    class Listener(event.Listener):  # type: ignore[misc]  # numba is not typed
+        def on_start(self, event: Any) -> None:
+            if event.data["dispatcher"].py_func.__module__.startswith(__package__) and kernel_cache.first_time():
+                _announce(compiling())
+
+        def on_end(self, event: Any) -> None:
+            pass
+
+    event.register("numba:compile", Listener())
+
+
+# -- threads -----------------------------------------------------------------------------------------------------------
 
 
 def threads() -> int:
@@ -145,6 +190,9 @@ def set_threads(count: int | None) -> None:
 def over_rows(rows: int, work: Callable[[int, int], None], band: int = 64) -> None:
     """Call ``work(start, stop)`` for bands of rows, on as many threads as :func:`threads` says.
 
+    The caller works too, beside the threads of one pool that is kept. It waits for nothing that has not begun, so
+    ``work`` may call this itself. The error of the first band that fails is raised when no band is under way any more.
+
     Parameters
     ----------
     rows : int
@@ -155,15 +203,50 @@ def over_rows(rows: int, work: Callable[[int, int], None], band: int = 64) -> No
         Rows in one call.
     """
     starts = range(0, rows, band)
-    if min(threads(), len(starts)) <= 1:
+    helpers = min(threads(), len(starts)) - 1
+    if helpers < 1:
         for start in starts:
             work(start, min(start + band, rows))
         return
-    with ThreadPoolExecutor(min(threads(), len(starts))) as pool:
-        for done in [pool.submit(work, start, min(start + band, rows)) for start in starts]:
-            done.result()
+    todo, failed = iter(starts), {}
+
+    def some() -> None:
+        for start in todo:  # each band goes to one thread: next() of a range is one step under the GIL
+            try:
+                work(start, min(start + band, rows))
+            except BaseException as error:
+                failed[start] = error
+                for _ in todo:
+                    pass
+
+    begun = _submit(some, helpers)
+    try:
+        some()
+    finally:
+        wait([done for done in begun if not done.cancel()])
+    if failed:
+        raise failed[min(failed)]
 
 
-def warmup() -> int:
-    """How many kernels are known to this process; modules register theirs when they are imported."""
-    return len(_KERNELS)
+_pool: tuple[int, ThreadPoolExecutor] | None = None
+
+
+def _submit(work: Callable[[], None], times: int) -> list[Future[None]]:
+    """Hand work to the pool, made anew when the number of threads has changed."""
+    global _pool
+    with _LOCK:
+        size = threads() - 1
+        if _pool is None or _pool[0] != size:
+            if _pool is not None:
+                _pool[1].shutdown(wait=False)
+            _pool = size, ThreadPoolExecutor(size, "larun")
+        return [_pool[1].submit(work) for _ in range(times)]
+
+
+def _forget_pool() -> None:
+    global _pool, _LOCK
+    _pool, _LOCK = None, threading.RLock()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_forget_pool)  # its threads are not in the child

@@ -16,7 +16,7 @@ import numpy as np
 
 from larun.cli.progress import progress_bar
 from larun.cli.running import FAILED, OK, say
-from larun.cli.warmup import compile_kernels
+from larun.cli.warmup import compile_first
 from larun.errors import FileError, OptionError
 from larun.model.catalog import SourceCatalog
 from larun.model.frame import Frame
@@ -87,7 +87,7 @@ def run(options: DemoOptions, as_json: bool) -> int:
     with progress_bar() as progress:
         progress("compiling kernels", 0, 3)
         with clock("compile"):
-            compile_kernels()
+            compile_first()
         progress("simulating the night", 1, 3)
         with clock("simulate"):
             truth = _simulated(options)

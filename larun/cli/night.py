@@ -11,6 +11,7 @@ import attrs
 
 from larun.cli.progress import progress_bar
 from larun.cli.running import FAILED, OK, say
+from larun.cli.warmup import compile_first
 from larun.errors import LarunWarning, OptionError
 from larun.model.jobs import Row
 from larun.model.night import Night
@@ -45,6 +46,7 @@ def make_masters(folder: Path, out: Path, recipe: Recipe, as_json: bool) -> int:
     ]
     if not any(night.of(kind) for kind in {"bias", "dark", "flat"} - set(recipe.calibrate["without"])):
         raise OptionError(f"{folder}: holds no calibration frames to use ({tables.counts(night.files)}; see larun ls)")
+    compile_first()
     with progress_bar() as progress:
         night.masters(out, recipe=recipe, progress=progress, report=rows.append)
     return _report(rows, out, as_json)
@@ -65,8 +67,10 @@ def plan(folder: Path, out: Path, recipe: Recipe, masters: Iterable[Path], as_js
 
 def reduce(folder: Path, out: Path, recipe: Recipe, masters: Iterable[Path], jobs: int, as_json: bool) -> int:
     """The whole chain for every science frame of a night."""
+    night = Night(folder)
+    compile_first()
     with progress_bar() as progress:
-        summary = Night(folder).reduce(out, recipe=recipe, masters=list(masters), processes=jobs, progress=progress)
+        summary = night.reduce(out, recipe=recipe, masters=list(masters), processes=jobs, progress=progress)
     return _report(summary.rows, out, as_json)
 
 

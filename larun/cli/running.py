@@ -26,6 +26,7 @@ from typing import Any, ParamSpec
 
 import typer
 
+from larun.algorithms.jit import announcing
 from larun.errors import FileError, LarunError, LarunWarning, OptionError
 
 __all__ = ["BROKEN_PIPE", "CANNOT_READ", "FAILED", "INTERRUPTED", "OK", "OTHER", "USAGE", "command", "say"]
@@ -50,13 +51,13 @@ def command(function: Callable[_P, int]) -> Callable[_P, None]:
 
 
 def say(kind: str, message: str) -> None:
-    """One line on standard error: ``error: …`` or ``warning: …``."""
+    """One line on standard error: ``error: …``, ``warning: …`` or ``note: …``."""
     from rich.text import Text
 
     from larun.provenance.show import printable
     from larun.report.terminal import console
 
-    style = {"error": "bold red", "warning": "yellow"}[kind]
+    style = {"error": "bold red", "warning": "yellow", "note": "bold"}[kind]
     screen = console(stderr=True)
     with screen.capture() as line:
         text = Text.assemble((f"{kind}: ", style), printable(" ".join(message.split())))
@@ -77,7 +78,7 @@ def _ended() -> Iterator[None]:
             say("warning", text)
 
     try:
-        with warnings.catch_warnings():
+        with warnings.catch_warnings(), announcing(lambda text: say("note", text)):
             warnings.simplefilter("always", LarunWarning)
             warnings.showwarning = show
             yield

@@ -1,62 +1,78 @@
-"""``larun warmup``: every kernel compiled and kept on disk, by running the chain once on a tiny night."""
+"""``larun warmup``, and the first run of a command that needs the kernels: compiled on all cores, and kept."""
 
 from __future__ import annotations
 
-import tempfile
 import time
-import warnings
-from pathlib import Path
+from concurrent.futures.process import BrokenProcessPool
 from typing import NamedTuple
 
-from larun.algorithms import jit
-from larun.cli.running import OK
-from larun.errors import LarunError
-from larun.model.frame import Frame
-from larun.model.masters import MasterBias
-from larun.model.night import Night
+from larun.algorithms import jit, kernel_cache
+from larun.cli.running import OK, say
+from larun.errors import FileError, LarunError
 from larun.report.terminal import cell, console, write_json
-from larun.simulate import Camera, NightOptions, simulate_night
 
-__all__ = ["Warmth", "compile_kernels", "show"]
-
-_TINY = NightOptions(camera=Camera(shape=(96, 96)), biases=3, darks=2, flats=3, frames=1, star_density=3000.0)
+__all__ = ["Warmth", "compile_first", "compile_kernels", "show"]
 
 
 class Warmth(NamedTuple):
-    """How many kernels there are, and how long it took to have them all."""
+    """How many kernels there are, how many were not there before, and how long it took to have them all."""
 
     kernels: int
+    compiled: int
     seconds: float
 
 
-def compile_kernels() -> Warmth:
-    """Run the chain on a tiny night, and what only options of the masters and of the measurements call.
+def compile_kernels(processes: int | None = None) -> Warmth:
+    """Compile every kernel that no earlier run has kept.
 
-    Every kernel has one signature, so what runs here is what any frame of any size runs.
+    Parameters
+    ----------
+    processes : int, optional
+        Processes that compile; by default as many as there may be threads.
 
     Raises
     ------
     LarunError
-        If the tiny night cannot be reduced: then some kernel may be missing.
+        If a process that compiles is killed.
     """
+    from larun.algorithms.warm import compile_all
+
     start = time.perf_counter()
-    with tempfile.TemporaryDirectory(prefix="larun-") as folder, warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # about a night that nobody looks at
-        truth = simulate_night(Path(folder) / "raw", options=_TINY)
-        summary = Night(truth.folder).reduce(Path(folder) / "out")
-        if summary.failed:
-            raise LarunError(f"the trial reduction failed: {summary.failed[0].message}")
-        frame = Frame.read(next((Path(folder) / "out" / "frames").glob("*.fits")))
-        frame.detect().morphology().photometer(aperture="kron")
-        MasterBias.combine([frame.path for frame in truth.select("bias")], clip="mad")
-    return Warmth(jit.warmup(), time.perf_counter() - start)
+    try:
+        compiled = compile_all(jit.threads() if processes is None else processes)
+    except BrokenProcessPool as error:
+        raise LarunError(
+            "a process that compiled kernels was killed (out of memory?): set LARUN_THREADS=1 and try again"
+        ) from error
+    return Warmth(len(jit.kernels()), compiled, time.perf_counter() - start)
+
+
+def compile_first() -> None:
+    """On the first run of an installation: say so once, and compile; else do nothing."""
+    if kernel_cache.folder() is None or kernel_cache.is_whole():
+        return
+    if kernel_cache.first_time():
+        say("note", jit.compiling(jit.threads()))
+    compile_kernels()
 
 
 def show(as_json: bool) -> int:
-    """Compile, and say how long it took."""
+    """Compile, and say how long it took.
+
+    Raises
+    ------
+    FileError
+        If there is no folder to keep them in.
+    """
+    kept = kernel_cache.folder()
+    if kept is None:
+        raise FileError("kernels cannot be kept: no folder can be written; set NUMBA_CACHE_DIR to one that can")
+    kernel_cache.first_time()  # whoever asks for it need not be told
     made = compile_kernels()
     if as_json:
-        write_json(made._asdict())
+        write_json(made._asdict() | {"folder": str(kept)})
     else:
-        console().print(cell(f"{made.kernels} kernels ready in {made.seconds:.1f} s"))
+        new = f"{made.compiled} compiled" if made.compiled else "all there before"
+        console().print(cell(f"{made.kernels} kernels ready in {made.seconds:.1f} s ({new})"))
+        console().print(cell(f"kept in {kept}"), soft_wrap=True)
     return OK

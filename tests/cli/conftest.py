@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 import pytest
 from typer.testing import CliRunner
 
+from larun.algorithms import kernel_cache
 from larun.cli.app import app
 from larun.simulate import NightOptions, NightTruth, simulate_night
 
@@ -36,6 +37,7 @@ def run_larun(*arguments: Any) -> Ended:
 
 @pytest.fixture(scope="session")
 def larun() -> Larun:
+    kernel_cache.first_time()  # as if it had been said that kernels are compiled: tests look at what else is
     return run_larun
 
 

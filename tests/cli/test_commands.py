@@ -407,32 +407,3 @@ def test_masters_of_another_night_serve(
     made, other = (package.Frame.read(folder / "frames" / frame.name) for folder in (tmp_path / "out", reduced[0]))
     assert made.provenance.id == other.provenance.id  # the folder of the raw file does not count
     assert np.array_equal(made.data, other.data)
-
-
-# -- warmup ------------------------------------------------------------------------------------------------------------
-
-
-def test_after_warmup_the_chain_compiles_nothing(night: NightTruth, tmp_path: Path) -> None:
-    script = f"""
-import larun
-from larun.algorithms import jit
-from larun.cli.warmup import compile_kernels
-
-def signatures():
-    return {{kernel.__name__: len(kernel._compiled.signatures) for kernel in jit._KERNELS if kernel._compiled}}
-
-made = compile_kernels()
-before = signatures()
-summary = larun.Night({str(night.folder)!r}).reduce({str(tmp_path / "out")!r})
-assert not summary.failed, summary.failed
-assert made.kernels == jit.warmup() and sum(before.values()) > 10, (made, before)
-assert signatures() == before, {{name: n for name, n in signatures().items() if before.get(name) != n}}
-"""
-    ended = subprocess.run([sys.executable, "-W", "ignore", "-c", script], capture_output=True, text=True, check=False)
-    assert ended.returncode == 0, ended.stderr
-
-
-def test_warmup_says_how_many_kernels(larun: Larun) -> None:
-    made = json.loads(larun("warmup", "--json").out)
-    assert made["kernels"] > 10
-    assert made["seconds"] > 0

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 import larun
+from larun.algorithms import jit
 from larun.model.building import BuildOptions
 
 
@@ -28,7 +29,9 @@ def chain(sample, order, threads, max_memory):
     frame = larun.Frame.read(sample.paths("object", "V")[1]).calibrate(order([bias, dark, flat]))
     clean = frame.clean()
     catalog = clean.detect().photometer()
-    return bias, dark, flat, frame, clean, clean.bin(2), catalog
+    galaxies = catalog.morphology().photometer(aperture="kron")
+    by_scatter = larun.MasterBias.combine(order(sample.paths("bias")), clip="mad", options=options)
+    return bias, dark, flat, frame, clean, clean.bin(2), catalog, galaxies, by_scatter
 
 
 @pytest.fixture(scope="module")
@@ -51,6 +54,26 @@ def test_acceptance_34_the_same_bits_and_ids(sample, reference, threads, max_mem
     for one, two in zip(made, reference, strict=True):
         assert one.provenance.id == two.provenance.id
         assert one.identical(two)
+
+
+@pytest.mark.usefixtures("one_thread_after")
+@pytest.mark.parametrize(("threads", "band"), [(1, 1), (2, 1), (2, 7), (3, 10_000)])
+def test_acceptance_34_the_same_bits_in_bands_of_any_size(sample, reference, monkeypatch, threads, band):
+    spread, wanted = [], band
+
+    def in_other_bands(rows, work, band=64):
+        spread.append(band)
+        jit.over_rows(rows, work, wanted)
+
+    modules = [module for name, module in sys.modules.items() if name.startswith("larun.") and module is not jit]
+    for module in modules:
+        if getattr(module, "over_rows", None) is jit.over_rows:
+            monkeypatch.setattr(module, "over_rows", in_other_bands)
+    for one, two in zip(chain(sample, list, threads, 1e9), reference, strict=True):
+        assert one.provenance.id == two.provenance.id
+        assert one.identical(two)
+    assert len(spread) > 20
+    assert all(module.over_rows is in_other_bands for module in modules if hasattr(module, "over_rows"))
 
 
 def test_acceptance_34_masters_in_memory_or_streamed_have_the_same_bits(sample, reference):

@@ -1,0 +1,184 @@
+"""Every kernel compiled beforehand, in parts that need nothing of each other.
+
+A part calls functions on a tiny image as the chain calls them: the types of the arguments are what counts, and arrays
+of the chain are read-only. numba holds a lock while it compiles, so parts run in processes, which fill one folder.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from multiprocessing import get_context
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from larun import flags as fl
+from larun.algorithms import jit, kernel_cache
+from larun.algorithms.annulus import Annulus, Neighbours, annulus_sky
+from larun.algorithms.aperture import aperture_sums
+from larun.algorithms.arrays import read_only
+from larun.algorithms.background import background
+from larun.algorithms.calibrate import AmplifierValues, calibrate_block, shared_variance
+from larun.algorithms.combine import CombineOptions, combine
+from larun.algorithms.cosmic import lacosmic
+from larun.algorithms.cosmic_common import CosmicOptions
+from larun.algorithms.detect import DetectOptions, detect_matched
+from larun.algorithms.ellipse import ellipse_sums, kron_radius
+from larun.algorithms.morphology import windowed
+from larun.algorithms.peaks import Planes
+
+__all__ = ["PARTS", "compile_all"]
+
+_N = 64
+_STARS = ((16.2, 18.1), (45.7, 40.4), (20.3, 47.9))
+
+
+class _Image(NamedTuple):
+    """Three stars on a flat sky."""
+
+    data: NDArray[np.float32]
+    variance: NDArray[np.float32]
+    flags: NDArray[np.uint32]
+    level: NDArray[np.float32]
+    x: NDArray[np.float64]
+    y: NDArray[np.float64]
+
+    @property
+    def planes(self) -> Planes:
+        """With level and noise as the background comes: they may be written to."""
+        return self.data, self.level.copy(), self.variance.copy(), self.flags
+
+
+def _image() -> _Image:
+    y, x = np.mgrid[:_N, :_N]
+    sky = np.random.default_rng(1).normal(100.0, 10.0, (_N, _N))
+    for at_x, at_y in _STARS:
+        sky += 4000.0 * np.exp(-((x - at_x) ** 2 + (y - at_y) ** 2) / 4.5)
+    flat = np.full((_N, _N), 100.0)
+    places = np.array(_STARS)
+    return _Image(
+        read_only(sky, np.float32),
+        read_only(flat, np.float32),
+        read_only(np.zeros((_N, _N)), np.uint32),
+        read_only(flat, np.float32),
+        places[:, 0].copy(),
+        places[:, 1].copy(),
+    )
+
+
+def _combine() -> None:
+    data = np.random.default_rng(1).normal(100.0, 3.0, (5, 8, 16)).astype(np.float32)
+    combine(data, np.full_like(data, 9.0), np.zeros(data.shape, np.uint32), options=CombineOptions(sigma=5.0))
+
+
+def _combine_by_scatter() -> None:
+    data = np.random.default_rng(1).normal(100.0, 3.0, (5, 8, 16)).astype(np.float32)
+    combine(data, None, np.zeros(data.shape, np.uint32), options=CombineOptions(clip="mad", sigma=5.0))
+
+
+def _calibrate() -> None:
+    image = _image()
+    made = calibrate_block(
+        image.data, image.flags, np.zeros(_N), amplifier=AmplifierValues(gain=1.0, read_noise=5.0), bias=image.level
+    )
+    data = read_only(made.data, np.float32)
+    shared_variance(data, image.level, gain=1.0, bias_variance=image.variance, flat_variance=image.variance)
+
+
+def _clean() -> None:
+    image = _image()
+    struck = image.data.copy()
+    struck[30, 10:14] += 3000.0
+    none = np.zeros((_N, _N), bool)
+    lacosmic(read_only(struck, np.float32), image.variance, none, none, options=CosmicOptions(fwhm=3.5))
+
+
+def _background() -> None:
+    image = _image()
+    background(image.data, image.variance, np.zeros((_N, _N), bool))
+
+
+def _detect() -> None:
+    image = _image()
+    detect_matched(*image.planes, options=DetectOptions(fwhm=3.5))
+
+
+def _aperture() -> None:
+    image = _image()
+    aperture_sums(image.data, image.variance, image.flags, image.x, image.y, (3.0, 5.0))
+
+
+def _annulus() -> None:
+    image = _image()
+    stars = Neighbours(image.x, image.y, np.full(3, 6.0))
+    annulus_sky(image.data, image.flags, image.x, image.y, Annulus(inner=8.0, outer=14.0), neighbours=stars)
+
+
+def _ellipse() -> None:
+    image, size = _image(), np.full(3, 2.0)
+    ellipses = size, size, np.zeros(3)
+    kron_radius(image.data, image.flags, image.x, image.y, ellipses, level=np.full(3, 100.0))
+    axes = size[:, None], size[:, None], np.zeros(3)
+    ellipse_sums(image.data, image.variance, image.flags, image.x, image.y, axes)
+
+
+def _morphology() -> None:
+    image = _image()
+    mask = int(fl.UNUSABLE & ~fl.SATURATED)
+    windowed(image.planes, image.x, image.y, size=np.full(3, 3.5), fwhm=3.5, mask=mask)
+
+
+#: What is compiled together; what takes longest comes first, so that processes end together.
+PARTS: Mapping[str, Callable[[], None]] = {
+    "combine": _combine,
+    "detect": _detect,
+    "clean": _clean,
+    "background": _background,
+    "morphology": _morphology,
+    "ellipse": _ellipse,
+    "aperture": _aperture,
+    "calibrate": _calibrate,
+    "combine_by_scatter": _combine_by_scatter,
+    "annulus": _annulus,
+}
+
+
+def compile_all(processes: int, parts: Sequence[str] = tuple(PARTS)) -> int:
+    """Compile what is not kept yet, and return how many kernels that were.
+
+    Parameters
+    ----------
+    processes : int
+        How many to start; 1 compiles in this process.
+    parts : sequence of str, optional
+        Which of :data:`PARTS`; by default all, and then it is noted that nothing is left to compile.
+
+    Raises
+    ------
+    concurrent.futures.process.BrokenProcessPool
+        If a process is killed.
+    """
+    count = min(processes, len(parts))
+    if count <= 1 or kernel_cache.folder() is None:  # where nothing is kept, no process helps another
+        made = sum(_run(name) for name in parts)
+    else:
+        with ProcessPoolExecutor(count, get_context("spawn"), initializer=_start) as pool:
+            made = sum(pool.map(_run, parts))
+    if set(parts) == set(PARTS):
+        kernel_cache.set_whole()
+    return made
+
+
+def _start() -> None:
+    import gc
+
+    jit.set_threads(1)
+    gc.disable()  # short-lived, and much that is made by compiling stays anyway
+
+
+def _run(name: str) -> int:
+    before = sum(own.misses() for own in jit.kernels())
+    PARTS[name]()
+    return sum(own.misses() for own in jit.kernels()) - before
