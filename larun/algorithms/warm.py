@@ -20,7 +20,7 @@ from larun.algorithms.annulus import Annulus, Neighbours, annulus_sky
 from larun.algorithms.aperture import aperture_sums
 from larun.algorithms.arrays import read_only
 from larun.algorithms.background import background
-from larun.algorithms.calibrate import AmplifierValues, calibrate_block, shared_variance
+from larun.algorithms.calibrate import AmplifierValues, calibrate_block, master_bits, shared_variance
 from larun.algorithms.combine import CombineOptions, combine
 from larun.algorithms.cosmic import lacosmic
 from larun.algorithms.cosmic_common import CosmicOptions
@@ -80,6 +80,7 @@ def _combine_by_scatter() -> None:
 
 def _calibrate() -> None:
     image = _image()
+    master_bits((_N, _N), image.flags, image.flags, image.flags)
     made = calibrate_block(
         image.data, image.flags, np.zeros(_N), amplifier=AmplifierValues(gain=1.0, read_noise=5.0), bias=image.level
     )
