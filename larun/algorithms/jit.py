@@ -125,7 +125,7 @@ def _tell(text: str) -> None:
     if log.isEnabledFor(logging.INFO):
         log.info(text)
     elif sys.stderr is not None and (hasattr(sys, "ps1") or sys.stderr.isatty()):  # ps1: a prompt or a notebook
-        print(text, file=sys.stderr)
+        logging.StreamHandler(sys.stderr).handle(logging.makeLogRecord({"name": "larun", "msg": text}))
 
 
 _announce: Callable[[str], None] = _tell
