@@ -13,14 +13,17 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from larun.algorithms.aperture import plane, positions
+from larun.algorithms.arrays import walk
 from larun.algorithms.jit import kernel, over_rows
-from larun.algorithms.order import median_of, select
 from larun.errors import OptionError
 from larun.flags import UNUSABLE
 
 __all__ = ["Annulus", "AnnulusSky", "Neighbours", "annulus_sky", "mask_radius"]
 
 _STARS_PER_BAND = 128
+#: Values that tell where the median is, and how much farther to look than they say.
+_SAMPLE = 31
+_ROOM = 1.6
 _SAME_STAR = 1.0  # px: a neighbour nearer than this is the star itself
 
 
@@ -218,12 +221,16 @@ def annulus_sky(
     median = annulus.estimator == "median"
     rules = (annulus.inner, annulus.outer, annulus.sigma, median, annulus.minimum, _kept_deviation(annulus.sigma))
 
+    order = walk(xs, ys)
+    xs, ys, own = xs[order], ys[order], own[order]
+
     def work(start: int, stop: int) -> None:
         part = slice(start, stop)
         _sky_stars(planes, xs[part], ys[part], own[part], rules, out[part], used[part])
 
     over_rows(len(xs), work, band=_STARS_PER_BAND)
-    level, scatter = out[:, 0].copy(), out[:, 1].copy()
+    back = np.argsort(order)
+    level, scatter, used = out[back, 0], out[back, 1], used[back]
     with np.errstate(divide="ignore"):
         error = scatter * np.sqrt(_inflation(annulus, acf) / used)
     return AnnulusSky(level, error, scatter, used)
@@ -305,29 +312,109 @@ def _cover(covered: Any, stars: Any) -> None:
 
 
 @kernel
-def _clipped(values: Any, sigma: float, kept: float, median: bool) -> tuple[float, float, int]:
-    """Level, deviation and count after clipping around the median; the order of ``values`` is lost."""
-    count = len(values)
-    centre = median_of(values, count)
-    deviation = centre - select(values, int(0.1587 * (count - 1) + 0.5), count // 2)
-    mean = 0.0
+def _bin(value: float, bins: Any) -> int:
+    """Where a value belongs: 0 below the bins, 1 to ``number`` in them, ``number + 1`` above."""
+    low, scale, number = bins
+    return int(min(max((value - low) * scale + 1.0, 0.0), number + 1.0))
+
+
+@kernel
+def _deal(values: Any, count: int, bins: Any, dealt: Any, ends: Any) -> None:
+    """The values bin by bin, in any order within one, and where each bin ends; none is sorted yet (``ends[1]``)."""
+    last = ends[0]
+    number = bins[2] + 2
+    last[:number] = 0
+    ends[1][:number] = 0
+    for k in range(count):
+        last[_bin(values[k], bins)] += 1
+    total = 0
+    for n in range(number):
+        total, last[n] = total + last[n], total
+    for k in range(count):
+        place = _bin(values[k], bins)
+        dealt[last[place]] = values[k]
+        last[place] += 1
+
+
+@kernel
+def _insertion(values: Any, start: int, stop: int) -> None:
+    for k in range(start + 1, stop):
+        value, place = values[k], k
+        while place > start and values[place - 1] > value:
+            values[place] = values[place - 1]
+            place -= 1
+        values[place] = value
+
+
+@kernel
+def _ranked(dealt: Any, ends: Any, bins: Any, k: int) -> float:
+    """The k-th smallest value, in a bin that is sorted now if it was not."""
+    place = _bin(dealt[k], bins)
+    if ends[1, place] == 0:
+        _insertion(dealt, ends[0, place - 1] if place > 0 else 0, ends[0, place])
+        ends[1, place] = 1
+    return float(dealt[k])
+
+
+@kernel
+def _look(values: Any, count: int, sigma: float, dealt: Any, ends: Any) -> tuple[Any, float, float]:
+    """Deal the values into bins that reach sigma deviations from the median, at least.
+
+    Returns the bins, the median, and its distance from the lower 16 % quantile.
+    """
+    # a few values tell where to look; where they mislead, the bins are spread wider
+    few = min(count, _SAMPLE)
+    for k in range(few):
+        dealt[k] = values[k * count // few]
+    _insertion(dealt, 0, few)
+    guess = dealt[few // 2]
+    half = _ROOM * (sigma + 2.0) * (guess - dealt[int(0.1587 * (few - 1) + 0.5)])
+    number = count // 2 + 1
+    quantile = int(0.1587 * (count - 1) + 0.5)
+    while True:
+        if not half > 0.0:
+            for k in range(count):
+                half = max(half, abs(values[k] - guess))
+        bins = (guess - half, 0.5 * number / half if half > 0.0 else 0.0, number)
+        _deal(values, count, bins, dealt, ends)
+        first, last = ends[0, 0], ends[0, number]
+        if first <= quantile and count // 2 < last:
+            centre = 0.5 * (_ranked(dealt, ends, bins, (count - 1) // 2) + _ranked(dealt, ends, bins, count // 2))
+            deviation = centre - _ranked(dealt, ends, bins, quantile)
+            low, high = _bin(centre - sigma * deviation, bins), _bin(centre + sigma * deviation, bins)
+            if (first == 0 or low > 0) and (last == count or high <= number):
+                return bins, centre, deviation
+        half *= 4.0
+
+
+@kernel
+def _clipped(
+    values: Any, count: int, sigma: float, kept: float, dealt: Any, ends: Any
+) -> tuple[float, float, float, int]:
+    """Median, mean, deviation and count after clipping around the median."""
+    bins, centre, deviation = _look(values, count, sigma, dealt, ends)
+    low, high = ends[0, 0], ends[0, bins[2]]
+    mean = centre
     for turn in range(20):
-        left, total, square = 0, 0.0, 0.0
-        for k in range(count):
-            offset = values[k] - centre
-            if abs(offset) <= sigma * deviation:
-                values[left] = values[k]
-                left += 1
-                total += offset
-                square += offset * offset
-        mean = total / left
-        deviation = np.sqrt(max(square - left * mean * mean, 0.0) / max(left - 1, 1)) / kept
-        mean += centre
-        if left == count and turn > 0:
+        # values are clipped at both ends of their order only
+        while low < high and abs(_ranked(dealt, ends, bins, low) - centre) > sigma * deviation:
+            low += 1
+        while low < high and abs(_ranked(dealt, ends, bins, high - 1) - centre) > sigma * deviation:
+            high -= 1
+        left = high - low
+        if left == 0 or (turn > 0 and left == count):
+            count = left
             break
-        count = left
-        centre = median_of(values, count)
-    return (centre if median else mean), deviation, count
+        total, square = 0.0, 0.0
+        for k in range(low, high):
+            offset = dealt[k] - centre
+            total += offset
+            square += offset * offset
+        count, mean = left, total / left
+        deviation = math.sqrt(max(square - left * mean * mean, 0.0) / max(left - 1, 1)) / kept
+        mean += centre
+        centre = 0.5 * (_ranked(dealt, ends, bins, low + left // 2) + _ranked(dealt, ends, bins, low + (left - 1) // 2))
+    return centre, mean, deviation, count
 
 
 @kernel
@@ -337,32 +424,34 @@ def _sky_stars(planes: Any, x: Any, y: Any, own: Any, rules: Any, out: Any, used
     inner, outer, sigma, median, minimum, kept = rules
     ny, nx = data.shape
     side = 2 * int(np.ceil(outer)) + 1
-    values = np.empty(side * side, np.float64)
+    values, dealt, ends = np.empty(side * side), np.empty(side * side), np.empty((2, side * side), np.int32)
     for i in range(len(x)):
         count = 0
         if x[i] + outer > 0 and x[i] - outer < nx - 1 and y[i] + outer > 0 and y[i] - outer < ny - 1:
+            own_x, own_y, own2 = own[i, 0], own[i, 1], own[i, 2] * own[i, 2]
             for row in range(int(max(np.ceil(y[i] - outer), 0.0)), int(min(np.floor(y[i] + outer), ny - 1.0)) + 1):
-                chord = np.sqrt(max(outer * outer - (row - y[i]) ** 2, 0.0))
-                for column in range(
-                    int(max(np.ceil(x[i] - chord), 0.0)), int(min(np.floor(x[i] + chord), nx - 1.0)) + 1
-                ):
-                    distance2 = (column - x[i]) ** 2 + (row - y[i]) ** 2
-                    if not inner * inner <= distance2 < outer * outer:
-                        continue
-                    if (flags[row, column] & UNUSABLE) != 0 or not np.isfinite(data[row, column]):
-                        continue
-                    masks = covered[row, column]
-                    if masks > 1:
-                        continue
-                    # the one mask may be the star's own
-                    if masks == 1 and (column - own[i, 0]) ** 2 + (row - own[i, 1]) ** 2 >= own[i, 2] * own[i, 2]:
-                        continue
-                    values[count] = data[row, column]
-                    count += 1
+                dy2, own_dy2 = (row - y[i]) ** 2, (row - own_y) ** 2
+                chord = np.sqrt(max(outer * outer - dy2, 0.0))
+                first, last = int(max(np.ceil(x[i] - chord), 0.0)), int(min(np.floor(x[i] + chord), nx - 1.0))
+                # the hole is passed over but for its rim, where the distance decides
+                gap = np.sqrt(max(inner * inner - dy2, 0.0))
+                near = min(max(int(np.ceil(x[i] - gap)) + 1, first), last + 1)
+                far = min(max(int(np.floor(x[i] + gap)) - 1, near), last + 1)
+                for start, stop in ((first, near), (far, last + 1)):
+                    for column in range(start, stop):
+                        distance2 = (column - x[i]) ** 2 + dy2
+                        value, masks = data[row, column], covered[row, column]
+                        # the one mask may be the star's own
+                        inside = ((column - own_x) ** 2 + own_dy2 < own2) & (masks == 1)
+                        taken = (inner * inner <= distance2) & (distance2 < outer * outer)
+                        taken = taken & ((masks == 0) | inside)
+                        taken = taken & ((flags[row, column] & UNUSABLE) == 0) & (abs(value) < np.inf)
+                        values[count] = value
+                        count += taken
         out[i, 0], out[i, 1], used[i] = np.nan, np.nan, count
         if count < minimum:
             continue
-        level, deviation, left = _clipped(values[:count], sigma, kept, median)
+        middle, mean, deviation, left = _clipped(values, count, sigma, kept, dealt, ends)
         used[i] = left
         if left >= minimum:
-            out[i, 0], out[i, 1] = level, deviation
+            out[i, 0], out[i, 1] = middle if median else mean, deviation

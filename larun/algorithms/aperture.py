@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from larun.algorithms.arrays import walk
 from larun.algorithms.jit import kernel, over_rows
 from larun.errors import OptionError
 from larun.flags import BAD, COSMIC, EDGE, FLAT_INVALID, INTERPOLATED, NO_DATA
@@ -147,6 +148,9 @@ def aperture_sums(
     total, noise2, area = np.empty(shape), np.empty(shape), np.empty(shape)
     seen = np.empty(shape, np.uint32)
     planes = (image, image if noise is None else noise, bits)
+    order = walk(xs, ys)
+    xs, ys = xs[order], ys[order]
+    correlation = correlation if len(correlation) == 1 else correlation[order]
 
     def work(start: int, stop: int) -> None:
         part = slice(start, stop)
@@ -154,6 +158,8 @@ def aperture_sums(
         _sum_stars(planes, own, xs[part], ys[part], circles, (total[part], noise2[part], area[part], seen[part]))
 
     over_rows(len(xs), work, band=_STARS_PER_BAND)
+    back = np.argsort(order)
+    total, noise2, area, seen = total[back], noise2[back], area[back], seen[back]
     # rounding of a few 1e-16 must not make a full aperture look partial
     fraction = area / (np.pi * circles**2)
     fraction[np.abs(fraction - 1) < 1e-12] = 1.0
@@ -277,31 +283,60 @@ def autocorrelation(acf: NDArray[Any] | None, stars: int) -> NDArray[np.float64]
 
 
 @kernel
-def _quadrant_overlap(x0: float, x1: float, y0: float, y1: float, r: float) -> float:
-    """Area of the circle of radius r around the origin inside 0 ≤ x0 ≤ x ≤ x1, 0 ≤ y0 ≤ y ≤ y1."""
-    if x0 * x0 + y0 * y0 >= r * r:
-        return 0.0
-    # the circle crosses y = y1 at x = a and y = y0 at x = b: the full height up to a, an arc from a to b
-    a = min(max(math.sqrt(max(r * r - y1 * y1, 0.0)), x0), x1)
-    b = min(max(math.sqrt(max(r * r - y0 * y0, 0.0)), x0), x1)
-    ya, yb = math.sqrt(max(r * r - a * a, 0.0)), math.sqrt(max(r * r - b * b, 0.0))
-    angle = math.atan2(b * ya - a * yb, a * b + ya * yb)
-    return (a - x0) * (y1 - y0) + 0.5 * (b * yb - a * ya + r * r * angle) - y0 * (b - a)
+def _edges(table: Any, count: int, first: float, r: float) -> None:
+    """Distances from the centre of the edges ``first + n`` of a line of pixels, and what the circle is there.
+
+    That is half its chord, and the area between the axis and the arc up to there, in one quadrant.
+    """
+    for n in range(count):
+        distance = abs(first + n)
+        chord = math.sqrt(max((r - distance) * (r + distance), 0.0))
+        table[0, n], table[1, n] = distance, chord
+        # an error of the chord does not enter the area: its two terms change by opposite amounts
+        table[2, n] = (
+            0.5 * (distance * chord + r * r * math.atan2(distance, chord)) if chord > 0 else 0.25 * np.pi * r * r
+        )
 
 
 @kernel
-def _overlap(ax: float, ay: float, r: float) -> float:
-    """Area of the unit pixel at offset (ax, ay) ≥ 0 inside the circle of radius r around the origin."""
-    near_x, near_y, far_x, far_y = max(ax - 0.5, 0.0), max(ay - 0.5, 0.0), ax + 0.5, ay + 0.5
-    # a pixel across an axis is folded onto the first quadrant, part by part
-    area = _quadrant_overlap(near_x, far_x, near_y, far_y, r)
-    if ax < 0.5:
-        area += _quadrant_overlap(0.0, 0.5 - ax, near_y, far_y, r)
-    if ay < 0.5:
-        area += _quadrant_overlap(near_x, far_x, 0.0, 0.5 - ay, r)
-    if ax < 0.5 and ay < 0.5:
-        area += _quadrant_overlap(0.0, 0.5 - ax, 0.0, 0.5 - ay, r)
-    return area
+def _strip(rows: Any, near: int, far: int, r: float) -> tuple[float, float, float, float, float, float]:
+    """The strip between two edges on one side of the centre; from the axis itself for ``near`` below 0.
+
+    Returns its two heights, how far from the centre the circle fills and touches it, and the quadrant's area up to
+    there.
+    """
+    quarter = 0.25 * np.pi * r * r
+    high, filled = rows[0, far], rows[1, far]
+    filled_area = high * filled + quarter - rows[2, far]
+    if near < 0:
+        return 0.0, high, filled, r, filled_area, quarter
+    low, touched = rows[0, near], rows[1, near]
+    return low, high, filled, touched, filled_area, low * touched + quarter - rows[2, near]
+
+
+@kernel
+def _held(distance: float, area: float, strip: tuple[float, float, float, float, float, float]) -> float:
+    """Area of the circle within a strip, from the axis to a distance."""
+    low, high, filled, touched, filled_area, touched_area = strip
+    if distance <= filled:
+        return (high - low) * distance
+    if distance <= touched:
+        return (high - low) * filled + (area - filled_area) - low * (distance - filled)
+    return (high - low) * filled + (touched_area - filled_area) - low * (touched - filled)
+
+
+@kernel
+def _weigh(columns: Any, left: float, strips: Any, sides: int, line: Any) -> None:
+    """The area each pixel of a row shares with the circle; ``left`` is the first edge, from the centre."""
+    before = 0.0
+    for n in range(line.size + 1):
+        value = _held(columns[0, n], columns[2, n], strips[0])
+        if sides == 2:
+            value += _held(columns[0, n], columns[2, n], strips[1])
+        value = value if left + n > 0 else -value
+        if n > 0:
+            line[n - 1] = value - before
+        before = value
 
 
 @kernel
@@ -325,54 +360,95 @@ def correlated(noise: Any, acf: Any) -> float:
 
 @kernel
 def _sum_stars(planes: Any, acf: Any, x: Any, y: Any, radii: Any, out: Any) -> None:
-    """All apertures of some stars, in one pass over the box of the largest."""
-    data, variance, flags = planes
+    """All apertures of some stars; the pixels around each are read once."""
     total, noise2, area, seen = out
-    ny, nx = data.shape
+    ny, nx = planes[0].shape
     largest = np.max(radii)
     side = 2 * int(np.ceil(largest)) + 3
     white = acf.shape[1] == 1
-    noise = np.zeros((1, 1, 1)) if white else np.zeros((len(radii), side, side))
+    noise = np.zeros((1, 1) if white else (side, side))
+    box = np.empty((side, side)), np.empty((side, side)), np.empty((side, side)), np.empty((side, side), np.uint32)
+    tables = np.empty((3, side + 1)), np.empty((3, side + 1)), np.empty(side)
     for i in range(len(x)):
-        total[i], noise2[i], area[i], seen[i] = 0.0, 0.0, 0.0, np.uint32(0)
-        noise[:] = 0.0
         # compared as floats first: NaN and 1e300 have no integer
-        if x[i] + largest > -0.5 and x[i] - largest < nx - 0.5 and y[i] + largest > -0.5 and y[i] - largest < ny - 0.5:
+        near = x[i] + largest > -0.5 and x[i] - largest < nx - 0.5
+        near = near and y[i] + largest > -0.5 and y[i] - largest < ny - 0.5
+        left, low = 0, 0
+        if near:
             left, low = int(np.floor(x[i] - largest + 0.5)), int(np.floor(y[i] - largest + 0.5))
-            for row in range(max(low, 0), min(low + side, ny)):
-                for column in range(max(left, 0), min(left + side, nx)):
-                    ax, ay = abs(column - x[i]), abs(row - y[i])
-                    nearest2 = max(ax - 0.5, 0.0) ** 2 + max(ay - 0.5, 0.0) ** 2
-                    farthest2 = (ax + 0.5) ** 2 + (ay + 0.5) ** 2
-                    if nearest2 >= largest * largest:
-                        continue
-                    value, own, bits = (
-                        np.float64(data[row, column]),
-                        np.float64(variance[row, column]),
-                        flags[row, column],
-                    )
-                    finite = np.isfinite(value) and np.isfinite(own)
-                    usable = finite and ((bits & _LEFT_OUT) == 0 or (bits & INTERPOLATED) != 0)
-                    for k in range(len(radii)):
-                        r = radii[k]
-                        if nearest2 >= r * r:
-                            continue
-                        weight = 1.0 if farthest2 <= r * r else _overlap(ax, ay, r)
-                        seen[i, k] |= bits if finite else bits | NO_DATA
-                        if not usable:
-                            continue
-                        area[i, k] += weight
-                        total[i, k] += weight * value
-                        if white:
-                            noise2[i, k] += weight * weight * own
-                        else:
-                            noise[k, row - low, column - left] = weight * np.sqrt(max(own, 0.0))
+            _read_box(planes, left, low, box)
         for k in range(len(radii)):
-            if not white:
-                noise2[i, k] = correlated(noise[k], acf[i if len(acf) > 1 else 0])
             r = radii[k]
+            sums = (0.0, 0.0, 0.0, np.uint32(0))
+            if near:
+                noise[:] = 0.0
+                limits = (max(0, -low), min(side, ny - low), max(0, -left), min(side, nx - left))
+                sums = _sum_circle(box, tables, (x[i] - left, y[i] - low), r, limits, noise)
+            total[i, k], noise2[i, k], area[i, k], seen[i, k] = sums
+            if near and not white:
+                noise2[i, k] = correlated(noise, acf[i if len(acf) > 1 else 0])
             if not (x[i] - r >= -0.5 and x[i] + r <= nx - 0.5 and y[i] - r >= -0.5 and y[i] + r <= ny - 0.5):
                 seen[i, k] |= EDGE
             if area[i, k] == 0.0:
                 seen[i, k] |= NO_DATA
                 total[i, k], noise2[i, k] = np.nan, np.nan
+
+
+@kernel
+def _read_box(planes: Any, left: int, low: int, box: Any) -> None:
+    """Values and variances around a star, 0 where they are left out; whether they count; flags."""
+    data, variance, flags = planes
+    values, variances, counts, bits = box
+    ny, nx = data.shape
+    side = len(values)
+    for row in range(max(low, 0), min(low + side, ny)):
+        for column in range(max(left, 0), min(left + side, nx)):
+            value, own, found = data[row, column], variance[row, column], flags[row, column]
+            finite = np.isfinite(value) and np.isfinite(own)
+            usable = finite and ((found & _LEFT_OUT) == 0 or (found & INTERPOLATED) != 0)
+            j, i = row - low, column - left
+            bits[j, i] = found if finite else found | NO_DATA
+            if usable:
+                values[j, i], variances[j, i], counts[j, i] = value, own, 1.0
+            else:
+                values[j, i], variances[j, i], counts[j, i] = 0.0, 0.0, 0.0
+
+
+@kernel
+def _sum_circle(
+    box: Any, tables: Any, centre: Any, r: float, limits: Any, noise: Any
+) -> tuple[float, float, float, np.uint32]:
+    """Sum, variance, area and flags of one aperture; w sqrt(v) into ``noise``, if it is a plane."""
+    values, variances, counts, bits = box
+    columns, rows, line = tables
+    cx, cy = centre
+    first_row, last_row, first_column, last_column = limits
+    # whole pixels that the circle may touch, and their edges from the centre
+    bottom, left = int(np.floor(cy - r + 0.5)), int(np.floor(cx - r + 0.5))
+    height, width = int(np.floor(cy + r + 0.5)) - bottom + 1, int(np.floor(cx + r + 0.5)) - left + 1
+    _edges(columns, width + 1, left - 0.5 - cx, r)
+    _edges(rows, height + 1, bottom - 0.5 - cy, r)
+    white = noise.size == 1
+    total, noise2, area, seen = 0.0, 0.0, 0.0, np.uint32(0)
+    for j in range(max(bottom, first_row), min(bottom + height, last_row)):
+        n = j - bottom
+        if j - 0.5 >= cy:
+            strips, sides = (_strip(rows, n, n + 1, r), _strip(rows, n, n + 1, r)), 1
+        elif j + 0.5 <= cy:
+            strips, sides = (_strip(rows, n + 1, n, r), _strip(rows, n + 1, n, r)), 1
+        else:
+            strips, sides = (_strip(rows, -1, n + 1, r), _strip(rows, -1, n, r)), 2
+        _weigh(columns, left - 0.5 - cx, strips, sides, line[:width])
+        nearest, farthest = max(abs(j - cy) - 0.5, 0.0) ** 2, (abs(j - cy) + 0.5) ** 2
+        for i in range(max(left, first_column), min(left + width, last_column)):
+            distance = abs(i - cx)
+            if nearest + max(distance - 0.5, 0.0) ** 2 >= r * r:
+                continue
+            weight = 1.0 if farthest + (distance + 0.5) ** 2 <= r * r else max(line[i - left], 0.0)
+            seen |= bits[j, i]
+            area += weight * counts[j, i]
+            total += weight * values[j, i]
+            noise2 += weight * weight * variances[j, i]
+            if not white:
+                noise[j, i] = weight * math.sqrt(max(variances[j, i], 0.0))
+    return total, noise2, area, seen

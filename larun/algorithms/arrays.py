@@ -7,7 +7,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-__all__ = ["read_only"]
+__all__ = ["read_only", "walk"]
+
+#: Rows that are walked along together.
+_ROWS = 32
 
 
 def read_only(values: ArrayLike, dtype: type) -> NDArray[Any]:
@@ -24,3 +27,17 @@ def read_only(values: ArrayLike, dtype: type) -> NDArray[Any]:
     view: NDArray[Any] = np.ascontiguousarray(values, dtype).view()
     view.flags.writeable = False
     return view
+
+
+def walk(x: NDArray[Any], y: NDArray[Any]) -> NDArray[np.int64]:
+    """An order of positions in which neighbours come soon after one another, so that their pixels are still at hand.
+
+    The image is walked along in bands of rows. Positions that are not finite come last.
+
+    Examples
+    --------
+    >>> walk(np.array([5.0, 900.0, 3.0]), np.array([0.0, 2.0, 900.0])).tolist()
+    [0, 1, 2]
+    """
+    with np.errstate(invalid="ignore"):
+        return np.lexsort((x, np.floor_divide(y, _ROWS)))

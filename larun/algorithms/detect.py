@@ -13,10 +13,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from larun import flags as flagtable
+from larun.algorithms.arrays import read_only
 from larun.algorithms.peaks import (
     FWHM_OF_SIGMA,
     PIXEL_VARIANCE,
     Planes,
+    flagged,
     gaussian_profile,
     local_maxima,
     noise_factor,
@@ -228,10 +230,10 @@ def checked_planes(
         If they are not planes of one shape.
     """
     planes = (
-        np.ascontiguousarray(data, np.float32),
-        np.ascontiguousarray(background_level, np.float32),
-        np.ascontiguousarray(noise_variance, np.float32),
-        np.ascontiguousarray(flags, np.uint32),
+        read_only(data, np.float32),
+        read_only(background_level, np.float32),
+        read_only(noise_variance, np.float32),
+        read_only(flags, np.uint32),
     )
     shapes = [plane.shape for plane in planes]
     if len(set(shapes)) != 1 or len(shapes[0]) != 2:
@@ -273,20 +275,19 @@ def _one_each(
     fwhm: float,
 ) -> NDArray[np.bool_]:
     """Of the maxima near a group of saturated pixels, keep the highest, whatever its prominence."""
-    saturated = (flags & flagtable.SATURATED != 0) & (flags & flagtable.BAD == 0)
-    if not saturated.any() or peaks.size == 0:
+    if peaks.size == 0:
         return kept
-    from scipy.ndimage import label
+    saturated = flagged(flags, int(flagtable.SATURATED), int(flagtable.BAD))
+    if saturated.size == 0:
+        return kept
     from scipy.spatial import KDTree
 
-    labels, _ = label(saturated, structure=np.ones((3, 3)))
-    pixels = np.argwhere(saturated)
     columns = flags.shape[1]
-    distance, nearest = KDTree(pixels).query(
-        np.column_stack([peaks // columns, peaks % columns]), distance_upper_bound=max(1.5, fwhm)
+    distance, nearest = KDTree(np.column_stack(np.divmod(saturated, columns))).query(
+        np.column_stack(np.divmod(peaks, columns)), distance_upper_bound=max(1.5, fwhm)
     )
     near = np.flatnonzero(np.isfinite(distance))
-    group = labels[tuple(pixels[nearest[near]].T)]
+    group = _groups(saturated, columns)[nearest[near]]
     order = np.lexsort((peaks[near], -value[near], group))
     first = np.ones(order.size, np.bool_)
     first[1:] = group[order][1:] != group[order][:-1]
@@ -294,6 +295,24 @@ def _one_each(
     kept[near] = False
     kept[near[order[first]]] = True
     return kept
+
+
+def _groups(pixels: NDArray[np.int64], columns: int) -> NDArray[np.int64]:
+    """The number of the connected group (8 neighbours) of each pixel; flat indices, ascending."""
+    from scipy.sparse import coo_array
+    from scipy.sparse.csgraph import connected_components
+
+    ones, others = [], []
+    for down, right in ((0, 1), (1, -1), (1, 0), (1, 1)):
+        inside = (pixels % columns + right >= 0) & (pixels % columns + right < columns)
+        wanted = pixels + down * columns + right
+        place = np.minimum(np.searchsorted(pixels, wanted), pixels.size - 1)
+        one = np.flatnonzero(inside & (pixels[place] == wanted))
+        ones.append(one)
+        others.append(place[one])
+    one, other = np.concatenate(ones), np.concatenate(others)
+    graph = coo_array((np.ones(one.size, np.bool_), (one, other)), shape=(pixels.size, pixels.size))
+    return np.asarray(connected_components(graph, directed=False)[1], np.int64)
 
 
 def described(

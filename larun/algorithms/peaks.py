@@ -1,17 +1,20 @@
 """The matched filter in true S/N, its maxima, and which of them stand on their own.
 
 The filter is separable: rows are summed along y into a line, the line along x, for the signal and for its variance at
-the same time. Pixels that are not usable, and those beyond the edge, drop out of both sums.
+the same time, in single precision, the two pixels of one weight together. Pixels that are not usable, and those beyond
+the edge, drop out of both sums. The rows that one line needs are kept, prepared, in a ring.
 """
 
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from larun.algorithms.arrays import read_only
 from larun.algorithms.jit import kernel, over_rows
 from larun.errors import OptionError
 
@@ -19,6 +22,7 @@ __all__ = [
     "FWHM_OF_SIGMA",
     "PIXEL_VARIANCE",
     "Planes",
+    "flagged",
     "gaussian_profile",
     "local_maxima",
     "noise_factor",
@@ -36,6 +40,8 @@ FWHM_OF_SIGMA = math.sqrt(8.0 * math.log(2.0))
 #: Share of the filter's squared weight that must fall on usable pixels.
 _MIN_WEIGHT = 0.3
 _BAND = 128
+#: Pixels that are looked at together, and one by one only if one of them is wanted.
+_CHUNK = 32
 
 
 def gaussian_profile(fwhm: float) -> NDArray[np.float64]:
@@ -121,12 +127,15 @@ def signal_to_noise(planes: Planes, mask: int, profile: NDArray[np.float64], fac
     (ny, nx) float32
         S/N; 0 where less than 30 per cent of the filter's squared weight falls on usable pixels.
     """
-    data = planes[0]
+    data, level, noise = (read_only(plane, np.float32) for plane in planes[:3])
+    flags = read_only(planes[3], np.uint32)
     snr = np.empty(data.shape, np.float32)
-    bits = np.uint32(mask)
+    bits, weights = np.uint32(mask), profile.astype(np.float32)
+    # summed here, and in double: the share of the weight is compared with it
+    least = np.float32(_MIN_WEIGHT * float((profile**2).sum()) ** 2)
 
     def work(start: int, stop: int) -> None:
-        _filter_rows(planes, bits, profile, float(factor), snr, start, stop)
+        _filter_rows((data, level, noise, flags), (bits, least, np.float32(factor)), weights, snr, start, stop)
 
     over_rows(len(data), work, band=_BAND)
     return snr
@@ -137,13 +146,45 @@ def local_maxima(snr: NDArray[np.float32], threshold: float) -> NDArray[np.int64
 
     Of equal neighbours the first in reading order is the maximum.
     """
-    marks = np.zeros(snr.shape, np.bool_)
+    image = read_only(snr, np.float32)
+    limit = np.float32(threshold)
+    if limit < threshold:  # of single precision, the first that is not below it
+        limit = np.nextafter(limit, np.float32(np.inf))
+
+    def work(start: int, stop: int, found: NDArray[np.int64]) -> int:
+        return int(_maxima_rows(image, limit, found, start, stop))
+
+    return _collected(snr.shape, work, side=2)
+
+
+def flagged(flags: NDArray[np.uint32], bits: int, without: int) -> NDArray[np.int64]:
+    """Flat indices, ascending, of the pixels with one of ``bits`` and none of ``without``.
+
+    Examples
+    --------
+    >>> flagged(np.array([[1, 2, 3, 0]], np.uint32), 1, 2)
+    array([0])
+    """
+    plane, wanted, unwanted = read_only(flags, np.uint32), np.uint32(bits), np.uint32(without)
+
+    def work(start: int, stop: int, found: NDArray[np.int64]) -> int:
+        return int(_flagged_rows(plane, wanted, unwanted, found, start, stop))
+
+    return _collected(flags.shape, work, side=1)
+
+
+def _collected(
+    shape: tuple[int, ...], search: Callable[[int, int, NDArray[np.int64]], int], side: int
+) -> NDArray[np.int64]:
+    """What a search finds in each band, in order; at most one find in a square of ``side`` pixels."""
+    parts: dict[int, NDArray[np.int64]] = {}
 
     def work(start: int, stop: int) -> None:
-        _maxima_rows(snr, float(threshold), marks, start, stop)
+        room = np.empty(-(-(stop - start) // side) * -(-shape[1] // side), np.int64)
+        parts[start] = room[: search(start, stop, room)].copy()
 
-    over_rows(snr.shape[0], work, band=_BAND)
-    return np.flatnonzero(marks)
+    over_rows(shape[0], work, band=_BAND)
+    return np.concatenate([np.empty(0, np.int64), *(parts[start] for start in sorted(parts))])
 
 
 def prominent(
@@ -158,6 +199,7 @@ def prominent(
     it: the maximum was a ripple on its slope. (The topological prominence, without building the whole tree.)
     """
     kept = np.empty(peaks.size, np.bool_)
+    snr = read_only(snr, np.float32)
 
     def work(start: int, stop: int) -> None:
         _prominent_range(snr, peaks, required, reach, kept, start, stop)
@@ -167,67 +209,138 @@ def prominent(
 
 
 @kernel
-def _filter_rows(planes: Any, bits: Any, profile: Any, factor: float, snr: Any, start: int, stop: int) -> None:
-    data, level, noise, flags = planes
-    ny, nx = data.shape
+def _filter_rows(planes: Any, rules: Any, profile: Any, snr: Any, start: int, stop: int) -> None:
+    noise = planes[2]
+    bits, least, factor = rules
+    ny, nx = noise.shape
     taps = profile.size
     radius = taps // 2
-    first, last = max(0, start - radius), min(ny, stop + radius)
-    signal = np.zeros((last - first, nx), np.float32)
-    variance = np.zeros((last - first, nx), np.float32)
-    for i in range(last - first):
-        for x in range(nx):
-            value, spread = data[first + i, x] - level[first + i, x], noise[first + i, x]
-            if flags[first + i, x] & bits == 0 and np.isfinite(value) and spread > 0 and np.isfinite(spread):
-                signal[i, x], variance[i, x] = value, spread
-    total = 0.0
-    for t in range(taps):
-        total += profile[t] ** 2
-    least = _MIN_WEIGHT * total * total
-    line_signal, line_variance = np.zeros(nx + 2 * radius), np.zeros(nx + 2 * radius)
-    top, bottom = np.empty(nx), np.empty(nx)
+    squares = profile * profile
+    # the last row of the rings stands for those beyond the edge
+    signal, variance = np.zeros((taps + 1, nx), np.float32), np.zeros((taps + 1, nx), np.float32)
+    line_signal, line_variance = np.zeros(nx + 2 * radius, np.float32), np.zeros(nx + 2 * radius, np.float32)
+    top, bottom = np.empty(nx, np.float32), np.empty(nx, np.float32)
+    places = np.empty(taps, np.int64)
+    for y in range(max(0, start - radius), min(ny, start + radius)):
+        _prepare(planes, bits, y, signal[y % taps], variance[y % taps])
     for y in range(start, stop):
-        inner_signal, inner_variance = line_signal[radius : radius + nx], line_variance[radius : radius + nx]
-        inner_signal[:] = 0.0
-        inner_variance[:] = 0.0
+        if y + radius < ny:
+            _prepare(planes, bits, y + radius, signal[(y + radius) % taps], variance[(y + radius) % taps])
         for t in range(taps):
             row = y + t - radius
-            if row < 0 or row >= ny:
-                continue
-            weight, source, spread_row = profile[t], signal[row - first], variance[row - first]
-            square = weight * weight
-            for x in range(nx):
-                inner_signal[x] += weight * source[x]
-                inner_variance[x] += square * spread_row[x]
-        top[:] = 0.0
-        bottom[:] = 0.0
-        for t in range(taps):
-            weight, source, spread_line = profile[t], line_signal[t : t + nx], line_variance[t : t + nx]
-            square = weight * weight
-            for x in range(nx):
-                top[x] += weight * source[x]
-                bottom[x] += square * spread_line[x]
+            places[t] = row % taps if 0 <= row < ny else taps
+        _sum_rows(signal, places, profile, line_signal[radius : radius + nx])
+        _sum_rows(variance, places, squares, line_variance[radius : radius + nx])
+        _sum_along(line_signal, profile, top)
+        _sum_along(line_variance, squares, bottom)
         for x in range(nx):
             # the smooth noise is known under masked pixels too: the ratio is the share of weight that is left
-            usable = bottom[x] > least * noise[y, x] and bottom[x] > 0
-            snr[y, x] = top[x] / (np.sqrt(bottom[x]) * factor) if usable else 0.0
+            usable = (bottom[x] > least * noise[y, x]) & (bottom[x] > 0)
+            snr[y, x] = top[x] / (np.sqrt(bottom[x]) * factor) if usable else np.float32(0.0)
 
 
 @kernel
-def _maxima_rows(snr: Any, threshold: float, marks: Any, start: int, stop: int) -> None:
+def _prepare(planes: Any, bits: Any, y: int, signal: Any, variance: Any) -> None:
+    """Signal and variance of one row, 0 where a pixel is not usable."""
+    data, level, noise, flags = planes
+    zero, infinite = np.float32(0.0), np.float32(np.inf)
+    for x in range(signal.size):
+        value, spread = data[y, x] - level[y, x], noise[y, x]
+        usable = (flags[y, x] & bits == 0) & (abs(value) < infinite) & (spread > zero) & (spread < infinite)
+        signal[x] = value if usable else zero
+        variance[x] = spread if usable else zero
+
+
+@kernel
+def _sum_rows(rows: Any, places: Any, profile: Any, out: Any) -> None:
+    """Weighted sum of the rows at ``places``."""
+    taps = profile.size
+    middle = taps // 2
+    _begin(out, rows[places[middle]], profile[middle])
+    for t in range(middle % 2, middle, 2):
+        first, second = (rows[places[t]], rows[places[taps - 1 - t]]), (rows[places[t + 1]], rows[places[taps - 2 - t]])
+        _add_pairs(out, first, second, profile[t], profile[t + 1])
+    if middle % 2:
+        _add_pair(out, rows[places[0]], rows[places[taps - 1]], profile[0])
+
+
+@kernel
+def _sum_along(line: Any, profile: Any, out: Any) -> None:
+    """Weighted sum along a line that reaches beyond the result by half the filter to both sides."""
+    taps, nx = profile.size, out.size
+    middle = taps // 2
+    _begin(out, line[middle : middle + nx], profile[middle])
+    for t in range(middle % 2, middle, 2):
+        u, v = taps - 1 - t, taps - 2 - t
+        first, second = (line[t : t + nx], line[u : u + nx]), (line[t + 1 : t + 1 + nx], line[v : v + nx])
+        _add_pairs(out, first, second, profile[t], profile[t + 1])
+    if middle % 2:
+        _add_pair(out, line[:nx], line[taps - 1 : taps - 1 + nx], profile[0])
+
+
+@kernel
+def _begin(out: Any, row: Any, weight: Any) -> None:
+    for x in range(out.size):
+        out[x] = weight * row[x]
+
+
+@kernel
+def _add_pair(out: Any, before: Any, after: Any, weight: Any) -> None:
+    for x in range(out.size):
+        out[x] += weight * (before[x] + after[x])
+
+
+@kernel
+def _add_pairs(out: Any, first: Any, second: Any, one: Any, other: Any) -> None:
+    before, after = first
+    nearer, farther = second
+    for x in range(out.size):
+        out[x] += one * (before[x] + after[x]) + other * (nearer[x] + farther[x])
+
+
+@kernel
+def _maxima_rows(snr: Any, threshold: Any, found: Any, start: int, stop: int) -> int:
     ny, nx = snr.shape
+    count = 0
     for y in range(start, stop):
-        for x in range(nx):
-            value = snr[y, x]
-            if value < threshold:
+        for x0 in range(0, nx, _CHUNK):
+            chunk, above = snr[y, x0 : min(x0 + _CHUNK, nx)], np.int32(0)
+            for x in range(chunk.size):
+                above += np.int32(chunk[x] >= threshold)
+            if above == 0:
                 continue
-            highest = True
-            for j in range(max(0, y - 1), min(ny, y + 2)):
-                for i in range(max(0, x - 1), min(nx, x + 2)):
-                    before = j < y or (j == y and i < x)
-                    if snr[j, i] > value or (before and snr[j, i] == value):
-                        highest = False
-            marks[y, x] = highest
+            for x in range(x0, min(x0 + _CHUNK, nx)):
+                value = snr[y, x]
+                if value < threshold:
+                    continue
+                highest = True
+                for j in range(max(0, y - 1), min(ny, y + 2)):
+                    for i in range(max(0, x - 1), min(nx, x + 2)):
+                        before = j < y or (j == y and i < x)
+                        if snr[j, i] > value or (before and snr[j, i] == value):
+                            highest = False
+                if highest:
+                    found[count] = y * nx + x
+                    count += 1
+    return count
+
+
+@kernel
+def _flagged_rows(flags: Any, bits: Any, without: Any, found: Any, start: int, stop: int) -> int:
+    nx = flags.shape[1]
+    count = 0
+    for y in range(start, stop):
+        for x0 in range(0, nx, _CHUNK):
+            chunk, some = flags[y, x0 : min(x0 + _CHUNK, nx)], np.uint32(0)
+            for x in range(chunk.size):
+                some |= chunk[x]
+            if some & bits == 0:
+                continue
+            for x in range(x0, min(x0 + _CHUNK, nx)):
+                if flags[y, x] & bits != 0 and flags[y, x] & without == 0:
+                    found[count] = y * nx + x
+                    count += 1
+    return count
 
 
 @kernel

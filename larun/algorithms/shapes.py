@@ -18,6 +18,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from larun.algorithms.arrays import read_only, walk
 from larun.algorithms.jit import kernel, over_rows
 from larun.algorithms.moments import moments
 from larun.algorithms.peaks import FWHM_OF_SIGMA, PIXEL_VARIANCE, Planes
@@ -105,15 +106,19 @@ def measure(
     out = np.empty((peaks.size, 10))
     found = np.zeros(peaks.size, np.uint32)
     inside = np.zeros(peaks.size, np.bool_)
-
+    rows, columns = np.divmod(peaks, planes[0].shape[1])
+    order = walk(columns, rows)
+    walked = peaks[order]
     rules = (np.uint32(mask), float(fwhm), float(gain), float(growth))
+    fixed = (*(read_only(plane, np.float32) for plane in planes[:3]), read_only(planes[3], np.uint32))
 
     def work(start: int, stop: int) -> None:
-        _measure_range(planes, peaks, rules, out, found, inside, start, stop)
+        _measure_range(fixed, walked, rules, out, found, inside, start, stop)
 
     over_rows(peaks.size, work, band=256)
-    x, y, x_error, y_error, flux, flux_error, xx, xy, yy, profile = np.ascontiguousarray(out.T)
-    return Measured(x, y, x_error, y_error, flux, flux_error, xx, xy, yy, profile, found, inside)
+    back = np.argsort(order)
+    x, y, x_error, y_error, flux, flux_error, xx, xy, yy, profile = np.ascontiguousarray(out[back].T)
+    return Measured(x, y, x_error, y_error, flux, flux_error, xx, xy, yy, profile, found[back], inside[back])
 
 
 def position_angle(

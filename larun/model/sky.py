@@ -80,7 +80,7 @@ class SkyImage(Image):
     def _refuse_mosaic(self) -> None:
         """Raise where neighbouring pixels see different colours: no star has a shape there."""
 
-    @operation("detect", version=2, reach="global", resolve=detecting.recorded)
+    @operation("detect", version=3, reach="global", resolve=detecting.recorded)
     def detect(
         self,
         threshold: float = 5.0,

@@ -256,6 +256,56 @@ def test_acceptance_34_threads_and_order_change_no_bit():
         assert np.array_equal(one[order], three, equal_nan=True)
 
 
+def plainly_clipped(values, sigma, median):
+    """The clip by sorting anew in every turn."""
+    kept = np.sort(values)
+    centre = np.median(kept)
+    deviation = centre - kept[int(0.1587 * (len(kept) - 1) + 0.5)]
+    inside = math.erf(sigma / math.sqrt(2))
+    shrunk = math.sqrt(1 - 2 * sigma * math.exp(-0.5 * sigma**2) / math.sqrt(2 * math.pi) / inside)
+    for turn in range(20):
+        before, kept = len(kept), kept[np.abs(kept - centre) <= sigma * deviation]
+        deviation = np.std(kept, ddof=1) / shrunk if len(kept) > 1 else 0.0
+        if len(kept) == before and turn > 0:
+            break
+        centre = np.median(kept)
+    return (centre if median else kept.mean()), deviation, len(kept)
+
+
+@pytest.mark.parametrize("kind", ["normal", "stars", "digits", "two values", "constant", "one star", "spread", "steps"])
+@pytest.mark.parametrize("sigma", [2.0, 3.0, 8.0])
+@pytest.mark.parametrize("outer", [3.0, 12.0])
+def test_the_clip_is_that_of_sorted_pixels(kind, sigma, outer):
+    rng = np.random.default_rng(16)
+    data = rng.normal(SKY, NOISE, (120, 120))
+    if kind == "stars":
+        data += np.where(rng.random(data.shape) < 0.3, rng.exponential(5000, data.shape), 0)
+    elif kind == "digits":
+        data = data.round(-1)
+    elif kind == "two values":
+        data = np.where(rng.random(data.shape) < 0.5, 1.0, 2.0)
+    elif kind in ("constant", "one star"):
+        data[:] = 7
+        data[::9, ::7] = 1e6 if kind == "one star" else 7
+    elif kind == "spread":
+        data = 10.0 ** rng.uniform(-20, 20, data.shape)
+    elif kind == "steps":
+        data = np.where(rng.random(data.shape) < 0.1, data, 100.0)
+    data = data.astype(np.float32)
+    x, y = rng.uniform(20, 100, (2, 20))
+    for estimator in ("median", "mean"):
+        ring = Annulus(inner=2, outer=outer, sigma=sigma, estimator=estimator, minimum=5)
+        found = annulus_sky(data, np.zeros(data.shape, np.uint32), x, y, ring)
+        for n in range(len(x)):
+            j, i = np.mgrid[:120, :120]
+            distance = np.hypot(j - y[n], i - x[n])
+            pixels = data[(distance >= 2) & (distance < outer)].astype(float)
+            level, scatter, count = plainly_clipped(pixels, sigma, estimator == "median")
+            assert found.pixels[n] == count
+            if count >= 5:
+                np.testing.assert_allclose([found.level[n], found.scatter[n]], [level, scatter], rtol=1e-9, atol=1e-9)
+
+
 @pytest.mark.parametrize("beta", [2.0, 2.5, 4.765])
 def test_at_the_mask_radius_a_star_is_that_fraction_of_the_noise(beta):
     flux, fwhm, noise = 40_000.0, 3.3, 12.0

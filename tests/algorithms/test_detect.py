@@ -6,9 +6,9 @@ from scipy.spatial import KDTree
 
 from larun import flags as flagtable
 from larun.algorithms.background import background
-from larun.algorithms.detect import FINDING_MASK, DetectOptions, detect_matched, detect_peaks
+from larun.algorithms.detect import FINDING_MASK, DetectOptions, _groups, detect_matched, detect_peaks
 from larun.algorithms.jit import set_threads
-from larun.algorithms.peaks import gaussian_profile, local_maxima, noise_factor, signal_to_noise
+from larun.algorithms.peaks import flagged, gaussian_profile, local_maxima, noise_factor, signal_to_noise
 from larun.errors import OptionError
 from tests.algorithms.star_fields import draw, field, grid
 from tests.conftest import real_data
@@ -287,6 +287,46 @@ def test_acceptance_34_threads_do_not_change_a_bit_of_the_detections(rng):
         set_threads(None)
     for one, other in zip(*results, strict=True):
         np.testing.assert_array_equal(one, other)
+
+
+@pytest.mark.parametrize("fwhm", [0, 1.0, 2.0, 3.0, 4.7])
+def test_the_filter_is_that_of_plain_sums_whatever_the_bands(rng, fwhm, monkeypatch):
+    data = rng.normal(0, 10, (150, 131)).astype(np.float32)
+    noise = rng.uniform(50, 150, data.shape).astype(np.float32)
+    flags = np.where(rng.random(data.shape) < 0.02, flagtable.BAD, np.uint32(0)).astype(np.uint32)
+    flags[40:60, 50:70], data[5, 5], noise[90, 30] = flagtable.BAD, np.nan, np.inf
+    profile = gaussian_profile(fwhm)
+    made = signal_to_noise(planes(data, noise, flags), FINDING_MASK, profile, 1.5)
+    usable = np.isfinite(data) & np.isfinite(noise) & (flags == 0)
+    kernel = np.outer(profile, profile)
+    top = ndimage.convolve(np.where(usable, data, 0).astype(float), kernel, mode="constant")
+    bottom = ndimage.convolve(np.where(usable, noise, 0).astype(float), kernel**2, mode="constant")
+    expected = np.where(bottom > 0.3 * (kernel**2).sum() * noise, top / np.sqrt(np.maximum(bottom, 1e-9)) / 1.5, 0)
+    np.testing.assert_allclose(made, expected, rtol=3e-6, atol=3e-6)
+    maxima = local_maxima(made, 1.0)
+    monkeypatch.setattr("larun.algorithms.peaks._BAND", 7)
+    np.testing.assert_array_equal(signal_to_noise(planes(data, noise, flags), FINDING_MASK, profile, 1.5), made)
+    np.testing.assert_array_equal(local_maxima(made, 1.0), maxima)
+    np.testing.assert_array_equal(flagged(flags, int(flagtable.BAD), 0), np.flatnonzero(flags))
+
+
+def test_maxima_are_those_of_all_neighbours(rng):
+    steps = rng.integers(0, 4, (70, 90)).astype(np.float32)
+    expected = []
+    for y, x in np.ndindex(steps.shape):
+        near = [(j, i) for j in range(y - 1, y + 2) for i in range(x - 1, x + 2) if 0 <= j < 70 and 0 <= i < 90]
+        higher = any(steps[c] > steps[y, x] or (steps[c] == steps[y, x] and c < (y, x)) for c in near)
+        if steps[y, x] >= 2 and not higher:
+            expected.append(90 * y + x)
+    assert local_maxima(steps, 2.0).tolist() == expected
+
+
+def test_saturated_pixels_are_grouped_with_their_eight_neighbours(rng):
+    plane = rng.random((80, 70)) < 0.3
+    labels, count = ndimage.label(plane, structure=np.ones((3, 3)))
+    groups = _groups(np.flatnonzero(plane), 70)
+    pairs = set(zip(labels[plane].tolist(), groups.tolist(), strict=True))
+    assert len(pairs) == count == groups.max() + 1
 
 
 def test_peaks_are_local_maxima_of_the_image_itself(rng):
