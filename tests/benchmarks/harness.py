@@ -18,7 +18,7 @@ from typing import Any
 from tests.benchmarks.cases import Case, Different, Size, cases_of
 from tests.benchmarks.worker import THREADS
 
-__all__ = ["Failure", "Outcome", "machine", "run_case", "run_worker", "runnable"]
+__all__ = ["Failure", "Outcome", "inputs_of", "machine", "run_case", "run_worker", "runnable"]
 
 ROOT = Path(__file__).parents[2]
 _PACKAGES = ("numpy", "scipy", "astropy", "numba", "ccdproc", "photutils", "astroscrappy", "sep", "bottleneck")
@@ -139,8 +139,8 @@ def run_case(case: Case, size_name: str, folder: Path, *, pairs: int | None = No
     size = case.size(size_name)
     slow = case.slow and size_name == "full"
     wanted = pairs or (3 if slow or size_name == "quick" else 5)
-    inputs = _inputs(case, size, folder)
-    warm = ("--warm", str(_inputs(case, size.at(_GROWTH[0]), folder))) if slow else ()
+    inputs = inputs_of(case, size, folder)
+    warm = ("--warm", str(inputs_of(case, size.at(_GROWTH[0]), folder))) if slow else ()
     runs: dict[str, list[dict[str, Any]]] = {"larun": [], "peer": []}
     check = ""
     for number in range(wanted):
@@ -209,7 +209,7 @@ def run_all(topics: list[str], size: str, folder: Path, say: Callable[[str], Non
     return outcomes, failures
 
 
-def _inputs(case: Case, size: Size, folder: Path) -> Path:
+def inputs_of(case: Case, size: Size, folder: Path) -> Path:
     """The folder of a case's inputs, made if it is not there yet."""
     inputs = folder / f"{case.make.__module__.rpartition('.')[2]}-{case.make.__name__}-{size.slug}"
     if not inputs.exists():
@@ -228,7 +228,7 @@ def _smaller(case: Case, size: Size, folder: Path) -> dict[str, Any]:
     """Larun at a smaller size: measured once for all peers."""
     key = (folder, case.make, case.larun, size)
     if key not in _grown:
-        _grown[key] = _step(case, size, run_worker(case, "larun", _inputs(case, size, folder))["seconds"])
+        _grown[key] = _step(case, size, run_worker(case, "larun", inputs_of(case, size, folder))["seconds"])
     return _grown[key]
 
 

@@ -103,8 +103,8 @@ def check(folder: Path, ours: Digest, theirs: Digest) -> str:
     require(pure > min(peer_pure, 0.98) - 0.03, f"larun's purity is {pure:.3f}, the peer's {peer_pure:.3f}")
     return (
         f"3 masters, {len(frames)} frames and catalogues on disk; {common} sources are common to {total} (larun) and "
-        f"{peer_total} (peer); {len(ratio)} bright fluxes in 3 pixels agree to {abs(np.median(ratio) - 1):.2%} in the median; "
-        f"completeness at S/N ≥ 5 {whole:.3f} / {peer_whole:.3f}, purity {pure:.3f} / {peer_pure:.3f}, larun / peer"
+        f"{peer_total} (peer); {len(ratio)} bright fluxes in 3 pixels agree to {abs(np.median(ratio) - 1):.2%} "
+        f"(median); completeness at S/N ≥ 5 {whole:.3f} / {peer_whole:.3f}, purity {pure:.3f} / {peer_pure:.3f}"
     )
 
 
