@@ -20,7 +20,7 @@ def sources(folder: Path, size: Size) -> None:
     import numpy as np
 
     scene(folder, size)
-    found = calibrated(folder).detect(fwhm=FWHM)
+    found = calibrated(folder).detect(3.0, fwhm=FWHM)  # as many as there are stars
     found.write(folder / "sources.fits")
     np.save(folder / "places.npy", np.column_stack([found["x"].value, found["y"].value]))
 
