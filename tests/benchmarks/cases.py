@@ -80,7 +80,8 @@ class Side:
     program : tuple of str
         Names of a program, of which one must be on the PATH; empty for packages.
     children : bool
-        The work is a process of its own: its memory counts, not that of the process that waits for it.
+        The work is a process of its own: its memory counts, not that of the process that waits for it; and one warm-up
+        call is enough for all, since it can only fill caches on disk.
     """
 
     name: str
@@ -114,6 +115,8 @@ class Case:
         What growth is counted in: ``"pixel"`` or ``"star"``.
     slow : bool
         The peer takes more than 10 s a call at full size: it warms up on a small input, and three pairs are enough.
+    grows : bool
+        Growth is measured, at a quarter and half of the side.
     """
 
     topic: str
@@ -127,6 +130,7 @@ class Case:
     bar: float | None
     unit: str = "pixel"
     slow: bool = False
+    grows: bool = True
 
     def size(self, name: str) -> Size:
         """The size called ``"full"`` or ``"quick"``."""

@@ -146,14 +146,15 @@ def run_case(case: Case, size_name: str, folder: Path, *, pairs: int | None = No
     for number in range(wanted):
         for what, found in runs.items():
             save = () if number else ("--save", str(folder / f"{what}.npz"))
-            found.append(run_worker(case, what, inputs, *warm, *save))
+            again = ("--no-warm",) if number and (case.larun if what == "larun" else case.peer).children else warm
+            found.append(run_worker(case, what, inputs, *again, *save))
         if not number:
             check = compare(case, inputs, folder)
     seconds = {what: [run["seconds"] for run in found] for what, found in runs.items()}
     peaks = {what: max(run["peak_mb"] for run in found) for what, found in runs.items()}
     ours = statistics.median(seconds["larun"])
     growth = [_step(case, size, ours)]
-    if grow:
+    if grow and case.grows:
         growth = [*(_smaller(case, size.at(fraction), folder) for fraction in _GROWTH), *growth]
     return Outcome(
         topic=case.topic,

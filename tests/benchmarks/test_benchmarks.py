@@ -29,8 +29,10 @@ def test_different_work_is_an_error_and_its_figures_are_not_told(tmp_path, capsy
     assert "no_such_thing" in shown.err
     assert "absent vs peer: not here (no-such-program-anywhere)" in shown.out
     rows = json.loads((tmp_path / "out.json").read_text(encoding="utf-8"))
-    assert [row["case"] for row in rows] == ["same work", "slow peer"]
-    for row in rows:
+    assert [row["case"] for row in rows] == ["same work", "slow peer", "process"]
+    assert rows[2]["peer_peak_mb"] > 100  # that of the process the work is
+    assert [step["size"] for step in rows[2]["growth"]] == ["128²"]
+    for row in rows[:2]:
         assert row.keys() >= FIELDS
         assert row["check"].startswith("identical")
         assert row["ratio"] > 0

@@ -25,8 +25,8 @@ __all__ = ["THREADS", "main", "measure", "peak_megabytes"]
 
 #: Everybody who has threads gets two.
 THREADS = 2
-_ENOUGH = 1.0  # seconds of timed calls in one process; at least one call, at most _CALLS
-_CALLS = 9
+_ENOUGH = 0.7  # seconds of timed calls in one process; at least one call, at most _CALLS
+_CALLS = 7
 
 
 def peak_megabytes(*, children: bool = False) -> float:
@@ -40,9 +40,10 @@ def peak_megabytes(*, children: bool = False) -> float:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / 1e6
 
 
-def measure(side: Side, folder: Path, warm: Path) -> tuple[list[float], float, Any]:
-    """Seconds of each timed call after one that is not, peak memory, and the last result."""
-    side.work(side.setup(warm))
+def measure(side: Side, folder: Path, warm: Path | None) -> tuple[list[float], float, Any]:
+    """Seconds of each timed call after one that is not (None: without one), peak memory, and the last result."""
+    if warm is not None:
+        side.work(side.setup(warm))
     seconds: list[float] = []
     while True:
         state = side.setup(folder)
@@ -64,6 +65,7 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("folder", type=Path)
     parser.add_argument("--size", help="for make: side,frames,stars,tracks")
     parser.add_argument("--warm", type=Path, help="inputs of the warm-up call; by default the same")
+    parser.add_argument("--no-warm", action="store_true", help="no warm-up call")
     parser.add_argument("--save", type=Path, help="keep the digest of the result here")
     given = parser.parse_args(arguments)
     case = find_case(given.topic, given.case, given.peer)
@@ -73,7 +75,7 @@ def main(arguments: list[str] | None = None) -> None:
         print(json.dumps({}))
         return
     side = case.larun if given.what == "larun" else case.peer
-    seconds, peak, result = measure(side, given.folder, given.warm or given.folder)
+    seconds, peak, result = measure(side, given.folder, None if given.no_warm else given.warm or given.folder)
     if given.save is not None:
         import numpy as np
 

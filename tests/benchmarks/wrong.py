@@ -27,6 +27,14 @@ def _double(data: Any) -> Any:
     return 2 * data
 
 
+def _in_a_process(data: Any) -> Any:
+    import subprocess
+    import sys
+
+    subprocess.run([sys.executable, "-S", "-c", "b'1' * 100_000_000"], check=True)
+    return 2 * data
+
+
 def _digest(result: Any) -> Digest:
     return {"data": result}
 
@@ -58,4 +66,10 @@ CASES = (
     _case("no result", lambda data: data.no_such_thing),
     _case("absent", _double, program=("no-such-program-anywhere",)),
     dataclasses.replace(_honest, name="slow peer", slow=True),
+    dataclasses.replace(
+        _honest,
+        name="process",
+        peer=Side("peer", _load, _in_a_process, _digest, children=True),
+        grows=False,
+    ),
 )

@@ -29,5 +29,6 @@ CASES = (
         full=Size(1024, frames=1, stars=1250),
         quick=Size(512, frames=1, stars=310),
         bar=2,
+        grows=False,
     ),
 )
