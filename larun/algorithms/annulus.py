@@ -250,12 +250,14 @@ def _stars(neighbours: Neighbours) -> NDArray[np.float64]:
 
 def _own(stars: NDArray[np.float64], x: NDArray[np.float64], y: NDArray[np.float64]) -> NDArray[np.float64]:
     """The entry of ``stars`` that is the measured star itself; radius 0 where there is none."""
-    from scipy.spatial import cKDTree
-
     own = np.zeros((len(x), 3))
     finite = np.flatnonzero(np.isfinite(x) & np.isfinite(y))
     if not len(stars) or not len(finite):
         return own
+    if len(stars) == len(x) and np.array_equal(stars[:, 0], x) and np.array_equal(stars[:, 1], y):
+        return stars  # a catalogue that is measured itself
+    from scipy.spatial import cKDTree
+
     distance, index = cKDTree(stars[:, :2]).query(np.column_stack([x, y])[finite], distance_upper_bound=_SAME_STAR)
     found = np.isfinite(distance)
     own[finite[found]] = stars[index[found]]

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import math
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from larun import flags as flagtable
+from larun.algorithms.arrays import read_only
 from larun.algorithms.detect import DetectOptions, candidates, checked_planes
+from larun.algorithms.jit import kernel
 from larun.algorithms.shapes import full_width, measure, position_angle
 
-__all__ = ["DEFAULT_FWHM", "FwhmEstimate", "estimate_fwhm"]
+__all__ = ["DEFAULT_FWHM", "FwhmEstimate", "alike", "estimate_fwhm"]
 
 #: Returned, with ``stars=0``, where no star can be measured.
 DEFAULT_FWHM = 3.0
@@ -118,13 +120,23 @@ def _agree(
     return np.asarray((np.abs(traits - centre) < (size, ellipticity, ellipticity)).all(axis=1), np.bool_)
 
 
+def alike(traits: NDArray[np.float64]) -> NDArray[np.int64]:
+    """With how many rows each row of three numbers agrees within 1, itself included.
+
+    Examples
+    --------
+    >>> alike(np.array([[0.0, 0, 0], [0, 0.9, -0.9], [0, 1.8, 0]]))
+    array([2, 3, 2])
+    """
+    counts = np.empty(len(traits), np.int64)
+    _count_alike(read_only(traits.T, np.float64), counts)
+    return counts
+
+
 def _mode(traits: NDArray[np.float64]) -> NDArray[np.float64]:
     """Median of the traits of the sources that agree with the one that most agree with."""
-    from scipy.spatial import KDTree
-
     size, ellipticity = _ALIKE[0]
-    scaled = traits / (size, ellipticity, ellipticity)
-    counts = KDTree(scaled).query_ball_point(scaled, 1.0, p=np.inf, return_length=True)
+    counts = alike(traits / (size, ellipticity, ellipticity))
     return np.asarray(np.median(traits[_agree(traits, traits[int(np.argmax(counts))], size, ellipticity)], axis=0))
 
 
@@ -139,3 +151,15 @@ def _isolated(
     for one, other in (pairs.T, pairs.T[::-1]):
         alone[one[snr[other] > 0.1 * snr[one]]] = False
     return alone
+
+
+@kernel
+def _count_alike(traits: Any, counts: Any) -> None:
+    """With how many sources each source agrees, itself included: all traits within 1."""
+    first, second, third = traits[0], traits[1], traits[2]
+    for n in range(counts.size):
+        a, b, c, alike = first[n], second[n], third[n], np.int32(0)
+        for m in range(counts.size):
+            same = (abs(first[m] - a) <= 1.0) & (abs(second[m] - b) <= 1.0) & (abs(third[m] - c) <= 1.0)
+            alike += np.int32(same)
+        counts[n] = alike

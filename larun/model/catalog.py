@@ -273,7 +273,7 @@ class SourceCatalog:
             recording().resolve(other=there)
         return made
 
-    @operation("photometer", reach="global", resolve=_photometer_arguments)
+    @operation("photometer", version=2, reach="global", resolve=_photometer_arguments)
     def photometer(
         self,
         radii: tuple[float, ...] | None = None,

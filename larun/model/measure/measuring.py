@@ -229,7 +229,7 @@ def _annulus(
     fwhm = float(neighbours.meta["fwhm"])
     if "flux" not in neighbours.colnames:  # a catalogue from elsewhere need not say how bright its sources are
         neighbours = image.detect(fwhm=fwhm)._table
-    noise = float(np.median(background.rms))
+    noise = float(np.median(background.mesh_rms))
     stars = Neighbours(
         np.asarray(neighbours["x"], dtype=float),
         np.asarray(neighbours["y"], dtype=float),
@@ -246,6 +246,8 @@ def _annulus(
         neighbours=stars,
         acf=image.noise_acf,
     )
+    if not np.isnan(found.level).any():
+        return found
     # Where stars leave too little of the annulus, the background map is what there is.
     ny, nx = image.shape
     inside = np.isfinite(x) & np.isfinite(y)
