@@ -2,22 +2,29 @@
 
 A pixel is compared with the median of its neighbourhood, taken along the row and then along the column: gradients and
 smooth structure stay, single pixels, columns, rows and blocks up to half the window wide stand out.
+
+Medians are costly, and few pixels are bad: they are worked out only in those blocks of the image in which a pixel may
+be bad, and, for the scatter, in a fixed sample of blocks. The verdict is that of the exact medians everywhere.
 """
 
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from larun.algorithms.combine import CombineOptions, combine
+from larun.algorithms.localmedian import BLOCK, block_medians, spread_blocks, undecided
 from larun.errors import OptionError
 
 __all__ = ["NormalisedFlat", "bad_from_bias", "bad_from_dark", "bad_from_flat", "local_median", "normalise_flat"]
 
-_BAND = 64  # rows in one step of the sliding median
+_GATHER = 256  # blocks judged at a time
+_NEAR, _FAR = 0.3, 0.69  # of a limit: how far medians, and pixels, may lie from a centre without a doubt
+
+Judge = Callable[[NDArray[np.float32], NDArray[np.float32], NDArray[np.float32] | None], NDArray[np.bool_]]
 
 
 class NormalisedFlat(NamedTuple):
@@ -111,10 +118,14 @@ def bad_from_bias(
     [20]
     """
     _check(level, variance, sigma=sigma, minimum=minimum)
-    offset = level - local_median(level)
-    limit = np.maximum(sigma * _scatter(offset, variance), minimum)
-    ordinary: NDArray[np.bool_] = np.abs(offset) <= limit  # false for NaN
-    return ~ordinary
+    least = max(sigma * _scatter(level), minimum)
+
+    def ordinary(
+        values: NDArray[np.float32], around: NDArray[np.float32], noise: NDArray[np.float32] | None
+    ) -> NDArray[np.bool_]:
+        return np.abs(values - around) <= np.maximum(least, sigma * _sigma(noise))  # false for NaN
+
+    return _bad(level, variance, ordinary, near=_NEAR * least, far=_FAR * least)
 
 
 def bad_from_dark(
@@ -155,11 +166,15 @@ def bad_from_dark(
     [[7, 9]]
     """
     _check(rate, variance, sigma=sigma, fraction=fraction)
-    around = local_median(rate)
-    excess = rate - around
-    limit = np.maximum(sigma * _scatter(excess, variance), fraction * np.maximum(around, 0))
-    ordinary: NDArray[np.bool_] = (excess <= limit) & np.isfinite(rate)
-    return ~ordinary
+    least = sigma * _scatter(rate)
+
+    def ordinary(
+        values: NDArray[np.float32], around: NDArray[np.float32], noise: NDArray[np.float32] | None
+    ) -> NDArray[np.bool_]:
+        limit = np.maximum(np.maximum(least, sigma * _sigma(noise)), fraction * np.maximum(around, 0))
+        return (values - around <= limit) & np.isfinite(values)
+
+    return _bad(rate, variance, ordinary, near=_NEAR * least, far=_FAR * least)
 
 
 def bad_from_flat(flat: NDArray[np.float32], *, low: float = 0.5, high: float = 1.5) -> NDArray[np.bool_]:
@@ -192,9 +207,16 @@ def bad_from_flat(flat: NDArray[np.float32], *, low: float = 0.5, high: float = 
     _check(flat, None)
     if not 0 < low < 1 < high:
         raise OptionError(f"low = {low}, high = {high}: must be 0 < low < 1 < high")
-    around = local_median(np.where(flat > 0, flat, np.float32(np.nan)))
-    valid: NDArray[np.bool_] = (flat > 0) & (flat >= low * around) & (flat <= high * around) & np.isfinite(flat)
-    return ~valid
+    near = 0.2 * min(1 - low, high - 1)
+    far = 0.99 * min(high * (1 - near) - 1, 1 - low * (1 + near))
+
+    def valid(
+        values: NDArray[np.float32], around: NDArray[np.float32], noise: NDArray[np.float32] | None
+    ) -> NDArray[np.bool_]:
+        return (values > 0) & (values >= low * around) & (values <= high * around) & np.isfinite(values)
+
+    positive = np.where(flat > 0, flat, np.float32(np.nan))
+    return _bad(positive, None, valid, near=near, far=far, relative=True)
 
 
 def local_median(plane: NDArray[np.float32], window: int = 31) -> NDArray[np.float32]:
@@ -221,34 +243,72 @@ def local_median(plane: NDArray[np.float32], window: int = 31) -> NDArray[np.flo
     """
     if window < 3 or window % 2 == 0:
         raise OptionError(f"window = {window}: must be odd and at least 3")
-    finite = plane[np.isfinite(plane)]
-    middle = np.float32(np.median(finite)) if finite.size else np.float32(0)
-    along_rows = _sliding_median(plane, window)
-    both = _sliding_median(np.ascontiguousarray(along_rows.T), window).T
-    return np.where(np.isfinite(both), both, middle).astype(np.float32)
-
-
-def _sliding_median(plane: NDArray[np.float32], window: int) -> NDArray[np.float32]:
-    """Median over ``window`` columns: the shifted copies of the rows are combined like frames."""
-    half = window // 2
-    rows, nx = plane.shape
-    padded = np.pad(plane, ((0, 0), (half, half)), constant_values=np.nan)
-    out = np.empty((rows, nx), np.float32)
-    median = CombineOptions(method="median")
-    for start in range(0, rows, _BAND):
-        band = padded[start : start + _BAND]
-        stack = np.stack([band[:, shift : shift + nx] for shift in range(window)])
-        out[start : start + _BAND] = combine(stack, None, np.zeros(stack.shape, np.uint32), options=median).data
+    blocks = np.argwhere(np.ones([-(-size // BLOCK) for size in plane.shape], np.bool_))
+    medians = block_medians(plane, blocks, window)
+    out = np.empty(plane.shape, np.float32)
+    for (by, bx), part in zip(blocks, medians, strict=True):
+        place = out[by * BLOCK : (by + 1) * BLOCK, bx * BLOCK : (bx + 1) * BLOCK]
+        place[...] = part[: place.shape[0], : place.shape[1]]
+    missing = np.isnan(out)
+    if missing.any():
+        out[missing] = _middle(plane)
     return out
 
 
-def _scatter(offset: NDArray[np.float32], variance: NDArray[np.float32] | None) -> NDArray[np.float64]:
-    """1.4826 MAD of all offsets, or the root of the pixel's variance where that is more."""
-    finite = np.abs(offset[np.isfinite(offset)])
-    typical = np.float64(1.4826 * np.median(finite) if finite.size else 0.0)
-    if variance is None:
-        return np.full((1, 1), typical)
-    return np.maximum(typical, np.sqrt(np.where(variance > 0, variance, 0.0), dtype=np.float64))
+def _middle(plane: NDArray[np.float32]) -> np.float32:
+    """Median of the finite values of a whole plane; 0 where there is none."""
+    finite = plane[np.isfinite(plane)]
+    return np.float32(np.median(finite)) if finite.size else np.float32(0)
+
+
+def _bad(
+    plane: NDArray[np.float32],
+    variance: NDArray[np.float32] | None,
+    ordinary: Judge,
+    *,
+    near: float,
+    far: float,
+    relative: bool = False,
+) -> NDArray[np.bool_]:
+    """Where a pixel is not ordinary beside its neighbourhood; certainly ordinary ones are not looked at closely."""
+    blocks = undecided(plane, near, far, relative)
+    bad = np.zeros(plane.shape, np.bool_)
+    middle: list[np.float32] = []
+    for start in range(0, len(blocks), _GATHER):
+        some = blocks[start : start + _GATHER]
+        around = block_medians(plane, some)
+        values, noise = _gathered(plane, some), None if variance is None else _gathered(variance, some)
+        missing = np.isnan(around)
+        if missing.any():
+            middle = middle or [_middle(plane)]
+            around[missing] = middle[0]
+        found = ~ordinary(values, around, noise)
+        for (by, bx), part in zip(some, found, strict=True):
+            place = bad[by * BLOCK : (by + 1) * BLOCK, bx * BLOCK : (bx + 1) * BLOCK]
+            place[...] = part[: place.shape[0], : place.shape[1]]
+    return bad
+
+
+def _gathered(plane: NDArray[np.float32], blocks: NDArray[np.int64]) -> NDArray[np.float32]:
+    """The pixels of some blocks, (n, BLOCK, BLOCK); NaN beyond the edge of the image."""
+    out = np.full((len(blocks), BLOCK, BLOCK), np.nan, np.float32)
+    for (by, bx), part in zip(blocks, out, strict=True):
+        place = plane[by * BLOCK : (by + 1) * BLOCK, bx * BLOCK : (bx + 1) * BLOCK]
+        part[: place.shape[0], : place.shape[1]] = place
+    return out
+
+
+def _scatter(plane: NDArray[np.float32]) -> float:
+    """1.4826 MAD of the offsets from the neighbourhood, in a fixed sample of blocks."""
+    blocks = spread_blocks((plane.shape[0], plane.shape[1]))
+    offset = np.abs(_gathered(plane, blocks) - block_medians(plane, blocks))
+    finite = offset[np.isfinite(offset)]
+    return float(1.4826 * np.median(finite)) if finite.size else 0.0
+
+
+def _sigma(variance: NDArray[np.float32] | None) -> NDArray[np.float64] | float:
+    """Root of a variance; 0 where it is unknown."""
+    return 0.0 if variance is None else np.sqrt(np.where(variance > 0, variance, 0.0), dtype=np.float64)
 
 
 def _check(plane: NDArray[np.float32], variance: NDArray[np.float32] | None, **options: float) -> None:

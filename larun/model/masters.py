@@ -82,7 +82,7 @@ class MasterBias(Master):
     matches_on: ClassVar[tuple[Criterion, ...]] = (_INSTRUMENT, _CHIP, _MODE, _SIZE, _BINNING, _GAIN)
 
     @classmethod
-    @operation("master_bias", reach="global", leave_out=_HIDDEN)
+    @operation("master_bias", version=2, reach="global", leave_out=_HIDDEN)
     def combine(
         cls,
         frames: Iterable[Frame | str | Path | CCDData],
@@ -150,7 +150,7 @@ class MasterDark(Master):
     bias_removed: bool
 
     @classmethod
-    @operation("master_dark", reach="global", leave_out=_HIDDEN)
+    @operation("master_dark", version=2, reach="global", leave_out=_HIDDEN)
     def combine(
         cls,
         frames: Iterable[Frame | str | Path | CCDData],

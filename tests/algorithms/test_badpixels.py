@@ -81,6 +81,30 @@ def test_local_median_is_the_median_of_medians(rng):
             local_median(plane, window)
 
 
+def test_the_verdict_is_that_of_exact_medians_everywhere(rng):
+    """The blocks that are passed over hold nothing: steps, edges, missing rows, narrow images and hard limits."""
+    for shape in ((97, 133), (10, 200), (7, 3), (70, 40)):
+        level = rng.normal(size=shape).astype(np.float32)
+        level[:, shape[1] // 2 :] += 60  # two amplifiers
+        hit = rng.random(shape) < 0.004
+        level[hit] += rng.choice([-1, 1], hit.sum()) * rng.uniform(3, 90, hit.sum())
+        level[: shape[0] // 3, : shape[1] // 4] = np.nan
+        around = local_median(level)
+        for sigma, minimum in ((10, 50), (6, 1e-3), (4, 7)):
+            with np.errstate(invalid="ignore"):
+                offset = level - around
+                scatter = 1.4826 * np.median(np.abs(offset[np.isfinite(offset)]))
+                expected = ~(np.abs(offset) <= max(sigma * scatter, minimum))
+                np.testing.assert_array_equal(bad_from_bias(level, sigma=sigma, minimum=minimum), expected)
+                expected = ~(offset <= np.maximum(sigma * scatter, 0.5 * np.maximum(around, 0)))
+            np.testing.assert_array_equal(bad_from_dark(level, sigma=sigma, fraction=0.5), expected)
+        flat = np.exp(level / 40)
+        around = local_median(flat)
+        for low, high in ((0.5, 1.5), (0.9, 1.02), (0.01, 9.0)):
+            expected = ~((flat >= low * around) & (flat <= high * around))
+            np.testing.assert_array_equal(bad_from_flat(flat, low=low, high=high), expected)
+
+
 def test_normalised_flat_has_median_one_and_scaled_variance(rng):
     flat = rng.normal(30000, 300, SHAPE).astype(np.float32)
     variance = np.full(SHAPE, 90000, np.float32)
