@@ -116,4 +116,7 @@ def counts_of(flags: NDArray[np.uint32], extra: tuple[Flag, ...] = ()) -> dict[s
 
 def resolve_bad(flags: NDArray[np.uint32]) -> NDArray[np.uint32]:
     """BAD wins over SATURATED: a dead column that reads full scale is not a saturated star."""
+    bits = np.bitwise_or.reduce(flags, axis=None)
+    if not (bits & BAD and bits & SATURATED):
+        return flags
     return np.where(flags & BAD, flags & ~SATURATED, flags).astype(np.uint32, copy=False)

@@ -172,7 +172,8 @@ def bad_from_dark(
         values: NDArray[np.float32], around: NDArray[np.float32], noise: NDArray[np.float32] | None
     ) -> NDArray[np.bool_]:
         limit = np.maximum(np.maximum(least, sigma * _sigma(noise)), fraction * np.maximum(around, 0))
-        return (values - around <= limit) & np.isfinite(values)
+        cool: NDArray[np.bool_] = values - around <= limit
+        return cool & np.isfinite(values)
 
     return _bad(rate, variance, ordinary, near=_NEAR * least, far=_FAR * least)
 

@@ -11,11 +11,10 @@ import logging
 import math
 import re
 from collections.abc import Iterable, Mapping
-from typing import TYPE_CHECKING, Any, NamedTuple, Self
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 from astropy.io import fits
-from numpy.typing import NDArray
 
 from larun.errors import OptionError
 from larun.io.cards import COMMENTARY, exact_card, header_from_text, quiet, readable
@@ -25,14 +24,12 @@ if TYPE_CHECKING:
 
 __all__ = [
     "Found",
-    "PixelDigest",
     "canonical_header",
     "exposure_header",
     "get_number",
     "get_numbers",
     "get_text",
     "header_digest",
-    "pixel_digest",
     "wcs_from_header",
     "wcs_to_header",
 ]
@@ -97,75 +94,6 @@ def canonical_header(header: fits.Header) -> str:
 def header_digest(header: fits.Header) -> str:
     """SHA-256 (hex) of :func:`canonical_header`."""
     return hashlib.sha256(canonical_header(header).encode("utf-8")).hexdigest()
-
-
-class PixelDigest:
-    """SHA-256 of an image that arrives band by band: the same as of the whole, whatever the bands.
-
-    Every NaN counts as the same NaN, so that the digest does not depend on how a missing pixel was stored.
-
-    Parameters
-    ----------
-    shape : (int, int) or None
-        Rows and columns that must have come when the digest is asked for; None takes whatever came.
-
-    Examples
-    --------
-    >>> image = np.arange(12, dtype=np.float32).reshape(3, 4)
-    >>> PixelDigest().update(image[:1]).update(image[1:]).hexdigest() == pixel_digest(image)
-    True
-    """
-
-    def __init__(self, shape: tuple[int, int] | None = None) -> None:
-        self._hash = hashlib.sha256()
-        self._flagged = hashlib.sha256()
-        self._any_flagged = False
-        self._shape = shape
-        self._rows = 0
-        self._columns = 0
-
-    def update(
-        self,
-        rows: NDArray[np.float32],
-        no_data: NDArray[np.bool_] | None = None,
-        flags: NDArray[np.uint32] | None = None,
-    ) -> Self:
-        """Take the next rows (n, nx); pixels of ``no_data`` count as NaN, and flags that are set count too."""
-        if flags is not None and flags.any():
-            at = np.flatnonzero(flags)
-            pairs = np.empty(at.size, np.dtype([("pixel", "<i8"), ("flags", "<u4")]))
-            pairs["pixel"], pairs["flags"] = at + self._rows * rows.shape[1], flags.ravel()[at]
-            self._flagged.update(pairs.tobytes())
-            self._any_flagged = True
-        missing = np.isnan(rows) if no_data is None else np.isnan(rows) | no_data
-        plain = np.where(missing, np.float32(np.nan), rows) if missing.any() else rows
-        self._hash.update(np.ascontiguousarray(plain, "<f4").data)
-        self._rows += rows.shape[0]
-        self._columns = rows.shape[1]
-        return self
-
-    def hexdigest(self) -> str:
-        """The digest of all rows so far.
-
-        Raises
-        ------
-        OptionError
-            If they are not the whole of the shape that was announced.
-        """
-        if self._shape not in (None, (self._rows, self._columns)):
-            raise OptionError(f"{self._rows} × {self._columns} pixels came where {self._shape} were announced")
-        total = self._hash.copy()
-        if self._any_flagged:
-            total.update(self._flagged.digest())
-        total.update(f"float32 {self._rows} {self._columns}".encode("ascii"))
-        return total.hexdigest()
-
-
-def pixel_digest(
-    data: NDArray[np.float32], no_data: NDArray[np.bool_] | None = None, flags: NDArray[np.uint32] | None = None
-) -> str:
-    """SHA-256 (hex) of the shape and the little-endian float32 bytes of an image (ny, nx), and of its set flags."""
-    return PixelDigest().update(data, no_data, flags).hexdigest()
 
 
 class Found(NamedTuple):

@@ -23,7 +23,7 @@ from larun.algorithms.jit import over_rows
 from larun.errors import FileError, LarunWarning
 from larun.io.cards import quiet
 from larun.io.headers import exposure_header, get_number
-from larun.io.streams import open_plain, opener_of
+from larun.io.streams import open_plain, opener_of, read_at
 
 __all__ = ["ImageInfo", "NoImage", "RawImage", "RowReader", "SeveralImages", "list_images", "read_header", "read_raw"]
 
@@ -218,8 +218,8 @@ def _header(hdus: fits.HDUList, image: ImageInfo) -> fits.Header:
 class RowReader:
     """Rows of a raw image, band by band, so that any number of files fits in memory.
 
-    Uncompressed images are mapped, tile-compressed ones are unpacked tile by tile, and a gzipped file is unpacked once
-    into a temporary file. Any band has the bits of the same rows of :func:`read_raw`.
+    Of an uncompressed image the rows asked for are read (or the file is mapped, if all are), tile-compressed ones are
+    unpacked tile by tile, and a gzipped file is unpacked once into a temporary file. Any band has the bits of the same rows of :func:`read_raw`.
 
     Parameters
     ----------
@@ -256,6 +256,7 @@ class RowReader:
             self.image = _choose(self.path, hdus, ext, plane)
             self.shape = self._plane_shape()
             self.header = _header(hdus, self.image)
+            self._file, self._offset = file, 0
             self._source = self._pixels(file, hdus[self.image.hdu])
             self._scaling(hdus[self.image.hdu])
             self._close = weakref.finalize(self, stack.pop_all().close)  # also when it is forgotten
@@ -296,7 +297,7 @@ class RowReader:
         return isinstance(self._source, fits.CompImageHDU)
 
     def _pixels(self, file: IO[bytes], hdu: Any) -> Any:
-        """The stored numbers: a map of the file, or the HDU that unpacks its tiles."""
+        """The type of the stored numbers, or the HDU that unpacks their tiles."""
         place = hdu.fileinfo()
         file.seek(0, 2)
         present, needed = file.tell() - place["datLoc"], hdu.size
@@ -309,8 +310,8 @@ class RowReader:
         if isinstance(hdu, fits.CompImageHDU):
             return hdu
         stored = np.dtype({8: "u1", 16: ">i2", 32: ">i4", 64: ">i8", -32: ">f4", -64: ">f8"}[hdu.header["BITPIX"]])
-        skipped = (self._plane or 0) * self.shape[0] * self.shape[1] * stored.itemsize
-        return np.memmap(file, dtype=stored, mode="r", offset=place["datLoc"] + skipped, shape=self.shape)
+        self._offset = place["datLoc"] + (self._plane or 0) * self.shape[0] * self.shape[1] * stored.itemsize
+        return stored
 
     def _scaling(self, hdu: Any) -> None:
         header = hdu.header
@@ -336,10 +337,7 @@ class RowReader:
         FileError
             If the band lies outside the image, or its pixels cannot be unpacked.
         """
-        if self._source is None:
-            raise FileError(f"{self.path} was closed: open it again to read rows")
-        if not 0 <= y0 < y1 <= self.shape[0]:
-            raise FileError(f"{self.path} has rows 0 to {self.shape[0]}: {y0} to {y1} cannot be read")
+        self._check_rows(y0, y1)
         data = np.empty((y1 - y0, self.shape[1]), np.float32)
         missing = self._convert(self._stored(y0, y1), data)
         return data, missing
@@ -347,18 +345,19 @@ class RowReader:
     def all(self) -> tuple[NDArray[np.float32], NDArray[np.bool_] | None]:
         """Every row, read by several threads; as :meth:`rows`."""
         rows, columns = self.shape
+        self._check_rows(0, rows)
         data = np.empty((rows, columns), np.float32)
+        if self.compressed:
+            return data, self._convert(self._stored(0, rows), data)  # one call unpacks all tiles
         bands: dict[int, NDArray[np.bool_]] = {}
+        stored = np.memmap(self._file, dtype=self._source, mode="r", offset=self._offset, shape=self.shape)
 
         def read(y0: int, y1: int) -> None:
-            missing = self._convert(self._stored(y0, y1), data[y0:y1])
+            missing = self._convert(stored[y0:y1], data[y0:y1])
             if missing is not None:
                 bands[y0] = missing
 
-        if self.compressed:
-            read(0, rows)  # one call unpacks all tiles
-        else:
-            over_rows(rows, read, _BAND)
+        over_rows(rows, read, _BAND)
         if not bands:
             return data, None
         no_data = np.zeros((rows, columns), np.bool_)
@@ -366,9 +365,42 @@ class RowReader:
             no_data[y0 : y0 + len(missing)] = missing
         return data, no_data
 
+    @property
+    def zero_of_short(self) -> float | None:
+        """What is added to each of the 16-bit integers that are stored; None if they are others, or may be BLANK."""
+        short = not self.compressed and self._source == np.dtype(">i2")
+        plain = short and self._scale == 1.0 and self._blank is None and self._zero in (0.0, 32768.0)
+        return self._zero if plain else None
+
+    def read_stored(self, y0: int, out: NDArray[Any]) -> None:
+        """Fill ``out`` (n, nx) with the rows from ``y0`` on, as they are stored; several threads may read at once.
+
+        Raises
+        ------
+        FileError
+            If the rows are not there, or the image is compressed.
+        """
+        self._check_rows(y0, y0 + len(out))
+        if self.compressed or out.dtype != self._source or out.shape[1] != self.shape[1] or not out.flags.c_contiguous:
+            raise FileError(f"{self.path}: {self.image} is not stored as rows of {self.shape[1]} {out.dtype}")
+        left, place = memoryview(out.view(np.uint8).reshape(-1)), self._offset + y0 * out[0].nbytes
+        while len(left):
+            count = read_at(self._file, left, place)
+            if count == 0:
+                raise FileError(f"{self.path} ends early: it became shorter while it was read; copy it again")
+            left, place = left[count:], place + count
+
+    def _check_rows(self, y0: int, y1: int) -> None:
+        if self._source is None:
+            raise FileError(f"{self.path} was closed: open it again to read rows")
+        if not 0 <= y0 < y1 <= self.shape[0]:
+            raise FileError(f"{self.path} has rows 0 to {self.shape[0]}: {y0} to {y1} cannot be read")
+
     def _stored(self, y0: int, y1: int) -> NDArray[Any]:
+        band: NDArray[Any]
         if not self.compressed:
-            band: NDArray[Any] = self._source[y0:y1]
+            band = np.empty((y1 - y0, self.shape[1]), self._source)
+            self.read_stored(y0, band)
             return band
         shape = self.image.shape
         place: list[int | slice]

@@ -8,6 +8,7 @@ import lzma
 import os
 import shutil
 import tempfile
+import threading
 import zlib
 from collections.abc import Callable
 from pathlib import Path
@@ -15,9 +16,11 @@ from typing import IO, Any, BinaryIO
 
 from larun.errors import FileError
 
-__all__ = ["allow_open_files", "open_plain", "opener_of", "read_start"]
+__all__ = ["allow_open_files", "open_plain", "opener_of", "read_at", "read_start"]
 
 _OPENERS: dict[bytes, Callable[..., Any]] = {b"\x1f\x8b": gzip.open, b"BZh": bz2.open, b"\xfd7zXZ\x00": lzma.open}
+
+_POSITION = threading.Lock()
 
 #: What the compression modules raise for damaged input.
 BROKEN = (OSError, EOFError, zlib.error, lzma.LZMAError)
@@ -68,6 +71,17 @@ def allow_open_files(count: int) -> None:
             "the limit (ulimit -n), or give more memory (max_memory), so that files need not stay open"
         )
     resource.setrlimit(resource.RLIMIT_NOFILE, (needed, hard))
+
+
+def read_at(file: IO[bytes], buffer: memoryview, offset: int) -> int:
+    """Fill a buffer with the bytes from ``offset`` on, whoever else reads the file meanwhile; how many there were."""
+    if hasattr(os, "preadv"):
+        return os.preadv(file.fileno(), [buffer], offset)
+    with _POSITION:  # a system without positioned reads
+        file.seek(offset)
+        part = file.read(len(buffer))
+    buffer[: len(part)] = part
+    return len(part)
 
 
 def open_plain(path: str | Path) -> IO[bytes]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import re
 import warnings
 from collections.abc import Mapping
@@ -142,25 +143,28 @@ def read(cls: type[_I], part: RawPart, *, verify: bool, given: Mapping[str, Any]
 
 
 def _read_raw(cls: type[_I], part: RawPart, verify: bool, given: Mapping[str, Any]) -> _I:
-    from larun.io import headers as io_headers
+    from larun.io import pixeldigest
 
     found = open_part(part, cls, given)
     try:
         data, no_data = found.reader.all()
     finally:
         found.reader.close()
-    flags = np.zeros(data.shape, np.uint32)
+    flags = np.zeros(data.shape, np.uint32)  # never touched, so for free, where nothing is flagged
     if no_data is not None:
         flags[no_data] = fl.NO_DATA
-    more = registry.ask(found.camera, "flag_raw", str(part), data, found.header, 0)
-    if more is not None:
-        flags |= more
-    variance, more = companions.read(found, data.shape)
-    flags = fl.resolve_bad(flags if more is None else flags | more)
+    own = registry.ask(found.camera, "flag_raw", str(part), data, found.header, 0)
+    variance, beside = companions.read(found, data.shape)
+    flagged = [more for more in (own, beside) if more is not None]
+    if flagged:
+        for more in flagged:
+            flags |= more
+        flags = fl.resolve_bad(flags)
 
+    @functools.cache
     def digest() -> str:
         if variance is None:
-            return io_headers.pixel_digest(data, no_data, flags & ~fl.NO_DATA)
+            return pixeldigest.pixel_digest(data, no_data, flags & ~fl.NO_DATA if flagged else None)
         return pixel_digest(data, variance, flags)
 
     image: _I = found.camera(

@@ -12,16 +12,15 @@ from hypothesis import strategies as st
 from larun.errors import OptionError
 from larun.io.cards import card_text, exact_card, header_from_text, header_text, quiet, readable
 from larun.io.headers import (
-    PixelDigest,
     canonical_header,
     get_number,
     get_numbers,
     get_text,
     header_digest,
-    pixel_digest,
     wcs_from_header,
     wcs_to_header,
 )
+from larun.io.pixeldigest import PixelDigest, joined_digest, pixel_digest, stored_digest
 from larun.io.raw import read_header, read_raw
 from tests.conftest import real_data
 
@@ -181,6 +180,30 @@ def test_pixel_digest_by_bands(rng):
     assert pixel_digest(changed) != whole
     with pytest.raises(OptionError, match="announced"):
         PixelDigest((50, 31)).update(image[:49]).hexdigest()
+
+
+def test_pixel_digest_of_whole_numbers_depends_on_values_alone(rng):
+    image = rng.integers(0, 65536, (150, 31)).astype(np.float32)
+    whole = pixel_digest(image)
+    stored = (image.astype(np.int32) - 32768).astype(">i2")
+    chunks = [stored_digest(stored[y : y + PixelDigest.CHUNK]) for y in range(0, 150, PixelDigest.CHUNK)]
+    assert joined_digest(chunks, image.shape) == whole
+    for step in (1, 7, 64, 100):
+        digest = PixelDigest()
+        for y in range(0, 150, step):
+            digest.update(image[y : y + step])
+        assert digest.hexdigest() == whole
+    image[3, 4] = 0.0
+    seen = {pixel_digest(image)}
+    for value in (-0.0, 1.0, 65536.0, -1.0, 0.5, np.nan, np.inf):
+        image[3, 4] = value
+        seen.add(pixel_digest(image))
+    flags = np.zeros(image.shape, np.uint32)
+    for place in ((0, 0), (149, 30), (64, 5)):
+        flags[...] = 0
+        flags[place] = 16
+        seen.add(pixel_digest(image, flags=flags))
+    assert len(seen) == 11  # every one of them counts
 
 
 def simple_wcs(**changes) -> fits.Header:

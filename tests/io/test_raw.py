@@ -10,7 +10,8 @@ from astropy.io import fits
 
 from larun.errors import FileError, LarunWarning
 from larun.io.cards import header_text
-from larun.io.headers import header_digest, pixel_digest
+from larun.io.headers import header_digest
+from larun.io.pixeldigest import pixel_digest
 from larun.io.raw import RowReader, list_images, read_header, read_raw
 from tests.conftest import real_data
 

@@ -191,7 +191,7 @@ def measure(source: RawSource, overscan: OverscanOptions) -> Leveled:
     HeaderError
         If the data sections of the amplifiers overlap or leave holes.
     """
-    from larun.io.headers import PixelDigest
+    from larun.io.pixeldigest import PixelDigest
 
     source.detector.require_grid(source.name)
     amplifiers = source.detector.amplifiers
