@@ -16,7 +16,6 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 from astropy.io import fits
 
-from larun.errors import OptionError
 from larun.io.cards import COMMENTARY, exact_card, header_from_text, quiet, readable
 
 if TYPE_CHECKING:
