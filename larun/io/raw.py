@@ -219,7 +219,8 @@ class RowReader:
     """Rows of a raw image, band by band, so that any number of files fits in memory.
 
     Of an uncompressed image the rows asked for are read (or the file is mapped, if all are), tile-compressed ones are
-    unpacked tile by tile, and a gzipped file is unpacked once into a temporary file. Any band has the bits of the same rows of :func:`read_raw`.
+    unpacked tile by tile, and a gzipped file is unpacked once into a temporary file. Any band has the bits of the same
+    rows of :func:`read_raw`.
 
     Parameters
     ----------
