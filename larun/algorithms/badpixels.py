@@ -123,7 +123,8 @@ def bad_from_bias(
     def ordinary(
         values: NDArray[np.float32], around: NDArray[np.float32], noise: NDArray[np.float32] | None
     ) -> NDArray[np.bool_]:
-        return np.abs(values - around) <= np.maximum(least, sigma * _sigma(noise))  # false for NaN
+        near: NDArray[np.bool_] = np.abs(values - around) <= np.maximum(least, sigma * _sigma(noise))
+        return near  # false for NaN
 
     return _bad(level, variance, ordinary, near=_NEAR * least, far=_FAR * least)
 

@@ -384,7 +384,7 @@ class RowReader:
         self._check_rows(y0, y0 + len(out))
         if self.compressed or out.dtype != self._source or out.shape[1] != self.shape[1] or not out.flags.c_contiguous:
             raise FileError(f"{self.path}: {self.image} is not stored as rows of {self.shape[1]} {out.dtype}")
-        left, place = memoryview(out.view(np.uint8).reshape(-1)), self._offset + y0 * out[0].nbytes
+        left, place = out.view(np.uint8).reshape(-1).data, self._offset + y0 * out[0].nbytes
         while len(left):
             count = read_at(self._file, left, place)
             if count == 0:
