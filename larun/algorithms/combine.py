@@ -14,18 +14,19 @@ from __future__ import annotations
 
 import functools
 import math
+from typing import Any
 
 import attrs
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from larun.algorithms.arrays import read_only
-from larun.algorithms.combine_kernels import MAD, MEAN, MEDIAN, NOISE, Combined, Inputs, Plan, combine_rows, spread_rows
+from larun.algorithms.combine_kernels import MAD, MEAN, MEDIAN, NOISE, Combined, Inputs, Plan, combine_rows
 from larun.algorithms.inflation import Inflation
 from larun.algorithms.jit import over_rows
 from larun.errors import OptionError
 
-__all__ = ["CombineOptions", "Combined", "combine", "median_efficiency"]
+__all__ = ["CombineOptions", "Combined", "Combiner", "combine", "median_efficiency"]
 
 METHODS = ("median", "mean", "clipped")
 CLIPS = ("noise", "mad")
@@ -175,14 +176,44 @@ def combine(
         np.empty((rows, nx), np.uint16),
     )
     plan = _plan(frames, nx, options, inflation)
-    if options.code == MAD:
-        spread = np.empty((rows, nx), np.float64)
-        over_rows(rows, lambda start, stop: spread_rows(start, stop, inputs, plan, spread), band=4)
-        plan = plan._replace(spread=read_only(spread, np.float64), typical=_typical(spread))
-    over_rows(rows, lambda start, stop: combine_rows(start, stop, inputs, plan, out), band=4)
+    over_rows(rows, lambda start, stop: combine_rows(start, stop, inputs, plan, out), band=8)
     if variance is None:
         _fill_single(out, plan.factor if options.code == MEDIAN else np.ones(frames + 1))
     return out
+
+
+class Combiner:
+    """A combination that is given its frames a few rows at a time, by as many threads as there are.
+
+    For frames whose variance is the same in all rows and of which no pixel is flagged; the result has the bits
+    :func:`combine` would give for the whole.
+
+    Parameters
+    ----------
+    frames, nx : int
+        How many frames, and columns in a row.
+    options, weights, inflation
+        As for :func:`combine`.
+    """
+
+    def __init__(
+        self,
+        frames: int,
+        nx: int,
+        *,
+        options: CombineOptions,
+        weights: ArrayLike | None = None,
+        inflation: float | Inflation = 1.0,
+    ) -> None:
+        self._plan = _plan(frames, nx, options, inflation)
+        self._weights = _checked_weights(weights, frames, options)
+        self._flags = read_only(np.zeros((frames, 1, nx)), np.uint32)
+
+    def rows(self, data: NDArray[np.float32], variance: NDArray[np.float32], out: Combined) -> None:
+        """Combine rows (n, rows, nx) of the frames, with the variances (n, 1, nx) of each row, in this thread."""
+        values, noise = read_only(data, np.float32), read_only(variance, np.float32)
+        simple = bool(np.all(noise >= 0) and np.all(np.isfinite(noise)) and np.all(self._weights > 0))
+        combine_rows(0, data.shape[1], Inputs(values, noise, self._flags, self._weights, simple), self._plan, out)
 
 
 def median_efficiency(count: int) -> float:
@@ -215,14 +246,16 @@ def _checked_inputs(
     for name, plane in (("flags", bits), ("variance", noise)):
         if plane.shape != values.shape and not (name == "variance" and variance is None):
             raise OptionError(f"{name} has shape {plane.shape}, data {values.shape}: must be equal")
+    return Inputs(values, noise, bits, _checked_weights(weights, len(values), options), False)
+
+
+def _checked_weights(weights: ArrayLike | None, frames: int, options: CombineOptions) -> NDArray[Any]:
     if weights is not None and options.code == MEDIAN:
         raise OptionError("a weighted median is not offered: leave out the weights, or use method 'mean' or 'clipped'")
-    scalars = read_only(np.ones(len(values)) if weights is None else weights, np.float64)
-    if scalars.shape != (len(values),) or not np.all(np.isfinite(scalars) & (scalars >= 0)):
-        raise OptionError(
-            f"weights = {scalars}: must be {len(values)} finite numbers of at least 0, one for each frame"
-        )
-    return Inputs(values, noise, bits, scalars)
+    scalars = read_only(np.ones(frames) if weights is None else weights, np.float64)
+    if scalars.shape != (frames,) or not np.all(np.isfinite(scalars) & (scalars >= 0)):
+        raise OptionError(f"weights = {scalars}: must be {frames} finite numbers of at least 0, one for each frame")
+    return scalars
 
 
 def _plan(frames: int, nx: int, options: CombineOptions, inflation: float | Inflation) -> Plan:
@@ -251,16 +284,7 @@ def _plan(frames: int, nx: int, options: CombineOptions, inflation: float | Infl
         relative=read_only(relative, np.float64),
         signal=read_only(signal, np.float64),
         ratio=read_only(ratio, np.float64),
-        spread=read_only(np.empty((0, 0)), np.float64),
-        typical=read_only(np.empty(0), np.float64),
     )
-
-
-def _typical(spread: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Median spread of each row; 0 where no pixel has one."""
-    known = ~np.isnan(spread)
-    medians = [np.median(row[use]) if use.any() else 0.0 for row, use in zip(spread, known, strict=True)]
-    return read_only(medians, np.float64)
 
 
 @functools.lru_cache(maxsize=16)

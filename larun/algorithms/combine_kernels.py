@@ -8,9 +8,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from larun.algorithms.jit import kernel
+from larun.algorithms.order import median_of
 from larun.flags import NO_DATA, UNUSABLE
 
-__all__ = ["MAD", "MEAN", "MEDIAN", "NOISE", "Combined", "Inputs", "Plan", "combine_rows", "spread_rows"]
+__all__ = ["MAD", "MEAN", "MEDIAN", "NOISE", "Combined", "Inputs", "Plan", "combine_rows"]
 
 # what the kernels are told: the method, with the way to clip
 MEDIAN, MEAN, NOISE, MAD = 0, 1, 2, 3
@@ -45,12 +46,17 @@ class Combined(NamedTuple):
 
 
 class Inputs(NamedTuple):
-    """The frames as the kernels see them; ``variance`` is empty where there is none."""
+    """The frames as the kernels see them.
+
+    ``variance`` is empty where there is none. Variance and flags may have one row, which then is that of all rows:
+    of flags only if no bit is set, and both only if ``simple``.
+    """
 
     data: NDArray[np.float32]
     variance: NDArray[np.float32]
     flags: NDArray[np.uint32]
     weights: NDArray[np.float64]
+    simple: bool  # no flag is set, no weight is zero, and the variance is one row of numbers without a fault
 
 
 class Plan(NamedTuple):
@@ -65,8 +71,6 @@ class Plan(NamedTuple):
     relative: NDArray[np.float64]  # (n,) variance of each frame relative to the typical one
     signal: NDArray[np.float64]  # the inflation of the variance, a table in signal
     ratio: NDArray[np.float64]
-    spread: NDArray[np.float64]  # (rows, nx) what clip="mad" measures by; empty otherwise
-    typical: NDArray[np.float64]  # (rows,) its median in each row
 
 
 class Lanes(NamedTuple):
@@ -80,10 +84,17 @@ class Lanes(NamedTuple):
     rejected: NDArray[np.int64]
     sums: NDArray[np.float64]  # (4, lanes)
     column: NDArray[np.float64]  # (n,) one pixel
+    least: NDArray[np.float32]  # least and greatest value, of a simple stretch
+    greatest: NDArray[np.float32]
+    centres: NDArray[np.float32]  # of a whole row, for clip="mad": the lower median
+    spreads: NDArray[np.float64]  # and what the clip measures by
+    complete: NDArray[np.float64]  # of a whole row that stands for all: the variance where every frame contributes
+    ranks: NDArray[np.float64]  # to find the median of the spreads
+    floor: NDArray[np.float64]  # of such a row: the least variance, each relative to what its frame has
 
 
 @kernel
-def _scratch(frames: int, lanes: int) -> Lanes:
+def _scratch(frames: int, lanes: int, nx: int) -> Lanes:
     return Lanes(
         np.empty((frames, lanes), np.float32),
         np.empty((frames, lanes), np.float32),
@@ -93,6 +104,13 @@ def _scratch(frames: int, lanes: int) -> Lanes:
         np.empty(lanes, np.int64),
         np.empty((4, lanes), np.float64),
         np.empty(frames, np.float64),
+        np.empty(lanes, np.float32),
+        np.empty(lanes, np.float32),
+        np.empty(nx, np.float32),
+        np.empty(nx, np.float64),
+        np.empty(nx, np.float64),
+        np.empty(nx, np.float64),
+        np.empty(nx, np.float64),
     )
 
 
@@ -100,20 +118,116 @@ def _scratch(frames: int, lanes: int) -> Lanes:
 def combine_rows(start: int, stop: int, inputs: Inputs, plan: Plan, out: Combined) -> None:
     """Combine some rows; writes every plane of ``out``."""
     nx = inputs.data.shape[2]
-    lanes = _scratch(inputs.data.shape[0], plan.lanes)
+    lanes = _scratch(inputs.data.shape[0], plan.lanes, nx)
+    if inputs.simple:
+        _complete_variance(inputs, plan, lanes)
     for y in range(start, stop):
+        typical = _row_spread(y, inputs, plan, lanes) if plan.method == MAD else 0.0
         for x0 in range(0, nx, plan.lanes):
             width = min(plan.lanes, nx - x0)
+            if inputs.simple and _simple_load(y, x0, width, inputs, lanes):
+                if plan.method == MEDIAN or plan.method == NOISE:
+                    _middle(width, plan.network, lanes)
+                if not _any_far(x0, width, plan, typical, lanes):
+                    _simple_finish(y, x0, width, inputs, plan, lanes, out)
+                    continue
             _load(y, x0, width, inputs, lanes)
-            if plan.method != MEAN:
+            if plan.method == MEDIAN or plan.method == NOISE:
                 _middle(width, plan.network, lanes)
             if plan.method == NOISE:
                 _clip_noise(y, x0, width, inputs, plan, lanes)
             elif plan.method == MAD:
-                _clip_mad(y, x0, width, plan, lanes)
+                _clip_mad(x0, width, plan, typical, lanes)
             _finish(y, x0, width, inputs, lanes, out)
             if plan.method == MEDIAN:
                 _median_out(y, x0, width, inputs, plan, lanes, out)
+
+
+@kernel
+def _complete_variance(inputs: Inputs, plan: Plan, lanes: Lanes) -> None:
+    """The variance of pixels to which every frame contributes, for one row that stands for all."""
+    frames, _, nx = inputs.data.shape
+    for x in range(nx):
+        weight, noise, floor = 0.0, 0.0, np.inf
+        for k in range(frames):
+            floor = min(floor, inputs.variance[k, 0, x] * (1.0 / plan.relative[k]))
+            if plan.method == MEDIAN and frames > 2:
+                noise += 1.0 / np.sqrt(np.float64(inputs.variance[k, 0, x]))
+            else:
+                weight += inputs.weights[k]
+                noise += inputs.weights[k] ** 2 * inputs.variance[k, 0, x]
+        if plan.method == MEDIAN and frames > 2:
+            lanes.complete[x] = plan.factor[frames] * frames / noise**2
+        else:
+            lanes.complete[x] = noise / weight**2
+        lanes.floor[x] = floor
+
+
+@kernel
+def _simple_load(y: int, x0: int, width: int, inputs: Inputs, lanes: Lanes) -> bool:
+    """Fill ``order``, ``least`` and ``greatest``; false where some value is not finite."""
+    frames = inputs.data.shape[0]
+    least, greatest = lanes.least, lanes.greatest
+    for j in range(width):
+        least[j] = inputs.data[0, y, x0 + j]
+        greatest[j] = inputs.data[0, y, x0 + j]
+    faults = np.int32(0)
+    for k in range(frames):
+        data = inputs.data[k, y, x0 : x0 + width]
+        order = lanes.order[k]
+        for j in range(width):
+            value = data[j]
+            order[j] = value
+            least[j] = value if value < least[j] else least[j]
+            greatest[j] = value if value > greatest[j] else greatest[j]
+            faults += np.int32(0) if value - value == 0 else np.int32(1)
+    for j in range(width):
+        lanes.number[j] = frames
+    return faults == 0  # type: ignore[no-any-return]
+
+
+@kernel
+def _any_far(x0: int, width: int, plan: Plan, typical: float, lanes: Lanes) -> bool:
+    """Whether the clip has to look at some value of a simple stretch."""
+    far = 0
+    if plan.method == NOISE:
+        for j in range(width):
+            low = np.float64(lanes.low[j])
+            distance = max(low - lanes.least[j], lanes.greatest[j] - low)
+            far += 1 if distance**2 > plan.easiest * lanes.floor[x0 + j] else 0
+    elif plan.method == MAD and lanes.order.shape[0] > 2:
+        factor = plan.factor[lanes.order.shape[0]]
+        for j in range(width):
+            reference = np.float64(lanes.centres[x0 + j])
+            limit = _mad_limit(reference, lanes.spreads[x0 + j] / factor, plan, typical)
+            far += 1 if max(reference - lanes.least[j], lanes.greatest[j] - reference) > limit else 0
+    return far > 0
+
+
+@kernel
+def _simple_finish(y: int, x0: int, width: int, inputs: Inputs, plan: Plan, lanes: Lanes, out: Combined) -> None:
+    """Write every plane of a stretch to which every value of every frame contributes."""
+    frames = inputs.data.shape[0]
+    if plan.method == MEDIAN and frames > 2:
+        for j in range(width):
+            out.data[y, x0 + j] = (np.float64(lanes.low[j]) + lanes.high[j]) / 2.0
+    else:
+        total, weight = lanes.sums[0], 0.0
+        for j in range(width):
+            total[j] = 0.0
+        for k in range(frames):
+            w = inputs.weights[k]
+            weight += w
+            data = inputs.data[k, y, x0 : x0 + width]
+            for j in range(width):
+                total[j] += w * data[j]
+        for j in range(width):
+            out.data[y, x0 + j] = total[j] / weight
+    for j in range(width):
+        out.variance[y, x0 + j] = lanes.complete[x0 + j]
+        out.flags[y, x0 + j] = 0
+        out.count[y, x0 + j] = frames
+        out.rejected[y, x0 + j] = 0
 
 
 @kernel
@@ -122,17 +236,20 @@ def _load(y: int, x0: int, width: int, inputs: Inputs, lanes: Lanes) -> None:
     infinity = np.float32(np.inf)
     nan = np.float32(np.nan)
     frames = inputs.data.shape[0]
-    lanes.number[:width] = 0
-    lanes.rejected[:width] = 0
-    lanes.low[:width] = infinity  # the end that the next masked value of this pixel goes to
+    for j in range(width):
+        lanes.number[j] = 0
+        lanes.rejected[j] = 0
+        lanes.low[j] = infinity  # the end that the next masked value of this pixel goes to
+    yv, yf = min(y, inputs.variance.shape[1] - 1), min(y, inputs.flags.shape[1] - 1)
     for k in range(frames):
         data = inputs.data[k, y, x0 : x0 + width]
-        flags = inputs.flags[k, y, x0 : x0 + width]
+        flags = inputs.flags[k, yf, x0 : x0 + width]
         values = lanes.values[k]
         if inputs.weights[k] == 0.0:
-            values[:width] = nan
+            for j in range(width):
+                values[j] = nan
         elif inputs.variance.size:
-            variance = inputs.variance[k, y, x0 : x0 + width]
+            variance = inputs.variance[k, yv, x0 : x0 + width]
             for j in range(width):
                 good = (flags[j] & UNUSABLE) == 0 and abs(data[j]) < infinity and 0 <= variance[j] < infinity
                 values[j] = data[j] if good else nan
@@ -172,10 +289,12 @@ def _clip_noise(y: int, x0: int, width: int, inputs: Inputs, plan: Plan, lanes: 
     """Reject what is too far from the lower median for the noise model."""
     frames = inputs.data.shape[0]
     distance, smallest = lanes.sums[0], lanes.sums[1]
-    distance[:width] = 0.0
-    smallest[:width] = np.inf
+    yv = min(y, inputs.variance.shape[1] - 1)
+    for j in range(width):
+        distance[j] = 0.0
+        smallest[j] = np.inf
     for k in range(frames):
-        variance = inputs.variance[k, y, x0 : x0 + width]
+        variance = inputs.variance[k, yv, x0 : x0 + width]
         scale = 1.0 / plan.relative[k]
         values = lanes.values[k]
         for j in range(width):
@@ -188,7 +307,7 @@ def _clip_noise(y: int, x0: int, width: int, inputs: Inputs, plan: Plan, lanes: 
         if distance[j] ** 2 > plan.easiest * smallest[j]:
             reference = np.float64(lanes.low[j])
             limit = plan.sigma**2 * _ratio_at(reference, plan)
-            limit *= _median_variance(y, x0 + j, inputs, plan, lanes.values[:, j], lanes.column)
+            limit *= _median_variance(yv, x0 + j, inputs, plan, lanes.values[:, j], lanes.column)
             if lanes.number[j] == 2:
                 limit *= 2.0  # the difference of two values, not of one and the truth
             least = (_ROUNDING * reference) ** 2
@@ -232,41 +351,53 @@ def _ratio_at(signal: float, plan: Plan) -> float:
 
 
 @kernel
-def spread_rows(start: int, stop: int, inputs: Inputs, plan: Plan, spread: NDArray[np.float64]) -> None:
-    """The spread of the values of every pixel, from their MAD; NaN for fewer than three values."""
+def _row_spread(y: int, inputs: Inputs, plan: Plan, lanes: Lanes) -> float:
+    """Fill ``centres`` and ``spreads`` of a row from the MAD of every pixel; the median of the spreads, 0 without any.
+
+    A pixel of fewer than three values has no spread: NaN.
+    """
     infinity = np.float32(np.inf)
     frames, _, nx = inputs.data.shape
-    lanes = _scratch(frames, plan.lanes)
-    for y in range(start, stop):
-        for x0 in range(0, nx, plan.lanes):
-            width = min(plan.lanes, nx - x0)
-            _load(y, x0, width, inputs, lanes)
-            _middle(width, plan.network, lanes)
-            reference = lanes.sums[0]
+    for x0 in range(0, nx, plan.lanes):
+        width = min(plan.lanes, nx - x0)
+        _load(y, x0, width, inputs, lanes)
+        _middle(width, plan.network, lanes)
+        reference = lanes.centres[x0 : x0 + width]
+        for j in range(width):
+            reference[j] = lanes.low[j]
+            lanes.low[j] = infinity
+        for k in range(frames):
+            values, order = lanes.values[k], lanes.order[k]
             for j in range(width):
-                reference[j] = lanes.low[j]
-                lanes.low[j] = infinity
-            for k in range(frames):
-                values, order = lanes.values[k], lanes.order[k]
-                for j in range(width):
-                    good = values[j] == values[j]
-                    order[j] = np.float32(abs(values[j] - reference[j])) if good else lanes.low[j]
-                    lanes.low[j] = lanes.low[j] if good else -lanes.low[j]
-            _middle(width, plan.network, lanes)
-            for j in range(width):
-                mad = (np.float64(lanes.low[j]) + lanes.high[j]) / 2.0
-                count = lanes.number[j]
-                spread[y, x0 + j] = _MAD_TO_SIGMA * plan.factor[count] * mad if count > 2 else np.nan
+                good = values[j] == values[j]
+                order[j] = abs(values[j] - reference[j]) if good else lanes.low[j]
+                lanes.low[j] = lanes.low[j] if good else -lanes.low[j]
+        _middle(width, plan.network, lanes)
+        for j in range(width):
+            mad = (np.float64(lanes.low[j]) + lanes.high[j]) / 2.0
+            count = lanes.number[j]
+            lanes.spreads[x0 + j] = _MAD_TO_SIGMA * plan.factor[count] * mad if count > 2 else np.nan
+    known = 0
+    for x in range(nx):
+        if lanes.spreads[x] == lanes.spreads[x]:
+            lanes.ranks[known] = lanes.spreads[x]
+            known += 1
+    return median_of(lanes.ranks, known) if known else 0.0
 
 
 @kernel
-def _clip_mad(y: int, x0: int, width: int, plan: Plan, lanes: Lanes) -> None:
+def _mad_limit(reference: float, own: float, plan: Plan, typical: float) -> float:
+    """How far a value may lie from the reference; the spread as found is too small rather than too large."""
+    return max(plan.sigma * max(own, typical), _ROUNDING * abs(reference))
+
+
+@kernel
+def _clip_mad(x0: int, width: int, plan: Plan, typical: float, lanes: Lanes) -> None:
     """Reject what is too far from the lower median for the spread of the values."""
     for j in range(width):
         if lanes.number[j] > 2:
-            reference = np.float64(lanes.low[j])
-            own = plan.spread[y, x0 + j] / plan.factor[lanes.number[j]]  # as found: too small rather than too large
-            limit = max(plan.sigma * max(own, plan.typical[y]), _ROUNDING * abs(reference))
+            reference = np.float64(lanes.centres[x0 + j])
+            limit = _mad_limit(reference, lanes.spreads[x0 + j] / plan.factor[lanes.number[j]], plan, typical)
             for k in range(lanes.values.shape[0]):
                 if abs(lanes.values[k, j] - reference) > limit:
                     lanes.values[k, j] = np.nan
@@ -278,17 +409,19 @@ def _finish(y: int, x0: int, width: int, inputs: Inputs, lanes: Lanes, out: Comb
     """Average what is left in ``values`` and write every plane."""
     frames = inputs.data.shape[0]
     weight, total, noise, squares = lanes.sums[0], lanes.sums[1], lanes.sums[2], lanes.sums[3]
-    weight[:width] = 0.0
-    squares[:width] = 0.0
-    total[:width] = 0.0
-    noise[:width] = 0.0
-    lanes.number[:width] = 0
+    yv, yf = min(y, inputs.variance.shape[1] - 1), min(y, inputs.flags.shape[1] - 1)
     flags = out.flags[y, x0 : x0 + width]
-    flags[:] = 0
+    for j in range(width):
+        weight[j] = 0.0
+        squares[j] = 0.0
+        total[j] = 0.0
+        noise[j] = 0.0
+        lanes.number[j] = 0
+        flags[j] = 0
     for k in range(frames):
         w = inputs.weights[k]
         values = lanes.values[k]
-        bits = inputs.flags[k, y, x0 : x0 + width]
+        bits = inputs.flags[k, yf, x0 : x0 + width]
         for j in range(width):
             good = values[j] == values[j]
             weight[j] += w if good else 0.0
@@ -299,7 +432,7 @@ def _finish(y: int, x0: int, width: int, inputs: Inputs, lanes: Lanes, out: Comb
         w2 = inputs.weights[k] ** 2
         values = lanes.values[k]
         if inputs.variance.size:
-            variance = inputs.variance[k, y, x0 : x0 + width]
+            variance = inputs.variance[k, yv, x0 : x0 + width]
             for j in range(width):
                 noise[j] += w2 * variance[j] if values[j] == values[j] else 0.0
         else:
@@ -317,7 +450,7 @@ def _finish(y: int, x0: int, width: int, inputs: Inputs, lanes: Lanes, out: Comb
         out.rejected[y, x0 + j] = lanes.rejected[j]
         if count == 0:
             for k in range(frames):
-                flags[j] |= inputs.flags[k, y, x0 + j]
+                flags[j] |= inputs.flags[k, yf, x0 + j]
             flags[j] |= NO_DATA
 
 
@@ -325,11 +458,13 @@ def _finish(y: int, x0: int, width: int, inputs: Inputs, lanes: Lanes, out: Comb
 def _median_out(y: int, x0: int, width: int, inputs: Inputs, plan: Plan, lanes: Lanes, out: Combined) -> None:
     """Put the median and its variance in place of the mean's."""
     inverse = lanes.sums[0]
-    inverse[:width] = 0.0
+    yv = min(y, inputs.variance.shape[1] - 1)
+    for j in range(width):
+        inverse[j] = 0.0
     if inputs.variance.size:
         for k in range(inputs.data.shape[0]):
             values = lanes.values[k]
-            variance = inputs.variance[k, y, x0 : x0 + width]
+            variance = inputs.variance[k, yv, x0 : x0 + width]
             for j in range(width):
                 inverse[j] += 1.0 / np.sqrt(np.float64(variance[j])) if values[j] == values[j] else 0.0
     for j in range(width):

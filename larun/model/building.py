@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import threading
 import warnings
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
@@ -14,8 +15,9 @@ from numpy.typing import NDArray
 
 from larun import flags as fl
 from larun.algorithms.calibrate import Planes, calibrate_block
-from larun.algorithms.combine import Combined, CombineOptions, combine
+from larun.algorithms.combine import Combined, CombineOptions, Combiner, combine
 from larun.algorithms.inflation import Inflation, check_inflation, fit_inflation
+from larun.algorithms.jit import over_rows, threads
 from larun.algorithms.overscan import OverscanOptions
 from larun.detector import Detector, Section
 from larun.errors import FileError, LarunWarning, OptionError
@@ -32,6 +34,7 @@ from larun.model.raw.reduction import (
     open_raw,
     sample_rows,
 )
+from larun.model.raw.stored import StoredBias
 from larun.provenance import Parent, recording
 
 if TYPE_CHECKING:
@@ -91,6 +94,9 @@ class BuildOptions:
 
 Process = Callable[[Leveled, int, int], Planes]
 
+#: Bytes of the rows of all frames that are combined at a time: more of them are not faster.
+_BAND_MEMORY = 3e7
+
 #: Open files that one streamed exposure may hold: a file and its map, for each of four amplifiers.
 _HANDLES = 8
 
@@ -114,10 +120,15 @@ class Job:
         listed = [interop.raw_frame(base, item, options.given) if interop.is_nddata(item) else item for item in listed]
         files = [as_part(item) for item in listed if isinstance(item, str | Path | RawPart)]
         in_memory = _bytes_of(files, base, options.given) < options.max_memory / 2
-        if not in_memory:
+        keep_open = True
+        try:
             allow_open_files(_HANDLES * len(files))
+        except FileError:
+            if not in_memory:
+                raise
+            keep_open = False
         opened = [
-            open_raw(item, base, given=options.given, in_memory=in_memory)
+            open_raw(item, base, given=options.given, in_memory=in_memory, keep_open=keep_open)
             if isinstance(item, str | Path | RawPart)
             else _raw_only(item)
             for item in listed
@@ -160,39 +171,79 @@ class Job:
 
     def rows(self, process: Process, y0: int, y1: int) -> Planes:
         """The same rows of every exposure, stacked."""
-        parts = [process(source, y0, y1) for source in self.sources]
-        return Planes(*(np.stack(planes) for planes in zip(*parts, strict=True)))
+        made: Planes | None = None
+        for number, source in enumerate(self.sources):
+            part = process(source, y0, y1)
+            if made is None:
+                made = Planes(*(np.empty((len(self.sources), *plane.shape), plane.dtype) for plane in part))
+            for whole, plane in zip(made, part, strict=True):
+                whole[number] = plane
+        assert made is not None
+        return made
 
-    def combine(
-        self, process: Process, options: CombineOptions, weights: NDArray[np.float64] | None = None
-    ) -> Combined:
+    def combine(self, process: Process, options: CombineOptions, weights: NDArray[np.float64] | None = None) -> Planes:
         """Combine all exposures by bands of rows; the noise model is checked on a fixed sample of rows first."""
         ny, nx = self.shape
         inflation: Inflation | None = None
         if options.method == "clipped" and options.clip == "noise" and len(self.sources) > 1:
-            # Enough pixels for the fit, however many frames there are.
-            rows = int(np.clip(np.ceil(60_000 / nx), 16, 64))
+            # Enough differences for the fit; of many frames fewer pixels, so that memory does not grow with them.
+            share = min(1.0, 20 / len(self.sources))
+            rows = int(np.clip(np.ceil(60_000 * share / nx), np.ceil(16 * share), 64))
             sample = [self.rows(process, int(y), int(y) + 1) for y in sample_rows(ny, rows)]
             stacked = Planes(*(np.concatenate(planes, axis=1) for planes in zip(*sample, strict=True)))
-            inflation = fit_inflation(stacked.data, stacked.variance, stacked.flags)
+            inflation = fit_inflation(*stacked, sample=max(int(50_000 * share), 2000))
             check_inflation(inflation)
             recording().fit(inflation=inflation.factor, noise_model=inflation._asdict())
+        out = Planes(np.empty((ny, nx), np.float32), np.empty((ny, nx), np.float32), np.empty((ny, nx), np.uint32))
+        factor: Any = 1.0 if inflation is None else inflation
+        weighted = None if options.method == "median" else weights
+
+        def general(y0: int, y1: int) -> None:
+            made = combine(*self.rows(process, y0, y1), options=options, weights=weighted, inflation=factor)
+            for whole, plane in zip(out, made[:3], strict=True):
+                whole[y0:y1] = plane
+
+        stored = StoredBias.of(self.sources) if process is bias_rows else None
+        if stored is not None:
+            combiner = Combiner(len(self.sources), nx, options=options, weights=weighted, inflation=factor)
+            self._combine_stored(stored, combiner, general, out)
+            return out
         per_row = len(self.sources) * nx * 4 * 8
-        band = int(np.clip(self.max_memory / 2 / per_row, 1, ny))
-        made = []
+        band = int(np.clip(min(self.max_memory / 2, _BAND_MEMORY) / per_row, 1, ny))
         for y0 in range(0, ny, band):
-            planes = self.rows(process, y0, min(y0 + band, ny))
-            made.append(
-                combine(
-                    *planes,
-                    options=options,
-                    weights=None if options.method == "median" else weights,
-                    inflation=1.0 if inflation is None else inflation,
-                )
-            )
-        if len(made) == 1:
-            return made[0]
-        return Combined(*(np.concatenate(planes) for planes in zip(*made, strict=True)))
+            general(y0, min(y0 + band, ny))
+        return out
+
+    def _combine_stored(
+        self, stored: StoredBias, combiner: Combiner, general: Callable[[int, int], None], out: Planes
+    ) -> None:
+        """Combine bias frames from their stored integers; bands with a saturated pixel go the general way."""
+        nx = self.shape[1]
+        memory = self.max_memory / 2 / threads()
+        own = threading.local()
+        bands = stored.stretches(stored.buffers(memory).rows)
+        variances = {y0: stored.variance(y0) for y0 in dict.fromkeys(y0 for y0, _ in stored.stretches(self.shape[0]))}
+        left: list[tuple[int, int]] = []
+
+        def work(number: int, _: int) -> None:
+            if not hasattr(own, "buffers"):
+                own.buffers = stored.buffers(memory)
+                own.counts = np.empty((2, own.buffers.sub, nx), np.uint16)
+            y0, y1 = bands[number]
+            parts = stored.fetch(y0, y1, own.buffers)
+            variance = variances[max(top for top in variances if top <= y0)]
+            for top in range(y0, y1, own.buffers.sub):
+                bottom = min(top + own.buffers.sub, y1)
+                if not stored.fill(parts, top - y0, bottom - top, own.buffers):
+                    left.append((top, bottom))
+                    continue
+                data, noise, flags = (plane[top:bottom] for plane in out)
+                made = Combined(data, noise, flags, *own.counts[:, : bottom - top])  # type: ignore[arg-type]
+                combiner.rows(own.buffers.values[:, : bottom - top], variance, made)
+
+        over_rows(len(bands), work, band=1)
+        for top, bottom in sorted(left):
+            general(top, bottom)
 
 
 def _each_once(sources: list[Leveled]) -> list[Leveled]:
@@ -338,7 +389,7 @@ def criteria_of(source: RawSource) -> dict[str, Any]:
 
 def fields(
     job: Job,
-    made: Combined,
+    made: Planes,
     bad: NDArray[np.bool_],
     unit: str,
     names: Iterable[str],
@@ -351,9 +402,10 @@ def fields(
 
     criteria = {name: value for name, value in criteria_of(job.sources[0].source).items() if name in names}
     criteria["bias_removed"] = bias is not None
-    flags = np.where(bad, made.flags | fl.BAD, made.flags).astype(np.uint32)
+    flags = made.flags
+    flags[bad] |= fl.BAD
     if invalid is not None:
-        flags = np.where(invalid, flags | fl.FLAT_INVALID, flags).astype(np.uint32)
+        flags[invalid] |= fl.FLAT_INVALID
     temperatures = [s.source.quantity("temperature") for s in job.sources]
     known = sorted(float(t) for t in temperatures if t is not None)
     if known:

@@ -126,7 +126,7 @@ def test_max_memory_keeps_a_combination_small_whatever_the_number_of_frames(tmp_
     paths = []
     for number in range(16):
         header = fits.Header({"GAIN": 1.5, "RDNOISE": 6.0, "IMAGETYP": "bias"})
-        counts = np.rint(1000 + 4 * rng.standard_normal((600, 40))).astype(np.uint16)
+        counts = np.rint(1000 + 4 * rng.standard_normal((6000, 40))).astype(np.uint16)
         fits.PrimaryHDU(counts, header).writeto(tmp_path / f"{number:02d}.fits")
         paths.append(tmp_path / f"{number:02d}.fits")
     options = BuildOptions(max_memory=1e5)
@@ -137,5 +137,37 @@ def test_max_memory_keeps_a_combination_small_whatever_the_number_of_frames(tmp_
         larun.MasterBias.combine(paths[:count], options=options)
         peaks.append(tracemalloc.get_traced_memory()[1])
         tracemalloc.stop()
-    one_frame = 600 * 40 * (4 + 4 + 4)
+    one_frame = 6000 * 40 * (4 + 4 + 4)
     assert (peaks[1] - peaks[0]) / 12 < 0.3 * one_frame
+
+
+@pytest.mark.parametrize("options", [{"method": "median"}, {"method": "mean"}, {"clip": "mad"}, {}])
+def test_stored_integers_combine_to_the_bits_of_frames_in_memory(tmp_path, options):
+    """Two amplifiers with overscans, cosmic rays and a saturated pixel; whatever the memory and the threads."""
+    from astropy.io import fits
+
+    rng = np.random.default_rng(2)
+    paths, frames = [], []
+    for number in range(7):
+        header = fits.Header({"GAINA": 1.5, "GAINB": 1.7, "RDNOISEA": 6.0, "RDNOISEB": 9.0, "IMAGETYP": "bias"})
+        header["DATASECA"], header["DATASECB"] = "[1:60,1:70]", "[61:120,1:70]"
+        header["BIASSECA"], header["BIASSECB"] = "[121:135,1:70]", "[136:150,1:70]"
+        header["SATURATA"] = header["SATURATB"] = 60000
+        counts = np.rint(1000 + 5 * rng.standard_normal((70, 150))).astype(np.uint16)
+        counts[rng.integers(0, 70, 20), rng.integers(0, 120, 20)] += 900
+        counts[33, 44] = 65000 if number == 2 else 1001
+        fits.PrimaryHDU(counts, header).writeto(tmp_path / f"{number}.fits")
+        paths.append(tmp_path / f"{number}.fits")
+        frames.append(larun.Frame.read(paths[-1]))
+    assert len(frames[0].detector.amplifiers) == 2
+    expected = larun.MasterBias.combine(frames, **options)
+    for threads in (1, 2):
+        jit.set_threads(threads)
+        try:
+            for memory in (1e4, 1e9):
+                made = larun.MasterBias.combine(paths, options=BuildOptions(max_memory=memory), **options)
+                assert made.provenance.id == expected.provenance.id
+                for plane in ("data", "variance", "flags"):
+                    np.testing.assert_array_equal(getattr(made, plane), getattr(expected, plane))
+        finally:
+            jit.set_threads(None)

@@ -7,6 +7,7 @@ bands), :func:`measure` takes what a whole exposure must tell first (overscan le
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -18,6 +19,7 @@ from numpy.typing import NDArray
 from larun import flags as fl
 from larun import units
 from larun.algorithms.calibrate import AmplifierValues
+from larun.algorithms.jit import over_rows
 from larun.algorithms.overscan import OverscanOptions, overscan_level
 from larun.detector import Amplifier, Detector, Section
 from larun.errors import OptionError
@@ -28,6 +30,7 @@ from larun.provenance import Provenance
 if TYPE_CHECKING:
     from astropy.io.fits import Header
 
+    from larun.io.raw import RowReader
     from larun.model.image import Image
 
 __all__ = ["Block", "Leveled", "RawSource", "amplifier_values", "measure", "of_image", "open_raw", "sample_rows"]
@@ -60,6 +63,8 @@ class RawSource:
         None until :func:`measure` has seen all pixels of a file.
     root : callable
         Makes the provenance of a file from its pixel digest.
+    stored : RowReader or None
+        The file, where all it holds are 16-bit integers, and no camera flags any of them.
     """
 
     name: str
@@ -70,6 +75,13 @@ class RawSource:
     rows: Callable[[int, int], Rows]
     provenance: Provenance | None = None
     root: Callable[[str], Provenance] | None = None
+    stored: RowReader | None = None
+
+    @property
+    def stored_zero(self) -> float:
+        """What is added to the integers that are stored."""
+        zero = None if self.stored is None else self.stored.zero_of_short
+        return 0.0 if zero is None else zero
 
     def quantity(self, name: str) -> Any:
         """A header quantity, read by the camera's keywords."""
@@ -89,15 +101,23 @@ def of_image(image: Image) -> RawSource:
     )
 
 
-def open_raw(item: str | Path | RawPart, base: type[Any], *, given: Mapping[str, Any], in_memory: bool) -> RawSource:
-    """The source of a raw file; pixels are read once into memory, or by bands when they are asked for."""
+def open_raw(
+    item: str | Path | RawPart, base: type[Any], *, given: Mapping[str, Any], in_memory: bool, keep_open: bool = False
+) -> RawSource:
+    """The source of a raw file; pixels are read by bands when they are asked for, or once into memory.
+
+    With ``keep_open`` what lies in the file as it is is read as often as it is needed, and never kept in memory.
+    """
+    from larun.io.raw import RowReader
+
     found = open_part(as_part(item), base, given)
     if found.camera.raw_unit(found.header) != units.ADU:
         found.reader.close()
         unit = found.header.get("BUNIT")
         raise OptionError(f"{found.part} is in {unit}, not raw: masters are combined from raw frames")
     fetch, shape = found.reader.rows, found.reader.shape
-    if in_memory:
+    direct = found.reader if isinstance(found.reader, RowReader) and not found.reader.compressed else None
+    if in_memory and not (keep_open and direct):
         fetch = _from_memory(*found.reader.all())
         found.reader.close()
 
@@ -117,7 +137,15 @@ def open_raw(item: str | Path | RawPart, base: type[Any], *, given: Mapping[str,
         shape=shape,
         rows=rows,
         root=found.root,
+        stored=direct if direct is not None and (keep_open or not in_memory) and _plain(found.camera, direct) else None,
     )
+
+
+def _plain(camera: Any, reader: Any) -> bool:
+    """Whether the integers in the file are all there is to know of the pixels."""
+    frame: Any = registry.by_name("larun.model.frame:Frame")
+    hook = getattr(camera.flag_raw, "__func__", None)
+    return reader.zero_of_short is not None and hook is frame.flag_raw.__func__
 
 
 def _from_memory(data: NDArray[np.float32], blank: NDArray[np.bool_] | None) -> Any:
@@ -191,26 +219,61 @@ def measure(source: RawSource, overscan: OverscanOptions) -> Leveled:
     HeaderError
         If the data sections of the amplifiers overlap or leave holes.
     """
-    from larun.io.pixeldigest import PixelDigest
-
     source.detector.require_grid(source.name)
     amplifiers = source.detector.amplifiers
     pixels: list[list[Rows]] = [[] for _ in amplifiers]
     wanted = overscan.method != "none"
     if source.provenance is None:
-        digest = PixelDigest()
-        for y0 in range(0, source.shape[0], _BAND):
-            data, flags = source.rows(y0, min(y0 + _BAND, source.shape[0]))
-            digest.update(data, (flags & fl.NO_DATA) != 0, flags & ~fl.NO_DATA)
-            if wanted:
-                _collect(amplifiers, pixels, data, flags, y0)
         assert source.root is not None
-        source = attrs.evolve(source, provenance=source.root(digest.hexdigest()))
+        digest = _digested(source, pixels if wanted else None)
+        source = attrs.evolve(source, provenance=source.root(digest))
     elif wanted:
         data, flags = source.rows(0, source.shape[0])
         _collect(amplifiers, pixels, data, flags, 0)
     measured = [_level(a, rows, overscan, source.name) for a, rows in zip(amplifiers, pixels, strict=True)]
     return Leveled(source=source, levels=tuple(m[0] for m in measured), noise=tuple(m[1] for m in measured))
+
+
+def _digested(source: RawSource, pixels: list[list[Rows]] | None) -> str:
+    """The digest of all pixels; on the way the overscan pixels of each amplifier, where they are wanted."""
+    from larun.io import pixeldigest
+
+    amplifiers = source.detector.amplifiers
+    reader, zero = source.stored, np.float32(source.stored_zero)
+    if reader is None:
+        digest = pixeldigest.PixelDigest()
+        for y0 in range(0, source.shape[0], _BAND):
+            data, flags = source.rows(y0, min(y0 + _BAND, source.shape[0]))
+            digest.update(data, (flags & fl.NO_DATA) != 0, flags & ~fl.NO_DATA)
+            if pixels is not None:
+                _collect(amplifiers, pixels, data, flags, y0)
+        return digest.hexdigest()
+    size = pixeldigest.PixelDigest.CHUNK
+    digests = [b""] * -(-source.shape[0] // size)
+    found: list[list[list[Rows]]] = [[] for _ in digests]
+    own = threading.local()
+    sections = [amplifier.overscan for amplifier in amplifiers if amplifier.overscan is not None]
+
+    def work(chunk: int, _: int) -> None:
+        if not hasattr(own, "buffer"):
+            own.buffer = np.empty((size, source.shape[1]), ">i2")
+        y0 = chunk * size
+        stored = own.buffer[: min(size, source.shape[0] - y0)]
+        reader.read_stored(y0, stored)
+        offset = zero == 32768
+        digests[chunk] = (
+            pixeldigest.stored_digest(stored) if offset else pixeldigest.chunk_digest(stored.astype(np.float32) + zero)
+        )
+        if pixels is not None and any(s.y0 < y0 + size and s.y1 > y0 for s in sections):
+            data = stored.astype(np.float32) + zero
+            found[chunk] = [[] for _ in amplifiers]
+            _collect(amplifiers, found[chunk], data, np.zeros(data.shape, np.uint32), y0)
+
+    over_rows(len(digests), work, band=1)
+    for parts in found:
+        for kept, part in zip(pixels or (), parts, strict=False):
+            kept += part
+    return pixeldigest.joined_digest(digests, source.shape)
 
 
 def _collect(
