@@ -1,8 +1,7 @@
-"""16-bit integers as FITS stores them become levels above the overscan."""
+"""Stored integers become levels above the overscan."""
 
 from __future__ import annotations
 
-import sys
 from typing import Any
 
 import numpy as np
@@ -10,61 +9,46 @@ from numpy.typing import NDArray
 
 from larun.algorithms.jit import kernel
 
-__all__ = ["unpack_rows"]
-
-_LITTLE = sys.byteorder == "little"
+__all__ = ["level_rows"]
 
 
 @kernel
-def unpack_rows(
-    words: NDArray[np.uint16],
-    first: int,
-    rows: int,
-    columns: tuple[int, int, int],
-    zeros: Any,
-    levels: Any,
-    full: Any,
-    out: NDArray[np.float32],
+def level_rows(
+    values: NDArray[np.float32], first: int, rows: int, columns: tuple[int, int], zeros: Any, levels: Any, full: Any
 ) -> int:
-    """Take the bytes of big-endian integers apart, add the zero of each frame, and subtract the level of each row.
+    """Add the zero of each frame and subtract the level of each row, in place.
 
     Parameters
     ----------
-    words : ndarray of uint16, (n, fetched, raw columns)
-        Rows of every frame, the bytes as they lie in the file.
+    values : ndarray of float32, (n, at least rows, nx)
+        Integers of every frame.
     first, rows : int
-        Which of the fetched rows.
-    columns : (int, int, int)
-        First column there, first column of the output, and how many.
+        Which of the levels belongs to the first row, and how many rows there are.
+    columns : (int, int)
+        First column, and how many.
     zeros : ndarray of float32, (n,)
         What each frame's integers begin at (BZERO).
-    levels : ndarray of float64, (n, fetched)
+    levels : ndarray of float64, (n, more rows)
         Level of each row.
     full : ndarray of float64, (n,)
         Saturation of each frame.
-    out : ndarray of float32, (n, at least rows, nx)
-        Where the values go.
 
     Returns
     -------
     int
-        How many values are saturated.
+        How many rows of frames hold a saturated value.
     """
-    start, place, width = columns
+    place, width = columns
     saturated = 0
-    for k in range(words.shape[0]):
+    for k in range(values.shape[0]):
         zero, limit = zeros[k], full[k]
         for y in range(rows):
             level = levels[k, first + y]
-            row = words[k, first + y, start : start + width]
-            made = out[k, y, place : place + width]
+            row = values[k, y, place : place + width]
             greatest = np.float32(-np.inf)
             for x in range(width):
-                word = row[x]
-                if _LITTLE:
-                    word = np.uint16((word << 8) | (word >> 8))
-                value = np.float32(np.int16(word)) + zero
+                value = row[x] + zero
                 greatest = value if value > greatest else greatest
-                made[x] = np.float64(value) - level
+                row[x] = np.float32(np.float64(value) - level)
             saturated += 1 if greatest >= limit else 0
     return saturated

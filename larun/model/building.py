@@ -26,6 +26,7 @@ from larun.model import interop, registry
 from larun.model.calibration import in_roles, master_flags, master_planes
 from larun.model.raw.opening import RawPart, as_part, open_part
 from larun.model.raw.reduction import (
+    Block,
     Leveled,
     RawSource,
     amplifier_values,
@@ -225,21 +226,21 @@ class Job:
         variances = {y0: stored.variance(y0) for y0 in dict.fromkeys(y0 for y0, _ in stored.stretches(self.shape[0]))}
         left: list[tuple[int, int]] = []
 
-        def work(number: int, _: int) -> None:
+        def work(start: int, stop: int) -> None:
             if not hasattr(own, "buffers"):
                 own.buffers = stored.buffers(memory)
                 own.counts = np.empty((2, own.buffers.sub, nx), np.uint16)
-            y0, y1 = bands[number]
-            parts = stored.fetch(y0, y1, own.buffers)
-            variance = variances[max(top for top in variances if top <= y0)]
-            for top in range(y0, y1, own.buffers.sub):
-                bottom = min(top + own.buffers.sub, y1)
-                if not stored.fill(parts, top - y0, bottom - top, own.buffers):
-                    left.append((top, bottom))
-                    continue
-                data, noise, flags = (plane[top:bottom] for plane in out)
-                made = Combined(data, noise, flags, *own.counts[:, : bottom - top])  # type: ignore[arg-type]
-                combiner.rows(own.buffers.values[:, : bottom - top], variance, made)
+            for y0, y1 in bands[start:stop]:
+                parts = stored.fetch(y0, y1, own.buffers)
+                variance = variances[max(top for top in variances if top <= y0)]
+                for top in range(y0, y1, own.buffers.sub):
+                    bottom = min(top + own.buffers.sub, y1)
+                    if not stored.fill(parts, top - y0, bottom - top, own.buffers):
+                        left.append((top, bottom))
+                        continue
+                    data, noise, flags = (plane[top:bottom] for plane in out)
+                    made = Combined(data, noise, flags, *own.counts[:, : bottom - top])  # type: ignore[arg-type]
+                    combiner.rows(own.buffers.values[:, : bottom - top], variance, made)
 
         over_rows(len(bands), work, band=1)
         for top, bottom in sorted(left):
@@ -323,6 +324,28 @@ def _electrons(leveled: Leveled, y0: int, y1: int, masters: Selection, exposure:
     return made, gains
 
 
+def _sampled_electrons(leveled: Leveled, masters: Selection, exposure: float) -> NDArray[np.float32]:
+    """The usable pixels of the sample rows, as :func:`_electrons` has them; each amplifier's rows in one go."""
+    found: dict[int, list[Block]] = {}
+    for y in sample_rows(leveled.shape[0]):
+        for block in leveled.blocks(int(y), int(y) + 1):
+            found.setdefault(leveled.source.detector.amplifiers.index(block.amplifier), []).append(block)
+    pixels = []
+    for blocks in found.values():
+        first = blocks[0]
+        at: Any = (np.array([block.place.y0 for block in blocks]), slice(first.place.x0, first.place.x1))
+        planes = calibrate_block(
+            np.concatenate([block.data for block in blocks]),
+            np.concatenate([block.flags for block in blocks]) | master_flags(masters, at),
+            np.concatenate([block.level for block in blocks]),
+            amplifier=amplifier_values(leveled, first.amplifier),
+            exposure=exposure,
+            **master_planes(in_roles(masters), at),
+        )
+        pixels.append(planes.data[(planes.flags & fl.UNUSABLE) == 0])
+    return np.concatenate(pixels)
+
+
 def _rows(place: Section, y0: int) -> tuple[slice, slice]:
     """A place in the trimmed image as an index of a band that begins at row ``y0``."""
     return slice(place.y0 - y0, place.y1 - y0), slice(place.x0, place.x1)
@@ -355,11 +378,7 @@ class _FlatRows:
         self.weights = levels / levels.sum()
 
     def _level(self, leveled: Leveled) -> float:
-        values = []
-        for y in sample_rows(leveled.shape[0]):
-            planes = self._rows(leveled, int(y), int(y) + 1)
-            values.append(planes.data[(planes.flags & fl.UNUSABLE) == 0])
-        pixels = np.concatenate(values)
+        pixels = _sampled_electrons(leveled, self.masters, self._exposure(leveled))
         level = float(np.median(pixels)) if pixels.size else 0.0
         if not level > 0:
             raise OptionError(
@@ -368,8 +387,11 @@ class _FlatRows:
         return level
 
     def _rows(self, leveled: Leveled, y0: int, y1: int) -> Planes:
+        return _electrons(leveled, y0, y1, self.masters, self._exposure(leveled))[0]
+
+    def _exposure(self, leveled: Leveled) -> float:
         dark, exposure = self.masters.dark, leveled.source.quantity("exposure") or 0.0
-        return _electrons(leveled, y0, y1, self.masters, 0.0 if dark is None else dark.scaled(exposure))[0]
+        return 0.0 if dark is None else dark.scaled(exposure)
 
     def __call__(self, leveled: Leveled, y0: int, y1: int) -> Planes:
         made = self._rows(leveled, y0, y1)

@@ -254,7 +254,7 @@ def _digested(source: RawSource, pixels: list[list[Rows]] | None) -> str:
     own = threading.local()
     sections = [amplifier.overscan for amplifier in amplifiers if amplifier.overscan is not None]
 
-    def work(chunk: int, _: int) -> None:
+    def digest_chunk(chunk: int) -> None:
         if not hasattr(own, "buffer"):
             own.buffer = np.empty((size, source.shape[1]), ">i2")
         y0 = chunk * size
@@ -268,6 +268,10 @@ def _digested(source: RawSource, pixels: list[list[Rows]] | None) -> str:
             data = stored.astype(np.float32) + zero
             found[chunk] = [[] for _ in amplifiers]
             _collect(amplifiers, found[chunk], data, np.zeros(data.shape, np.uint32), y0)
+
+    def work(start: int, stop: int) -> None:
+        for chunk in range(start, stop):
+            digest_chunk(chunk)
 
     over_rows(len(digests), work, band=1)
     for parts in found:

@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from larun.algorithms.arrays import read_only
-from larun.algorithms.unpack import unpack_rows
+from larun.algorithms.unpack import level_rows
 from larun.model.raw.reduction import Leveled, amplifier_values
 
 __all__ = ["Buffers", "StoredBias"]
@@ -110,8 +110,10 @@ class StoredBias:
         zeros = read_only([leveled.source.stored_zero for leveled in self.sources], np.float32)
         full = 0
         for part in parts:
-            words = part.stored.view(np.uint16)
-            full += unpack_rows(words, first, rows, part.columns, zeros, part.levels, part.full, buffers.values)
+            start, place, width = part.columns
+            values = buffers.values[:, :rows]
+            values[:, :, place : place + width] = part.stored[:, first : first + rows, start : start + width]
+            full += level_rows(buffers.values, first, rows, (place, width), zeros, part.levels, part.full)
         return full == 0
 
 
