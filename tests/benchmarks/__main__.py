@@ -1,4 +1,4 @@
-"""``python -m tests.benchmarks [TOPIC …] [--size quick|full] [--json FILE] [--folder DIR]``."""
+"""``python -m tests.benchmarks [TOPIC …] [--size quick|full] [--json FILE] [--folder DIR] [--pairs N]``."""
 
 from __future__ import annotations
 
@@ -26,7 +26,10 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--size", choices=["quick", "full"], default="quick", help="quick: a few minutes (default)")
     parser.add_argument("--json", type=Path, help="write the results to this file")
     parser.add_argument("--folder", type=Path, help="keep the inputs here for the next time")
+    parser.add_argument("--pairs", type=int, help="runs of both sides in turn; 1 for a first look")
     given = parser.parse_args(arguments)
+    if given.pairs is not None and given.pairs < 1:
+        parser.error(f"--pairs {given.pairs}: must be at least 1")
     unknown = [topic for topic in given.topics if topic not in TOPICS and "." not in topic]
     if unknown:
         parser.error(f"no such topic: {', '.join(unknown)}; there are {', '.join(TOPICS)}")
@@ -38,7 +41,7 @@ def main(arguments: list[str] | None = None) -> int:
     with tempfile.TemporaryDirectory(prefix="larun-benchmarks-") as temporary:
         folder = given.folder or Path(temporary)
         folder.mkdir(parents=True, exist_ok=True)
-        outcomes, failures = run_all(given.topics or list(TOPICS), given.size, folder, _say)
+        outcomes, failures = run_all(given.topics or list(TOPICS), given.size, folder, _say, pairs=given.pairs)
     if given.json:
         rows = [dataclasses.asdict(outcome) | {"machine": about} for outcome in outcomes]
         given.json.write_text(json.dumps(rows, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")

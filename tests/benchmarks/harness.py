@@ -192,7 +192,9 @@ def compare(case: Case, inputs: Path, folder: Path) -> str:
             raise Failure(f"{what}: the results differ: {error}") from error
 
 
-def run_all(topics: list[str], size: str, folder: Path, say: Callable[[str], None]) -> tuple[list[Outcome], list[str]]:
+def run_all(
+    topics: list[str], size: str, folder: Path, say: Callable[[str], None], *, pairs: int | None = None
+) -> tuple[list[Outcome], list[str]]:
     """All cases of some topics, and what went wrong."""
     outcomes, failures = [], []
     for case in (case for topic in topics for case in cases_of(topic)):
@@ -200,7 +202,7 @@ def run_all(topics: list[str], size: str, folder: Path, say: Callable[[str], Non
             say(f"{case.topic} {case.name} vs {case.peer.name}: not here ({' or '.join(case.peer.program)})")
             continue
         try:
-            outcomes.append(run_case(case, size, folder))
+            outcomes.append(run_case(case, size, folder, pairs=pairs))
         except Failure as failure:
             failures.append(str(failure))
             say(f"ERROR {failure}")
