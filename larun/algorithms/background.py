@@ -12,16 +12,18 @@ raised by stars nor by the rectified Poisson term near zero signal.
 
 from __future__ import annotations
 
-import math
-from typing import Any, NamedTuple
+import functools
+from collections.abc import Iterator
 
 import attrs
 import numpy as np
 from numpy.typing import NDArray
 
-from larun.algorithms.jit import kernel, over_rows
-from larun.algorithms.order import median_of
+from larun.algorithms.arrays import read_only
+from larun.algorithms.background_kernels import bin_means, cell_statistics, interpolate_rows
+from larun.algorithms.jit import over_rows
 from larun.errors import OptionError
+from larun.flags import UNUSABLE
 
 __all__ = ["Background", "BackgroundOptions", "background"]
 
@@ -29,8 +31,6 @@ __all__ = ["Background", "BackgroundOptions", "background"]
 _BINS = 16
 #: A cell with a smaller share of usable pixels than this is filled from its neighbours.
 _MIN_FRACTION = 0.15
-#: Largest (mean - median) / sigma that Pearson's relation is trusted with (Bertin & Arnouts 1996).
-_MAX_SKEW = 0.3
 
 
 @attrs.frozen(kw_only=True)
@@ -65,8 +65,24 @@ class BackgroundOptions:
             raise OptionError(f"sigma = {self.sigma}: must be above 1")
 
 
-class Background(NamedTuple):
+class _Map:
+    """A mesh that becomes a map of all pixels when somebody looks at it."""
+
+    def __init__(self, mesh: NDArray[np.float64], shape: tuple[int, int], *, positive: bool) -> None:
+        self.mesh = mesh
+        self._shape = shape
+        self._positive = positive
+
+    @functools.cached_property
+    def plane(self) -> NDArray[np.float32]:
+        return _interpolated(self.mesh, self._shape, positive=self._positive)
+
+
+@attrs.frozen(slots=False, eq=False, repr=False)
+class Background:
     """The background of an image and its smooth noise.
+
+    The maps are made from the meshes when they are first looked at. Iterating gives the attributes in this order.
 
     Attributes
     ----------
@@ -82,18 +98,44 @@ class Background(NamedTuple):
         Share of the pixels of each cell that were averaged; 0 where the cell was filled from its neighbours.
     """
 
-    level: NDArray[np.float32]
-    rms: NDArray[np.float32]
-    variance: NDArray[np.float32]
-    mesh_level: NDArray[np.float32]
-    mesh_rms: NDArray[np.float32]
+    _level: _Map
+    _rms: _Map
+    _variance: _Map | None
     fraction_used: NDArray[np.float32]
+
+    @property
+    def level(self) -> NDArray[np.float32]:
+        """Level of the sky in every pixel."""
+        return self._level.plane
+
+    @property
+    def rms(self) -> NDArray[np.float32]:
+        """Clipped scatter about the level in every pixel."""
+        return self._rms.plane
+
+    @functools.cached_property
+    def variance(self) -> NDArray[np.float32]:
+        """Smooth noise variance in every pixel."""
+        return self.rms**2 if self._variance is None else self._variance.plane
+
+    @property
+    def mesh_level(self) -> NDArray[np.float32]:
+        """The filtered mesh of the level."""
+        return self._level.mesh.astype(np.float32)
+
+    @property
+    def mesh_rms(self) -> NDArray[np.float32]:
+        """The filtered mesh of the scatter."""
+        return self._rms.mesh.astype(np.float32)
+
+    def __iter__(self) -> Iterator[NDArray[np.float32]]:
+        yield from (self.level, self.rms, self.variance, self.mesh_level, self.mesh_rms, self.fraction_used)
 
 
 def background(
     data: NDArray[np.float32],
     variance: NDArray[np.float32] | None,
-    unusable: NDArray[np.bool_],
+    unusable: NDArray[np.bool_] | NDArray[np.uint32],
     *,
     options: BackgroundOptions | None = None,
 ) -> Background:
@@ -109,15 +151,15 @@ def background(
         Image. Values that are not finite count as unusable.
     variance : (ny, nx) float32 or None
         Variance of each pixel, in the unit of the data squared.
-    unusable : (ny, nx) bool
-        True where a pixel must not be used.
+    unusable : (ny, nx) bool or uint32
+        True where a pixel must not be used; or the flags, of which those of UNUSABLE count.
     options : BackgroundOptions
         Mesh, filter and clipping.
 
     Returns
     -------
     Background
-        Finite in every pixel.
+        Finite in every pixel; its maps are made when they are looked at.
 
     Raises
     ------
@@ -132,39 +174,58 @@ def background(
     ((100, 120), 7.0, 7.0)
     """
     options = options or BackgroundOptions()
-    data = np.ascontiguousarray(data, np.float32)
-    unusable = np.ascontiguousarray(unusable, np.bool_)
-    plane = data if variance is None else np.ascontiguousarray(variance, np.float32)
-    if data.ndim != 2 or data.size == 0 or data.shape != unusable.shape or data.shape != plane.shape:
+    data = read_only(data, np.float32)
+    flags, mask = read_only(unusable, np.uint32), int(UNUSABLE if unusable.dtype == np.uint32 else 1)
+    plane = data if variance is None else read_only(variance, np.float32)
+    if data.ndim != 2 or data.size == 0 or data.shape != flags.shape or data.shape != plane.shape:
         raise OptionError(
-            f"data {data.shape}, variance {plane.shape} and unusable {unusable.shape} must be planes of the same shape"
+            f"data {data.shape}, variance {plane.shape} and unusable {flags.shape} must be planes of the same shape"
         )
-    rows, columns = (max(1, round(n / options.mesh)) for n in data.shape)
-    cells = np.empty((4, rows, columns))
-    size = max(1, options.mesh // _BINS)
-    has_variance = variance is not None
-
-    def work(start: int, stop: int) -> None:
-        _cell_rows((data, plane, unusable), (has_variance, size, float(options.sigma)), cells, start, stop)
-
-    over_rows(rows, work, band=1)
+    cells = _cells((data, plane, flags), mask, variance is not None, options)
     if not np.isfinite(cells[0]).any():
         raise OptionError(
             f"no cell of the background mesh ({options.mesh} px) has {_MIN_FRACTION:.0%} usable pixels: check the flags"
         )
-    if has_variance and not np.isfinite(cells[2]).any():
+    if variance is not None and not np.isfinite(cells[2]).any():
         raise OptionError("variance: no usable pixel has a finite value; pass None to take the noise from the scatter")
-    cells[2] = cells[2] if has_variance else cells[1]
+    cells[2] = cells[1] if variance is None else cells[2]
     level, rms, noise = (_filtered(_filled(mesh), options.filter_size) for mesh in cells[:3])
-    rms_plane = _interpolated(rms, data.shape, positive=True)
+    ny, nx = data.shape
     return Background(
-        level=_interpolated(level, data.shape, positive=False),
-        rms=rms_plane,
-        variance=_interpolated(noise, data.shape, positive=True) if has_variance else rms_plane**2,
-        mesh_level=level.astype(np.float32),
-        mesh_rms=rms.astype(np.float32),
-        fraction_used=cells[3].astype(np.float32),
+        _Map(level, (ny, nx), positive=False),
+        _Map(rms, (ny, nx), positive=True),
+        None if variance is None else _Map(noise, (ny, nx), positive=True),
+        cells[3].astype(np.float32),
     )
+
+
+def _cells(
+    planes: tuple[NDArray[np.float32], NDArray[np.float32], NDArray[np.uint32]],
+    mask: int,
+    has_variance: bool,
+    options: BackgroundOptions,
+) -> NDArray[np.float64]:
+    """Level, rms, median variance and share of pixels used of each cell: (4, my, mx)."""
+    ny, nx = planes[0].shape
+    rows, columns = (max(1, round(n / options.mesh)) for n in (ny, nx))
+    cells = np.empty((4, rows, columns))
+    size = max(1, int(options.mesh) // _BINS)
+    most = max(1, -(-ny // rows) // size) * max(1, -(-nx // columns) // size)
+
+    def work(start: int, stop: int) -> None:
+        means = np.empty((columns, most))
+        for row in range(start, stop):
+            part = slice(row * ny // rows, (row + 1) * ny // rows)
+            data, variance, flags = (plane[part] for plane in planes)
+            bin_means(data, flags, mask, size, means)
+            ordered = np.sort(means, axis=1)  # NaN last
+            found = np.empty((4, columns))
+            rules = (size, float(options.sigma), _MIN_FRACTION)
+            cell_statistics((data, variance, flags), mask, rules, means, ordered, has_variance, found)
+            cells[:, row] = found
+
+    over_rows(rows, work, band=1)
+    return cells
 
 
 def _filled(mesh: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -202,11 +263,12 @@ def _interpolated(mesh: NDArray[np.float64], shape: tuple[int, ...], *, positive
     """Cubic convolution of a mesh to full resolution; a positive quantity stays above the least of its cells."""
     out = np.empty(shape, np.float32)
     floor = float(mesh.min()) if positive else -np.inf
-    along_y, along_x = _cubic(shape[0], mesh.shape[0]), _cubic(shape[1], mesh.shape[1])
+    along_y, (taps, weights) = _cubic(shape[0], mesh.shape[0]), _cubic(shape[1], mesh.shape[1])
+    firsts = np.searchsorted(taps, np.arange(mesh.shape[1] + 2))  # of the pixels that see the same four cells
     padded = _padded(mesh, 2)
 
     def work(start: int, stop: int) -> None:
-        _interpolate_rows(padded, along_y, along_x, floor, out, start, stop)
+        interpolate_rows(padded, along_y, (firsts, weights), floor, out[start:stop], start)
 
     over_rows(shape[0], work, band=256)
     return out
@@ -223,133 +285,6 @@ def _cubic(pixels: int, cells: int) -> tuple[NDArray[np.int64], NDArray[np.float
             ((3 * t - 5) * t * t + 2) / 2,
             ((4 - 3 * t) * t + 1) * t / 2,
             (t - 1) * t * t / 2,
-        ],
-        axis=-1,
+        ]
     )
-    return base.astype(np.int64) + 1, np.ascontiguousarray(weights)
-
-
-@kernel
-def _interpolate_rows(mesh: Any, along_y: Any, along_x: Any, floor: float, out: Any, start: int, stop: int) -> None:
-    taps_y, weights_y = along_y
-    taps_x, weights_x = along_x
-    columns = mesh.shape[1]
-    line = np.empty(columns)
-    for y in range(start, stop):
-        for c in range(columns):
-            total = 0.0
-            for j in range(4):
-                total += weights_y[y, j] * mesh[taps_y[y] + j, c]
-            line[c] = total
-        for x in range(out.shape[1]):
-            c = taps_x[x]
-            value = 0.0
-            for j in range(4):
-                value += weights_x[x, j] * line[c + j]
-            out[y, x] = max(value, floor)
-
-
-@kernel
-def _cell_rows(planes: Any, rules: Any, cells: Any, start: int, stop: int) -> None:
-    """Statistics of whole rows of cells: level, rms, median variance and share of pixels used."""
-    data, variance, unusable = planes
-    has_variance, size, sigma = rules
-    ny, nx = data.shape
-    rows, columns = cells.shape[1], cells.shape[2]
-    for row in range(start, stop):
-        y0, y1 = row * ny // rows, (row + 1) * ny // rows
-        for column in range(columns):
-            x0, x1 = column * nx // columns, (column + 1) * nx // columns
-            cell, masked = data[y0:y1, x0:x1], unusable[y0:y1, x0:x1]
-            cells[:, row, column] = np.nan
-            cells[3, row, column] = 0.0
-            means = np.full((max(1, (y1 - y0) // size), max(1, (x1 - x0) // size)), np.nan)
-            values = np.empty(means.size)
-            count = _bin_means(cell, masked, means, values)
-            if count < 1 or count < _MIN_FRACTION * means.size:
-                continue
-            level, low, high, scale = _clipped_mode(values[:count], sigma)
-            pixels, noises = np.empty(cell.size), np.empty(cell.size)
-            used, noisy = 0, 0
-            for y in range(y1 - y0):
-                bin_y = ((y + 1) * means.shape[0] - 1) // (y1 - y0)
-                for x in range(x1 - x0):
-                    mean = means[bin_y, ((x + 1) * means.shape[1] - 1) // (x1 - x0)]
-                    if masked[y, x] or not np.isfinite(cell[y, x]) or not (low <= mean <= high):
-                        continue
-                    pixels[used] = cell[y, x]
-                    used += 1
-                    if has_variance and np.isfinite(variance[y0 + y, x0 + x]):
-                        noises[noisy] = variance[y0 + y, x0 + x]
-                        noisy += 1
-            cells[0, row, column] = level
-            cells[1, row, column] = _clipped_rms(pixels[:used], level, scale * size)
-            if noisy > 0:
-                cells[2, row, column] = median_of(noises, noisy)
-            cells[3, row, column] = used / cell.size
-
-
-@kernel
-def _bin_means(cell: Any, masked: Any, means: Any, values: Any) -> int:
-    """Mean of the usable pixels of each bin where they are at least half; the same as a list, and its length."""
-    height, width = cell.shape
-    count = 0
-    for by in range(means.shape[0]):
-        for bx in range(means.shape[1]):
-            total, good, area = 0.0, 0, 0
-            for y in range(by * height // means.shape[0], (by + 1) * height // means.shape[0]):
-                for x in range(bx * width // means.shape[1], (bx + 1) * width // means.shape[1]):
-                    area += 1
-                    if not masked[y, x] and np.isfinite(cell[y, x]):
-                        total += cell[y, x]
-                        good += 1
-            if good > 0 and 2 * good >= area:
-                means[by, bx] = total / good
-                values[count] = means[by, bx]
-                count += 1
-    return count
-
-
-@kernel
-def _clipped_mode(values: Any, sigma: float) -> tuple[float, float, float, float]:
-    """Pearson's mode after clipping about the median, the limits of the clip and the robust scale."""
-    count = values.size
-    deviations = np.empty(count)
-    median, scale, total = 0.0, 0.0, 0.0
-    for _ in range(50):
-        median = median_of(values, count)
-        for n in range(count):
-            deviations[n] = abs(values[n] - median)
-        scale = 1.482602 * median_of(deviations, count)
-        kept, total = 0, 0.0
-        for n in range(count):
-            if abs(values[n] - median) <= sigma * scale:
-                values[kept] = values[n]
-                total += values[n]
-                kept += 1
-        if kept == count:
-            break
-        count = kept
-    skew = min(max(total / count - median, -_MAX_SKEW * scale), _MAX_SKEW * scale)
-    return median - 1.5 * skew, median - sigma * scale, median + sigma * scale, scale
-
-
-@kernel
-def _clipped_rms(values: Any, level: float, scale: float) -> float:
-    """Scatter about the level within 3 sigma, with the loss of a cut Gaussian (variance × 0.97334) made up."""
-    limit = 3.0 * scale if scale > 0.0 else np.inf
-    rms = scale
-    for _ in range(20):
-        total, count = 0.0, 0
-        for value in values:
-            step = value - level
-            if abs(step) <= limit:
-                total += step * step
-                count += 1
-        if count == 0:
-            break
-        previous, rms = rms, math.sqrt(total / count / (0.97334 if limit < np.inf else 1.0))
-        if abs(rms - previous) <= 1e-4 * rms:
-            break
-        limit = 3.0 * rms
-    return rms
+    return base.astype(np.int64) + 1, weights

@@ -51,7 +51,7 @@ class SkyImage(Image):
             ``level`` and ``rms`` (ny, nx) in the unit of the image, and ``variance``: the smooth noise variance.
         """
         options = BackgroundOptions(mesh=mesh, filter_size=filter_size, sigma=sigma)
-        return background(self.data, self.variance, self.unusable, options=options)
+        return background(self.data, self.variance, self.flags, options=options)
 
     def star_size(self, sky: Background | None = None) -> FwhmEstimate:
         """The median size of the stars, measured without any prior (Gaussian-weighted moments).
