@@ -158,7 +158,7 @@ def _median(values: Any, count: int, few: Any) -> float:
     kept = 0
     for n in range(values.size):
         value = values[n]
-        if low < value <= high:
+        if (low < value) & (value <= high):  # rare, and one branch
             at = kept
             while at > 0 and few[at - 1] > value:
                 few[at] = few[at - 1]
@@ -222,7 +222,7 @@ def cell_statistics(
         if count < 1 or count < fewest * bins_x * bins_y:
             continue
         level, low, high, scale = _clipped_mode(ordered[column], count, sigma)
-        used, noisy, last = 0, 0, -1
+        used, last = 0, -1
         for y in range(height):
             by = ((y + 1) * bins_y - 1) // height
             if by != last:
@@ -239,16 +239,14 @@ def cell_statistics(
                 used += 1 if good else 0
             if has_variance:
                 noise, into = variance[y, x0:x1], noises[y * width : (y + 1) * width]
-                for x in range(width):
-                    value, beside = noise[x], to[x]
-                    good = (abs(value) < infinity) & (beside == beside)
-                    into[x] = value if good else missing
-                    noisy += 1 if good else 0
+                for x in range(width):  # NaN where the noise is not finite, or the pixel is not used
+                    into[x] = noise[x] + (noise[x] - noise[x]) + (to[x] - to[x])
         end = (height * width + LANES - 1) // LANES * LANES
         for n in range(height * width, end):
             pixels[n] = missing
         cells[0, column] = level
         cells[1, column] = _clipped_rms(pixels[:end], level, scale * size, sums)
+        noisy = _at_most(noises[: height * width], infinity) if has_variance else 0
         if noisy > 0:
             cells[2, column] = _median(noises[: height * width], noisy, few)
         cells[3, column] = used / (height * width)
