@@ -12,7 +12,7 @@ light. Where the signal is negative, the read noise is all there is. (Near zero 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any, NamedTuple
 
 import attrs
@@ -20,7 +20,15 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from larun.algorithms.arrays import read_only
-from larun.algorithms.calibrate_kernels import LEAST_FLAT, Inputs, Numbers, bits_rows, calibrate_rows, shared_rows
+from larun.algorithms.calibrate_kernels import (
+    LEAST_FLAT,
+    Inputs,
+    Numbers,
+    bits_rows,
+    calibrate_rows,
+    shared_rows,
+    sigma_rows,
+)
 from larun.algorithms.jit import over_rows
 from larun.errors import OptionError
 
@@ -33,6 +41,7 @@ __all__ = [
     "calibrate_into",
     "master_bits",
     "shared_variance",
+    "total_sigma",
 ]
 
 _BAND = 64  # rows at a time
@@ -404,6 +413,55 @@ def _float32(limit: float, *, up: bool) -> np.float32:
     if not up and value > limit:
         return np.float32(np.nextafter(value, np.float32(-np.inf)))
     return value
+
+
+def total_sigma(
+    data: NDArray[np.float32],
+    variance: NDArray[np.float32],
+    flat: NDArray[np.float32] | None,
+    flat_variance: NDArray[np.float32] | None,
+    constant: Sequence[NDArray[np.float32]],
+    place: int,
+) -> NDArray[np.float32]:
+    """The root of a calibrated frame's own variance and of what its masters add, in one pass.
+
+    Parameters
+    ----------
+    data, variance : ndarray, (ny, nx)
+        The calibrated frame.
+    flat, flat_variance : ndarray or None, (ny, nx)
+        Of the flat, whose noise grows with the signal.
+    constant : sequence of at most two ndarrays, (ny, nx)
+        What the other masters add, from :func:`shared_variance`.
+    place : int
+        How many of those are summed before the flat's term.
+
+    Returns
+    -------
+    ndarray of float32, (ny, nx)
+        Bit for bit the root of the sum of the planes of :func:`shared_variance`.
+    """
+    nx = data.shape[1]
+    nothing, one = read_only(np.zeros((1, nx)), np.float32), read_only(np.ones((1, nx)), np.float32)
+    others = [*constant, *[nothing] * (2 - len(constant))]
+    out = np.empty(data.shape, np.float32)
+
+    def work(start: int, stop: int) -> None:
+        def rows(plane: NDArray[np.float32]) -> NDArray[Any]:
+            return plane if len(plane) == 1 else read_only(plane[start:stop], np.float32)
+
+        divisor, noise = (one, nothing) if flat is None or flat_variance is None else (flat, flat_variance)
+        sigma_rows(
+            (read_only(data[start:stop], np.float32), read_only(variance[start:stop], np.float32)),
+            rows(divisor),
+            rows(noise),
+            (rows(others[0]), rows(others[1])),
+            place,
+            out[start:stop],
+        )
+
+    over_rows(len(data), work, band=_BAND)
+    return out
 
 
 def _check_shapes(shape: tuple[int, ...], **planes: NDArray[Any] | None) -> None:

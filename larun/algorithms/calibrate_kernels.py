@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from larun.algorithms.jit import kernel
 from larun.flags import BAD, FLAT_INVALID, NO_DATA, NONLINEAR, SATURATED, UNUSABLE
 
-__all__ = ["LEAST_FLAT", "Inputs", "Numbers", "bits_rows", "calibrate_rows", "shared_rows"]
+__all__ = ["LEAST_FLAT", "Inputs", "Numbers", "bits_rows", "calibrate_rows", "shared_rows", "sigma_rows"]
 
 LEAST_FLAT = 1e-3  # a sensitivity this small is none
 
@@ -144,3 +144,43 @@ def shared_rows(
             sigma = np.sqrt(np.float64(variance[y, x])) - exposure * np.sqrt(np.float64(back[x]))
             added = (amplitude * sigma) ** 2
             out[y, x] = np.float32(added) if abs(added) < infinity and abs(data[y, x]) < infinity else np.float32(0)
+
+
+@kernel
+def sigma_rows(
+    planes: Any,
+    flat: NDArray[np.float32],
+    noise: NDArray[np.float32],
+    constant: Any,
+    place: int,
+    out: NDArray[np.float32],
+) -> None:
+    """:func:`larun.algorithms.calibrate.total_sigma` for some rows; an absent plane is a single row."""
+    data, variance = planes
+    rows, nx = out.shape
+    infinity, zero, least = np.float32(np.inf), np.float32(0), np.float32(LEAST_FLAT)
+    term = np.empty(nx, np.float32)
+    for y in range(rows):
+        values, own, sigma = data[y], variance[y], out[y]
+        divisor, spread = flat[min(y, flat.shape[0] - 1)], noise[min(y, noise.shape[0] - 1)]
+        first, second = constant[0][min(y, constant[0].shape[0] - 1)], constant[1][min(y, constant[1].shape[0] - 1)]
+        for x in range(nx):  # as in shared_rows, bit for bit
+            sensitivity, value = divisor[x], values[x]
+            valid = (sensitivity >= least) & (sensitivity < infinity)
+            amplitude = np.float64(value) / np.float64(sensitivity) if valid else 0.0
+            root = amplitude * np.sqrt(np.float64(spread[x]))
+            added = root * root
+            term[x] = np.float32(added) if (abs(added) < infinity) & (abs(value) < infinity) else zero
+        # summed in the order of the masters' ids, as anybody would who looks at plane after plane
+        if place == 0:
+            for x in range(nx):
+                total = np.float64(own[x]) + np.float64(term[x]) + np.float64(first[x]) + np.float64(second[x])
+                sigma[x] = np.float32(np.sqrt(total))
+        elif place == 1:
+            for x in range(nx):
+                total = np.float64(own[x]) + np.float64(first[x]) + np.float64(term[x]) + np.float64(second[x])
+                sigma[x] = np.float32(np.sqrt(total))
+        else:
+            for x in range(nx):
+                total = np.float64(own[x]) + np.float64(first[x]) + np.float64(second[x]) + np.float64(term[x])
+                sigma[x] = np.float32(np.sqrt(total))

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, NamedTuple
+from collections.abc import Callable
+from functools import partial
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 from weakref import WeakKeyDictionary, ref
 
 import numpy as np
 from numpy.typing import NDArray
 
 from larun import flags as fl
-from larun.algorithms.calibrate import MasterPlanes, Planes, calibrate_into, master_bits, shared_variance
+from larun.algorithms.calibrate import MasterPlanes, Planes, calibrate_into, master_bits, shared_variance, total_sigma
 from larun.algorithms.overscan import OverscanOptions
 from larun.detector import Detector
 from larun.errors import HeaderError
@@ -22,6 +24,9 @@ if TYPE_CHECKING:
     from larun.model.masters import Master, MasterDark, Selection
 
 __all__ = ["Calibrated", "Roles", "calibrate", "corner", "in_roles", "master_flags", "master_planes"]
+
+
+_Value = TypeVar("_Value")
 
 
 class Calibrated(NamedTuple):
@@ -87,48 +92,93 @@ class _Added(NamedTuple):
 
     def planes(self) -> dict[str, Later]:
         """A plane for each master with noise of its own, by the master's id."""
-        found = {}
-        for role, master in zip(self.masters._fields, self.masters, strict=True):
-            if master is not None and master.variance is not None:
-                back = _common(self.masters.bias, self.masters.dark) if role == "bias" else None
-                found[master.provenance.id] = self._later(role, master.variance, back)
-        for item in _brought_along(self.masters.bias, self.masters.dark):
-            found[item.master] = self._later("dark", item, None)
+
+        def together(variance: NDArray[np.float32]) -> NDArray[np.float32] | None:
+            return self._sigma(variance)
+
+        shape, flat = self.data.shape, self.masters.flat
+        found = {master: Later(shape, self._where_known(master), together) for master in self._steady()}
+        if flat is not None and flat.variance is not None:
+            found[flat.provenance.id] = Later(shape, partial(self._made, "flat", flat.variance, self.data), together)
         return found
 
-    def _later(self, role: str, variance: NDArray[np.float32] | Shared, back: Shared | None) -> Later:
+    def _steady(self) -> dict[str, Callable[[], NDArray[np.float32]]]:
+        """How to make what bias and dark add, by the master's id: it does not depend on the light."""
+        bias, dark, _ = self.masters
+        anything = np.broadcast_to(np.float32(0), self.data.shape)
+        found: dict[str, Callable[[], NDArray[np.float32]]] = {}
+        if bias is not None and bias.variance is not None:
+            back = _common(bias, dark)
+            found[bias.provenance.id] = partial(self._made, "bias", bias.variance, anything, back)
+        if dark is not None and dark.variance is not None:
+            found[dark.provenance.id] = partial(self._made, "dark", dark.variance, anything)
+        for item in _brought_along(bias, dark):
+            found[item.master] = partial(self._made, "dark", item.variance, anything)
+        return found
+
+    def _kept(self, master: str) -> NDArray[np.float32]:
+        """What bias or dark add, made once for all frames of a night that use them alike."""
+        return _once(
+            _STEADY, self.masters, (self.seconds, repr(self.gains), self.data.shape, master), self._steady()[master]
+        )
+
+    def _where_known(self, master: str) -> Callable[[], NDArray[np.float32]]:
         def make() -> NDArray[np.float32]:
-            flat = None if self.masters.flat is None else self.masters.flat.data
-            noise = variance.variance if isinstance(variance, Shared) else variance
-            made = np.zeros(self.data.shape, np.float32)
-            for at, gain in self.gains:
-                given = {f"{role}_variance": noise[at]}
-                if back is not None:
-                    given["bias_in_dark"] = back.variance[at]
-                found = shared_variance(
-                    self.data[at], None if flat is None else flat[at], gain=gain, exposure=self.seconds, **given
-                )
-                made[at] = getattr(found, role)
-            return made
+            made, known = self._kept(master), np.isfinite(self.data)
+            return made if known.all() else np.where(known, made, np.float32(0))
 
-        return Later(self.data.shape, make)
+        return make
+
+    def _made(
+        self, role: str, noise: NDArray[np.float32], data: NDArray[np.float32], back: Shared | None = None
+    ) -> NDArray[np.float32]:
+        flat = None if self.masters.flat is None else self.masters.flat.data
+        made = np.zeros(data.shape, np.float32)
+        for at, gain in self.gains:
+            given = {f"{role}_variance": noise[at]}
+            if back is not None:
+                given["bias_in_dark"] = back.variance[at]
+            divisor = None if flat is None else flat[at]
+            made[at] = getattr(shared_variance(data[at], divisor, gain=gain, exposure=self.seconds, **given), role)
+        return made
+
+    def _sigma(self, variance: NDArray[np.float32]) -> NDArray[np.float32] | None:
+        """The root of a variance and of what all masters add, in one pass; None for more than two besides the flat."""
+        steady, flat = sorted(self._steady()), self.masters.flat
+        if len(steady) > 2:
+            return None
+        place = 0 if flat is None else sum(master < flat.provenance.id for master in steady)
+        values, noise = (None, None) if flat is None else (flat.data, flat.variance)
+        return total_sigma(self.data, variance, values, noise, [self._kept(master) for master in steady], place)
 
 
-#: What the masters' flags mean for a frame, kept with the masters: (weak references to them, plane or None).
-_KNOWN: WeakKeyDictionary[Master, tuple[tuple[Any, ...], NDArray[np.uint8] | None]] = WeakKeyDictionary()
+#: What was worked out for masters, kept with the last of them: (weak references to all, values by key).
+_Memory = WeakKeyDictionary["Master", tuple[tuple[Any, ...], dict[Any, Any]]]
+_KNOWN: _Memory = WeakKeyDictionary()
+_STEADY: _Memory = WeakKeyDictionary()
+
+
+def _once(memory: _Memory, masters: Selection | Roles, key: Any, make: Callable[[], _Value]) -> _Value:
+    """What ``make`` gives, kept for the next frame with the same masters; at least one is there."""
+    last = next(master for master in reversed(masters) if master is not None)
+    refs, values = memory.get(last, ((), {}))
+    if len(refs) != len(masters) or any(
+        (None if r is None else r()) is not m for r, m in zip(refs, masters, strict=True)
+    ):
+        values = {}
+        memory[last] = tuple(None if master is None else ref(master) for master in masters), values
+    if key not in values:
+        values[key] = make()
+    found: _Value = values[key]
+    return found
 
 
 def _known(masters: Selection, shape: tuple[int, int]) -> NDArray[np.uint8] | None:
     """The flags that the masters add, for the whole frame; worked out once for a night's frames."""
-    last = next((master for master in reversed(masters) if master is not None), None)
-    if last is None:
+    flags = [None if master is None else master.flags for master in masters]
+    if all(plane is None for plane in flags):
         return None
-    kept = _KNOWN.get(last)
-    if kept is not None and all((None if r is None else r()) is m for r, m in zip(kept[0], masters, strict=True)):
-        return kept[1]
-    found = master_bits(shape, *(None if master is None else master.flags for master in masters))
-    _KNOWN[last] = tuple(None if master is None else ref(master) for master in masters), found
-    return found
+    return _once(_KNOWN, masters, shape, lambda: master_bits(shape, *flags))
 
 
 class Roles(NamedTuple):

@@ -18,7 +18,7 @@ from larun.detector import Detector, Section
 from larun.errors import OptionError, UnitMismatch
 from larun.flags import Flag
 from larun.model import display, interop, registry, store
-from larun.model.planes import Shared, binned_wcs, freeze, is_wcs_card, mixed_acf, same_value, shifted_wcs
+from larun.model.planes import Shared, binned_wcs, freeze, is_wcs_card, mixed_acf, same_value, shifted_wcs, total_sigma
 from larun.model.raw.opening import RawPart
 from larun.provenance import Provenance, operation, pixel_digest, recording
 
@@ -219,13 +219,7 @@ class Image:
     @property
     def uncertainty(self) -> NDArray[np.float32] | None:
         """1 σ of every pixel: the root of the independent and the shared variance."""
-        if self.variance is None:
-            return None
-        total = self.variance.astype(np.float64)
-        for item in self.shared:
-            total += np.abs(item.variance)
-        result: NDArray[np.float32] = np.sqrt(total).astype(np.float32)
-        return result
+        return None if self.variance is None else total_sigma(self.variance, self.shared)
 
     @property
     def unusable(self) -> NDArray[np.bool_]:

@@ -27,6 +27,7 @@ __all__ = [
     "same_plane",
     "same_value",
     "shifted_wcs",
+    "total_sigma",
     "wcs_cards",
 ]
 
@@ -62,10 +63,14 @@ class Later:
         Of the plane.
     make : callable
         Makes it, from values that never change.
+    together : callable, optional
+        Of planes that were put off together: the root of a variance and of them all, without making each; None where
+        it cannot.
     """
 
     shape: tuple[int, ...]
     make: Callable[[], NDArray[np.float32]]
+    together: Callable[[NDArray[np.float32]], NDArray[np.float32] | None] | None = None
 
 
 def _plane_or_later(value: Any) -> Any:
@@ -110,6 +115,21 @@ class Shared:
     def __reduce__(self) -> tuple[Any, ...]:
         # Through the constructor, so that an unpickled plane is frozen again.
         return type(self), (self.master, self.variance)
+
+
+def total_sigma(variance: NDArray[np.float32], shared: tuple[Shared, ...]) -> NDArray[np.float32]:
+    """1 σ of every pixel: the root of its own variance and of what masters add."""
+    waiting = {item._variance.together for item in shared if isinstance(item._variance, Later)}
+    if len(waiting) == 1 and all(isinstance(item._variance, Later) for item in shared):
+        together = waiting.pop()
+        made = None if together is None else together(variance)
+        if made is not None:
+            return made
+    total = variance.astype(np.float64)
+    for item in shared:
+        total += np.abs(item.variance)
+    root: NDArray[np.float32] = np.sqrt(total).astype(np.float32)
+    return root
 
 
 def same_plane(one: NDArray[Any] | None, two: NDArray[Any] | None) -> bool:

@@ -312,3 +312,16 @@ def test_amplifiers_that_do_not_lie_side_by_side_raise(tmp_path, second):
         larun.Frame.read(path).calibrate(without=WITHOUT)
     with pytest.raises(HeaderError, match="side by side"):
         larun.MasterBias.combine([path])
+
+
+@pytest.mark.parametrize("kinds", [("bias", "dark", "flat"), ("bias", "flat"), ("bias", "dark"), ("bias",)])
+def test_the_uncertainty_is_that_of_all_planes_whoever_looked_at_them_before(sample, kinds):
+    masters = larun.Masters(tuple(master for kind in kinds for master in sample.masters.of(kind)))
+    frame = sample.raw.calibrate(masters, without={"bias", "dark", "flat"} - set(kinds))
+    at_once = frame.uncertainty
+    total = frame.variance.astype(np.float64)
+    for item in frame.shared:
+        assert item.variance.max() > 0
+        total += item.variance
+    np.testing.assert_array_equal(at_once, np.sqrt(total).astype(np.float32))
+    np.testing.assert_array_equal(frame.uncertainty, at_once)
