@@ -19,7 +19,8 @@ def _load_larun(folder: Path) -> Any:
 
 def _larun(state: Any) -> Any:
     raw, masters = state
-    return raw.calibrate(masters)
+    frame = raw.calibrate(masters)
+    return frame, frame.uncertainty  # what the masters add to the noise is worked out when it is asked for
 
 
 def _load_ccdproc(folder: Path) -> Any:
@@ -64,8 +65,9 @@ def _ccdproc(state: Any) -> Any:
     return made, masters["flat"]
 
 
-def _digest_larun(frame: Any) -> Digest:
-    return {"data": frame.data, "sigma": frame.uncertainty, "good": ~frame.unusable}
+def _digest_larun(result: Any) -> Digest:
+    frame, sigma = result
+    return {"data": frame.data, "sigma": sigma, "good": ~frame.unusable}
 
 
 def _digest_ccdproc(result: Any) -> Digest:
