@@ -32,9 +32,9 @@ from numpy.typing import NDArray
 from larun.algorithms.cosmic_common import (
     CosmicOptions,
     CosmicRays,
+    fill_pixels,
     lower_quantile,
     protected_stars,
-    replace_pixels,
     sharpness_limit,
     usable_planes,
 )
@@ -119,7 +119,8 @@ def lacosmic(
         # Only beside a pixel that was just left out can a Laplacian have changed.
         pool.ravel()[_neighbours(np.concatenate([seeds, grown]), image, protected)] = True
         pool &= ~mask
-    cleaned, cleaned_variance = replace_pixels(data, variance, mask, unusable | saturated)
+    # What was found is NaN in the planes by now.
+    cleaned, cleaned_variance = fill_pixels(image, noise, data, variance, mask)
     return CosmicRays(mask, cleaned, cleaned_variance, done)
 
 
@@ -211,8 +212,37 @@ def _laplacian(image: _Plane, y: int, x: int) -> float:
 
 @kernel
 def _dense(image: _Plane, limit: _Floats, start: int, stop: int, pool: NDArray[np.bool_]) -> None:
+    """:func:`_laplacian` above the limit of its tile, for whole rows: no branches, so that it becomes SIMD."""
+    height, width = image.shape
     for y in range(start, stop):
-        for x in range(image.shape[1]):
+        # Beyond the edge the opposite row stands in.
+        below = image[y - 1 if y > 0 else min(y + 1, height - 1)]
+        above = image[y + 1 if y + 1 < height else max(y - 1, 0)]
+        for tile in range(limit.shape[1]):
+            first, last = max(tile * _TILE, 1), min((tile + 1) * _TILE, width - 1)
+            least = limit[y // _TILE, tile]
+            if first < last:
+                row, lefts, rights = (
+                    image[y, first:last],
+                    image[y, first - 1 : last - 1],
+                    image[y, first + 1 : last + 1],
+                )
+                downs, ups, found = below[first:last], above[first:last], pool[y, first:last]
+                for x in range(row.size):
+                    centre, left, right, down, up = row[x], lefts[x], rights[x], downs[x], ups[x]
+                    left = left if left == left else right
+                    left = left if left == left else centre
+                    right = right if right == right else left
+                    down = down if down == down else up
+                    down = down if down == down else centre
+                    up = up if up == up else down
+                    twice = 2 * np.float64(centre)
+                    one, two = twice - left - down, twice - left - up
+                    three, four = twice - right - down, twice - right - up
+                    total = (one if one > 0 else 0.0) + (two if two > 0 else 0.0)
+                    total = total + (three if three > 0 else 0.0) + (four if four > 0 else 0.0)
+                    found[x] = total / 4 > least
+        for x in (0, width - 1):
             if not np.isnan(image[y, x]):
                 pool[y, x] = _laplacian(image, y, x) > limit[y // _TILE, x // _TILE]
 

@@ -15,6 +15,7 @@ from larun.errors import OptionError
 __all__ = [
     "CosmicOptions",
     "CosmicRays",
+    "fill_pixels",
     "lower_quantile",
     "protected_stars",
     "replace_pixels",
@@ -127,10 +128,17 @@ def usable_planes(
     shapes = {"data": data.shape, "variance": variance.shape, "unusable": unusable.shape, "saturated": saturated.shape}
     if data.ndim != 2 or len(set(shapes.values())) > 1:
         raise OptionError(f"the planes must be images of one shape, not {shapes}")
-    image, noise = data.astype(np.float32, order="C"), variance.astype(np.float32, order="C")
-    missing = unusable | saturated | ~np.isfinite(image) | ~np.isfinite(noise) | ~(noise > 0)
-    image[missing] = np.nan
-    noise[missing] = np.nan
+    image, noise = np.empty(data.shape, np.float32), np.empty(data.shape, np.float32)
+
+    def work(start: int, stop: int) -> None:
+        rows = slice(start, stop)
+        one, two = image[rows], noise[rows]
+        one[...], two[...] = data[rows], variance[rows]
+        missing = unusable[rows] | saturated[rows] | ~np.isfinite(one) | ~np.isfinite(two) | ~(two > 0)
+        one[missing] = np.nan
+        two[missing] = np.nan
+
+    over_rows(data.shape[0], work, band=64)
     return image, noise
 
 
@@ -205,7 +213,17 @@ def replace_pixels(
         scatter of those pixels (it holds the gradient of a star or galaxy as well as the noise), at least the mean of
         their variances.
     """
-    image, noise = usable_planes(data, variance, unusable, mask)
+    return fill_pixels(*usable_planes(data, variance, unusable, mask), data, variance, mask)
+
+
+def fill_pixels(
+    image: NDArray[np.float32],
+    noise: NDArray[np.float32],
+    data: NDArray[np.float32],
+    variance: NDArray[np.float32],
+    mask: NDArray[np.bool_],
+) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    """:func:`replace_pixels` where the planes with NaN in every pixel that does not count are there already."""
     cleaned, cleaned_variance = data.astype(np.float32, order="C"), variance.astype(np.float32, order="C")
     where = np.flatnonzero(mask)
     over_rows(

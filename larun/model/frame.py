@@ -341,9 +341,10 @@ class Frame(SkyImage):
         self._refuse_mosaic()
         made = cleaning.clean(self, engine, options)
         recording().fit(fwhm=made.fwhm, cosmic_pixels=made.pixels)
+        flags = self.flags.copy()
+        flags[made.mask] |= fl.COSMIC | fl.INTERPOLATED if replace else fl.COSMIC
         if not replace:
-            return self._replace(flags=np.where(made.mask, self.flags | fl.COSMIC, self.flags).astype(np.uint32))
-        flags = np.where(made.mask, self.flags | fl.COSMIC | fl.INTERPOLATED, self.flags).astype(np.uint32)
+            return self._replace(flags=flags)
         return self._replace(data=made.data, variance=made.variance, flags=flags)
 
 
