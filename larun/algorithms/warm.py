@@ -48,8 +48,7 @@ class _Image(NamedTuple):
 
     @property
     def planes(self) -> Planes:
-        """With level and noise as the background comes: they may be written to."""
-        return self.data, self.level.copy(), self.variance.copy(), self.flags
+        return self.data, self.level, self.variance, self.flags
 
 
 def _image() -> _Image:
