@@ -27,8 +27,10 @@ from larun.algorithms.cosmic_common import CosmicOptions
 from larun.algorithms.detect import DetectOptions, detect_matched
 from larun.algorithms.ellipse import ellipse_sums, kron_radius
 from larun.algorithms.fwhm import alike
+from larun.algorithms.localmedian import block_medians, spread_blocks, undecided
 from larun.algorithms.morphology import windowed
 from larun.algorithms.peaks import Planes
+from larun.algorithms.unpack import level_rows
 
 __all__ = ["PARTS", "compile_all"]
 
@@ -98,7 +100,9 @@ def _clean() -> None:
 
 def _background() -> None:
     image = _image()
-    background(image.data, image.variance, np.zeros((_N, _N), bool))
+    background(
+        image.data, image.variance, np.zeros((_N, _N), bool)
+    ).level.sum()  # the plane is made when it is asked for
 
 
 def _detect() -> None:
@@ -110,6 +114,25 @@ def _detect() -> None:
 def _aperture() -> None:
     image = _image()
     aperture_sums(image.data, image.variance, image.flags, image.x, image.y, (3.0, 5.0))
+
+
+def _bad_pixels() -> None:
+    image = _image()
+    block_medians(image.data, undecided(image.data, 30.0, 30.0, False))
+    block_medians(image.data, spread_blocks((_N, _N)))
+
+
+def _levels() -> None:
+    numbers, zero = np.zeros((2, 8, 16), np.float32), np.float32(0)
+    level_rows(
+        numbers,
+        0,
+        8,
+        (0, 16),
+        read_only(np.full(2, zero), np.float32),
+        read_only(np.ones((2, 8)), np.float64),
+        read_only(np.full(2, 65535.0), np.float64),
+    )
 
 
 def _annulus() -> None:
@@ -144,6 +167,8 @@ PARTS: Mapping[str, Callable[[], None]] = {
     "calibrate": _calibrate,
     "combine_by_scatter": _combine_by_scatter,
     "annulus": _annulus,
+    "bad_pixels": _bad_pixels,
+    "levels": _levels,
 }
 
 
