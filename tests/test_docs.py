@@ -29,9 +29,16 @@ MODULES = sorted(module.name for module in pkgutil.walk_packages(larun.__path__,
 # Parts of other algorithms, without a page of their own.
 INNER = {
     "larun.algorithms.arrays",
+    "larun.algorithms.background_kernels",
+    "larun.algorithms.calibrate_kernels",
     "larun.algorithms.combine_kernels",
-    "larun.algorithms.order",
+    "larun.algorithms.kernel_cache",
+    "larun.algorithms.localmedian",
     "larun.algorithms.moments",
+    "larun.algorithms.order",
+    "larun.algorithms.stamps",
+    "larun.algorithms.unpack",
+    "larun.algorithms.warm",
 }
 
 

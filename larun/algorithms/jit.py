@@ -12,6 +12,7 @@ from __future__ import annotations
 import contextlib
 import functools
 import logging
+import multiprocessing
 import os
 import sys
 import threading
@@ -23,7 +24,17 @@ from typing import Any, TypeVar
 from larun.algorithms import kernel_cache
 from larun.errors import OptionError
 
-__all__ = ["Kernel", "announcing", "compiling", "kernel", "kernels", "over_rows", "set_threads", "threads"]
+__all__ = [
+    "Kernel",
+    "announcing",
+    "compiling",
+    "end_with_parent",
+    "kernel",
+    "kernels",
+    "over_rows",
+    "set_threads",
+    "threads",
+]
 
 _Function = TypeVar("_Function", bound=Callable[..., Any])
 _LOCK = threading.RLock()
@@ -31,7 +42,7 @@ _KERNELS: list[Kernel] = []
 _threads: int | None = None
 
 #: Seconds on one core that all kernels take together.
-_SECONDS = 20.0
+_SECONDS = 35.0
 
 
 class Kernel:
@@ -185,6 +196,19 @@ def set_threads(count: int | None) -> None:
     if count is not None and count < 1:
         raise OptionError(f"threads = {count}: must be at least 1")
     _threads = count
+
+
+def end_with_parent() -> None:
+    """In a worker process: end when the process that started it is gone, killed perhaps; nobody waits for this one."""
+    parent = multiprocessing.parent_process()
+    if parent is None:
+        return
+
+    def watch() -> None:
+        parent.join()
+        os._exit(1)
+
+    threading.Thread(target=watch, daemon=True).start()
 
 
 def over_rows(rows: int, work: Callable[[int, int], None], band: int = 64) -> None:

@@ -201,6 +201,7 @@ def compile_all(processes: int, parts: Sequence[str] = tuple(PARTS)) -> int:
 def _start() -> None:
     import gc
 
+    jit.end_with_parent()
     jit.set_threads(1)
     gc.disable()  # short-lived, and much that is made by compiling stays anyway
 

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Self
 
 import attrs
 
-from larun.algorithms.jit import set_threads, threads
+from larun.algorithms.jit import end_with_parent, set_threads, threads
 from larun.errors import FileError, LarunError, LarunWarning, OptionError
 from larun.model import display, jobs, loading, registry
 from larun.model.frame import Frame
@@ -375,5 +375,6 @@ def _run(tasks: list[Task], processes: int) -> Iterable[Row]:
 
 def _start_worker(share: int, sources: tuple[loading.Source, ...]) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the parent, which lets the running frames end
+    end_with_parent()
     set_threads(share)
     loading.restore(sources)  # before a task arrives: it names classes of these files

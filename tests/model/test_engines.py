@@ -169,7 +169,7 @@ def test_parameters_of_an_engine_are_recorded_complete_however_they_are_given(fr
 def test_records_of_the_engines_that_have_no_options_are_as_ever(catalogs):
     assert set(catalogs["matched"].provenance.step.parameters) == {"threshold", "method", "fwhm", "mesh"}
     assert (
-        catalogs["matched"].provenance.step.version == 2
+        catalogs["matched"].provenance.step.version == 3
     )  # since right ascensions are ICRS whatever the frame of the image
 
 
