@@ -20,7 +20,7 @@ from larun.algorithms.annulus import Annulus, Neighbours, annulus_sky
 from larun.algorithms.aperture import aperture_sums
 from larun.algorithms.arrays import read_only
 from larun.algorithms.background import background
-from larun.algorithms.calibrate import AmplifierValues, calibrate_block, master_bits, shared_variance
+from larun.algorithms.calibrate import AmplifierValues, calibrate_block, master_bits, shared_variance, total_sigma
 from larun.algorithms.combine import CombineOptions, combine
 from larun.algorithms.cosmic import lacosmic
 from larun.algorithms.cosmic_common import CosmicOptions
@@ -88,6 +88,7 @@ def _calibrate() -> None:
     )
     data = read_only(made.data, np.float32)
     shared_variance(data, image.level, gain=1.0, bias_variance=image.variance, flat_variance=image.variance)
+    total_sigma(data, read_only(made.variance, np.float32), image.level, image.variance, [image.level], 1)
 
 
 def _clean() -> None:
