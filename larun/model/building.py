@@ -23,7 +23,7 @@ from larun.detector import Detector, Section
 from larun.errors import FileError, LarunWarning, OptionError
 from larun.io.streams import allow_open_files
 from larun.model import interop, registry
-from larun.model.calibration import in_roles, master_flags, master_planes
+from larun.model.calibration import in_roles, known_flags, master_planes
 from larun.model.raw.opening import RawPart, as_part, open_part
 from larun.model.raw.reduction import (
     Block,
@@ -307,12 +307,13 @@ def _electrons(leveled: Leveled, y0: int, y1: int, masters: Selection, exposure:
     """Rows in electrons with bias and dark removed, and the gain of every pixel."""
     made = _empty(y1 - y0, leveled.shape[1])
     gains = np.empty(made.data.shape, np.float32)
+    known = known_flags(masters, leveled.shape)
     for block in leveled.blocks(y0, y1):
         values = amplifier_values(leveled, block.amplifier)
         at, place = _rows(block.place, y0), block.place.slices
         planes = calibrate_block(
             block.data,
-            block.flags | master_flags(masters, place),
+            block.flags if known is None else block.flags | known[place],
             block.level,
             amplifier=values,
             exposure=exposure,
@@ -327,6 +328,7 @@ def _electrons(leveled: Leveled, y0: int, y1: int, masters: Selection, exposure:
 def _sampled_electrons(leveled: Leveled, masters: Selection, exposure: float) -> NDArray[np.float32]:
     """The usable pixels of the sample rows, as :func:`_electrons` has them; each amplifier's rows in one go."""
     found: dict[int, list[Block]] = {}
+    known = known_flags(masters, leveled.shape)
     for y in sample_rows(leveled.shape[0]):
         for block in leveled.blocks(int(y), int(y) + 1):
             found.setdefault(leveled.source.detector.amplifiers.index(block.amplifier), []).append(block)
@@ -334,9 +336,10 @@ def _sampled_electrons(leveled: Leveled, masters: Selection, exposure: float) ->
     for blocks in found.values():
         first = blocks[0]
         at: Any = (np.array([block.place.y0 for block in blocks]), slice(first.place.x0, first.place.x1))
+        flags = np.concatenate([block.flags for block in blocks])
         planes = calibrate_block(
             np.concatenate([block.data for block in blocks]),
-            np.concatenate([block.flags for block in blocks]) | master_flags(masters, at),
+            flags if known is None else flags | known[at],
             np.concatenate([block.level for block in blocks]),
             amplifier=amplifier_values(leveled, first.amplifier),
             exposure=exposure,

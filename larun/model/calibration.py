@@ -10,7 +10,6 @@ from weakref import WeakKeyDictionary, ref
 import numpy as np
 from numpy.typing import NDArray
 
-from larun import flags as fl
 from larun.algorithms.calibrate import MasterPlanes, Planes, calibrate_into, master_bits, shared_variance, total_sigma
 from larun.algorithms.overscan import OverscanOptions
 from larun.detector import Detector
@@ -23,7 +22,7 @@ if TYPE_CHECKING:
     from larun.model.frame import Frame
     from larun.model.masters import Master, MasterDark, Selection
 
-__all__ = ["Calibrated", "Roles", "calibrate", "corner", "in_roles", "master_flags", "master_planes"]
+__all__ = ["Calibrated", "Roles", "calibrate", "corner", "in_roles", "known_flags", "master_planes"]
 
 
 _Value = TypeVar("_Value")
@@ -63,7 +62,7 @@ def calibrate(frame: Frame, masters: Selection, overscan: OverscanOptions) -> Ca
         seconds = masters.dark.scaled(frame.exposure)
     shape = levelled.shape
     made = Planes(np.empty(shape, np.float32), np.empty(shape, np.float32), np.empty(shape, np.uint32))
-    serving, known = in_roles(masters), _known(masters, shape)
+    serving, known = in_roles(masters), known_flags(masters, shape)
     gains = []
     for block in levelled.blocks(0, shape[0]):
         at = block.place.slices
@@ -173,7 +172,7 @@ def _once(memory: _Memory, masters: Selection | Roles, key: Any, make: Callable[
     return found
 
 
-def _known(masters: Selection, shape: tuple[int, int]) -> NDArray[np.uint8] | None:
+def known_flags(masters: Selection, shape: tuple[int, int]) -> NDArray[np.uint8] | None:
     """The flags that the masters add, for the whole frame; worked out once for a night's frames."""
     flags = [None if master is None else master.flags for master in masters]
     if all(plane is None for plane in flags):
@@ -204,18 +203,6 @@ def in_roles(masters: Selection) -> Roles:
 def master_planes(masters: Roles, at: tuple[slice, slice]) -> dict[str, Any]:
     """The masters' pixels for one block, by role."""
     return {role: None if m is None else m.data[at] for role, m in zip(masters._fields, masters, strict=True)}
-
-
-def master_flags(masters: Selection, at: tuple[slice, slice]) -> Any:
-    """What the masters say of the pixels of one block: BAD, FLAT_INVALID."""
-    made: Any = np.uint32(0)
-    for master in (masters.bias, masters.dark):
-        if master is not None:
-            made = made | np.where(master.flags[at] & fl.UNUSABLE, fl.BAD, np.uint32(0))
-    if masters.flat is not None:
-        flags = masters.flat.flags[at]
-        made = made | np.where(flags & fl.UNUSABLE, fl.FLAT_INVALID, np.uint32(0)) | (flags & fl.BAD)
-    return made
 
 
 def _brought_along(bias: Master | None, dark: MasterDark | None) -> tuple[Shared, ...]:
