@@ -37,7 +37,7 @@ INNER = {
     "larun.algorithms.moments",
     "larun.algorithms.order",
     "larun.algorithms.stamps",
-    "larun.algorithms.unpack",
+    "larun.algorithms.stored_kernels",
     "larun.algorithms.warm",
 }
 

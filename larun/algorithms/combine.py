@@ -24,6 +24,7 @@ from larun.algorithms.arrays import read_only
 from larun.algorithms.combine_kernels import MAD, MEAN, MEDIAN, NOISE, Combined, Inputs, Plan, combine_rows
 from larun.algorithms.inflation import Inflation
 from larun.algorithms.jit import over_rows
+from larun.algorithms.stored_kernels import Complete, Stored, complete_row, stored_rows
 from larun.errors import OptionError
 
 __all__ = ["CombineOptions", "Combined", "Combiner", "combine", "median_efficiency"]
@@ -183,10 +184,10 @@ def combine(
 
 
 class Combiner:
-    """A combination that is given its frames a few rows at a time, by as many threads as there are.
+    """A combination that is given the stored integers of its frames a few rows at a time, by any number of threads.
 
-    For frames whose variance is the same in all rows and of which no pixel is flagged; the result has the bits
-    :func:`combine` would give for the whole.
+    For frames whose variance is the same in all rows of an amplifier, and rows of which no pixel is flagged; the result
+    has the bits :func:`combine` would give for the whole.
 
     Parameters
     ----------
@@ -206,14 +207,22 @@ class Combiner:
         inflation: float | Inflation = 1.0,
     ) -> None:
         self._plan = _plan(frames, nx, options, inflation)
-        self._weights = _checked_weights(weights, frames, options)
-        self._flags = read_only(np.zeros((frames, 1, nx)), np.uint32)
+        self.weights = _checked_weights(weights, frames, options)
 
-    def rows(self, data: NDArray[np.float32], variance: NDArray[np.float32], out: Combined) -> None:
-        """Combine rows (n, rows, nx) of the frames, with the variances (n, 1, nx) of each row, in this thread."""
-        values, noise = read_only(data, np.float32), read_only(variance, np.float32)
-        simple = bool(np.all(noise >= 0) and np.all(np.isfinite(noise)) and np.all(self._weights > 0))
-        combine_rows(0, data.shape[1], Inputs(values, noise, self._flags, self._weights, simple), self._plan, out)
+    def complete(self, variance: ArrayLike) -> Complete | None:
+        """What is known of pixels that all frames contribute to, from their variance (n, nx); None if they cannot."""
+        noise = read_only(variance, np.float32)
+        if not (np.all(noise >= 0) and np.all(np.isfinite(noise)) and np.all(self.weights > 0)):
+            return None
+        result, floor = np.empty(noise.shape[1], np.float32), np.empty(noise.shape[1], np.float64)
+        complete_row(noise, self.weights, self._plan, (result, floor))
+        return Complete(noise, read_only(result, np.float32), read_only(floor, np.float64))
+
+    def rows(
+        self, first: int, stored: Stored, complete: Complete, data: NDArray[np.float32], variance: NDArray[np.float32]
+    ) -> bool:
+        """Combine the rows from ``first`` on into data and variance, in this thread; false if one is saturated."""
+        return stored_rows(len(data), first, stored, complete, self._plan, (data, variance)) == 0
 
 
 def median_efficiency(count: int) -> float:
@@ -246,7 +255,7 @@ def _checked_inputs(
     for name, plane in (("flags", bits), ("variance", noise)):
         if plane.shape != values.shape and not (name == "variance" and variance is None):
             raise OptionError(f"{name} has shape {plane.shape}, data {values.shape}: must be equal")
-    return Inputs(values, noise, bits, _checked_weights(weights, len(values), options), False)
+    return Inputs(values, noise, bits, _checked_weights(weights, len(values), options))
 
 
 def _checked_weights(weights: ArrayLike | None, frames: int, options: CombineOptions) -> NDArray[Any]:
@@ -272,7 +281,7 @@ def _plan(frames: int, nx: int, options: CombineOptions, inflation: float | Infl
         factor = [_MAD_FACTOR[n] if n < len(_MAD_FACTOR) else 1 + 1.1 / n for n in range(frames + 1)]
     else:
         factor = [median_efficiency(n) for n in range(frames + 1)]
-    lanes = min(512, max(32, 32768 // frames), max(nx, 1))  # the scratch stays in the cache of the core
+    lanes = min(256, max(32, 32768 // frames), max(nx, 1))  # the scratch stays in the cache of the core
     network = np.array(_network(frames), np.int64).reshape(-1, 2)
     return Plan(
         method=options.code,

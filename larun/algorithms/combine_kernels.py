@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,13 +11,28 @@ from larun.algorithms.jit import kernel
 from larun.algorithms.order import median_of
 from larun.flags import NO_DATA, UNUSABLE
 
-__all__ = ["MAD", "MEAN", "MEDIAN", "NOISE", "Combined", "Inputs", "Plan", "combine_rows"]
+__all__ = [
+    "MAD",
+    "MAD_TO_SIGMA",
+    "MEAN",
+    "MEDIAN",
+    "NOISE",
+    "ROUNDING",
+    "Combined",
+    "Inputs",
+    "Plan",
+    "combine_rows",
+    "mad_limit",
+    "reject_mad",
+    "reject_noise",
+    "sort_lanes",
+]
 
 # what the kernels are told: the method, with the way to clip
 MEDIAN, MEAN, NOISE, MAD = 0, 1, 2, 3
 
-_MAD_TO_SIGMA = 1.4826022185056018
-_ROUNDING = 4.0 * float(np.finfo(np.float32).eps)  # values this close (relative) are equal
+MAD_TO_SIGMA = 1.4826022185056018
+ROUNDING = 4.0 * float(np.finfo(np.float32).eps)  # values this close (relative) are equal
 
 
 class Combined(NamedTuple):
@@ -46,17 +61,12 @@ class Combined(NamedTuple):
 
 
 class Inputs(NamedTuple):
-    """The frames as the kernels see them.
-
-    ``variance`` is empty where there is none. Variance and flags may have one row, which then is that of all rows:
-    of flags only if no bit is set, and both only if ``simple``.
-    """
+    """The frames as the kernels see them; ``variance`` is empty where there is none."""
 
     data: NDArray[np.float32]
     variance: NDArray[np.float32]
     flags: NDArray[np.uint32]
     weights: NDArray[np.float64]
-    simple: bool  # no flag is set, no weight is zero, and the variance is one row of numbers without a fault
 
 
 class Plan(NamedTuple):
@@ -84,13 +94,9 @@ class Lanes(NamedTuple):
     rejected: NDArray[np.int64]
     sums: NDArray[np.float64]  # (4, lanes)
     column: NDArray[np.float64]  # (n,) one pixel
-    least: NDArray[np.float32]  # least and greatest value, of a simple stretch
-    greatest: NDArray[np.float32]
     centres: NDArray[np.float32]  # of a whole row, for clip="mad": the lower median
     spreads: NDArray[np.float64]  # and what the clip measures by
-    complete: NDArray[np.float64]  # of a whole row that stands for all: the variance where every frame contributes
     ranks: NDArray[np.float64]  # to find the median of the spreads
-    floor: NDArray[np.float64]  # of such a row: the least variance, each relative to what its frame has
 
 
 @kernel
@@ -104,11 +110,7 @@ def _scratch(frames: int, lanes: int, nx: int) -> Lanes:
         np.empty(lanes, np.int64),
         np.empty((4, lanes), np.float64),
         np.empty(frames, np.float64),
-        np.empty(lanes, np.float32),
-        np.empty(lanes, np.float32),
         np.empty(nx, np.float32),
-        np.empty(nx, np.float64),
-        np.empty(nx, np.float64),
         np.empty(nx, np.float64),
         np.empty(nx, np.float64),
     )
@@ -119,18 +121,10 @@ def combine_rows(start: int, stop: int, inputs: Inputs, plan: Plan, out: Combine
     """Combine some rows; writes every plane of ``out``."""
     nx = inputs.data.shape[2]
     lanes = _scratch(inputs.data.shape[0], plan.lanes, nx)
-    if inputs.simple:
-        _complete_variance(inputs, plan, lanes)
     for y in range(start, stop):
         typical = _row_spread(y, inputs, plan, lanes) if plan.method == MAD else 0.0
         for x0 in range(0, nx, plan.lanes):
             width = min(plan.lanes, nx - x0)
-            if inputs.simple and _simple_load(y, x0, width, inputs, lanes):
-                if plan.method == MEDIAN or plan.method == NOISE:
-                    _middle(width, plan.network, lanes)
-                if not _any_far(x0, width, plan, typical, lanes):
-                    _simple_finish(y, x0, width, inputs, plan, lanes, out)
-                    continue
             _load(y, x0, width, inputs, lanes)
             if plan.method == MEDIAN or plan.method == NOISE:
                 _middle(width, plan.network, lanes)
@@ -144,93 +138,6 @@ def combine_rows(start: int, stop: int, inputs: Inputs, plan: Plan, out: Combine
 
 
 @kernel
-def _complete_variance(inputs: Inputs, plan: Plan, lanes: Lanes) -> None:
-    """The variance of pixels to which every frame contributes, for one row that stands for all."""
-    frames, _, nx = inputs.data.shape
-    for x in range(nx):
-        weight, noise, floor = 0.0, 0.0, np.inf
-        for k in range(frames):
-            floor = min(floor, inputs.variance[k, 0, x] * (1.0 / plan.relative[k]))
-            if plan.method == MEDIAN and frames > 2:
-                noise += 1.0 / np.sqrt(np.float64(inputs.variance[k, 0, x]))
-            else:
-                weight += inputs.weights[k]
-                noise += inputs.weights[k] ** 2 * inputs.variance[k, 0, x]
-        if plan.method == MEDIAN and frames > 2:
-            lanes.complete[x] = plan.factor[frames] * frames / noise**2
-        else:
-            lanes.complete[x] = noise / weight**2
-        lanes.floor[x] = floor
-
-
-@kernel
-def _simple_load(y: int, x0: int, width: int, inputs: Inputs, lanes: Lanes) -> bool:
-    """Fill ``order``, ``least`` and ``greatest``; false where some value is not finite."""
-    frames = inputs.data.shape[0]
-    least, greatest = lanes.least, lanes.greatest
-    for j in range(width):
-        least[j] = inputs.data[0, y, x0 + j]
-        greatest[j] = inputs.data[0, y, x0 + j]
-    faults = np.int32(0)
-    for k in range(frames):
-        data = inputs.data[k, y, x0 : x0 + width]
-        order = lanes.order[k]
-        for j in range(width):
-            value = data[j]
-            order[j] = value
-            least[j] = value if value < least[j] else least[j]
-            greatest[j] = value if value > greatest[j] else greatest[j]
-            faults += np.int32(0) if value - value == 0 else np.int32(1)
-    for j in range(width):
-        lanes.number[j] = frames
-    return faults == 0  # type: ignore[no-any-return]
-
-
-@kernel
-def _any_far(x0: int, width: int, plan: Plan, typical: float, lanes: Lanes) -> bool:
-    """Whether the clip has to look at some value of a simple stretch."""
-    far = 0
-    if plan.method == NOISE:
-        for j in range(width):
-            low = np.float64(lanes.low[j])
-            distance = max(low - lanes.least[j], lanes.greatest[j] - low)
-            far += 1 if distance**2 > plan.easiest * lanes.floor[x0 + j] else 0
-    elif plan.method == MAD and lanes.order.shape[0] > 2:
-        factor = plan.factor[lanes.order.shape[0]]
-        for j in range(width):
-            reference = np.float64(lanes.centres[x0 + j])
-            limit = _mad_limit(reference, lanes.spreads[x0 + j] / factor, plan, typical)
-            far += 1 if max(reference - lanes.least[j], lanes.greatest[j] - reference) > limit else 0
-    return far > 0
-
-
-@kernel
-def _simple_finish(y: int, x0: int, width: int, inputs: Inputs, plan: Plan, lanes: Lanes, out: Combined) -> None:
-    """Write every plane of a stretch to which every value of every frame contributes."""
-    frames = inputs.data.shape[0]
-    if plan.method == MEDIAN and frames > 2:
-        for j in range(width):
-            out.data[y, x0 + j] = (np.float64(lanes.low[j]) + lanes.high[j]) / 2.0
-    else:
-        total, weight = lanes.sums[0], 0.0
-        for j in range(width):
-            total[j] = 0.0
-        for k in range(frames):
-            w = inputs.weights[k]
-            weight += w
-            data = inputs.data[k, y, x0 : x0 + width]
-            for j in range(width):
-                total[j] += w * data[j]
-        for j in range(width):
-            out.data[y, x0 + j] = total[j] / weight
-    for j in range(width):
-        out.variance[y, x0 + j] = lanes.complete[x0 + j]
-        out.flags[y, x0 + j] = 0
-        out.count[y, x0 + j] = frames
-        out.rejected[y, x0 + j] = 0
-
-
-@kernel
 def _load(y: int, x0: int, width: int, inputs: Inputs, lanes: Lanes) -> None:
     """Fill ``values``, and ``order`` with masked values put alternately at both ends."""
     infinity = np.float32(np.inf)
@@ -240,16 +147,15 @@ def _load(y: int, x0: int, width: int, inputs: Inputs, lanes: Lanes) -> None:
         lanes.number[j] = 0
         lanes.rejected[j] = 0
         lanes.low[j] = infinity  # the end that the next masked value of this pixel goes to
-    yv, yf = min(y, inputs.variance.shape[1] - 1), min(y, inputs.flags.shape[1] - 1)
     for k in range(frames):
         data = inputs.data[k, y, x0 : x0 + width]
-        flags = inputs.flags[k, yf, x0 : x0 + width]
+        flags = inputs.flags[k, y, x0 : x0 + width]
         values = lanes.values[k]
         if inputs.weights[k] == 0.0:
             for j in range(width):
                 values[j] = nan
         elif inputs.variance.size:
-            variance = inputs.variance[k, yv, x0 : x0 + width]
+            variance = inputs.variance[k, y, x0 : x0 + width]
             for j in range(width):
                 good = (flags[j] & UNUSABLE) == 0 and abs(data[j]) < infinity and 0 <= variance[j] < infinity
                 values[j] = data[j] if good else nan
@@ -266,15 +172,21 @@ def _load(y: int, x0: int, width: int, inputs: Inputs, lanes: Lanes) -> None:
 
 
 @kernel
-def _middle(width: int, network: NDArray[np.int64], lanes: Lanes) -> None:
-    """Sort ``order`` as far as needed; ``low`` and ``high`` become the lower and the upper median."""
-    frames = lanes.order.shape[0]
+def sort_lanes(width: int, network: NDArray[np.int64], order: NDArray[np.float32]) -> None:
+    """Sort each lane of ``order`` as far as the network does."""
     for pair in range(network.shape[0]):
-        first, second = lanes.order[network[pair, 0]], lanes.order[network[pair, 1]]
+        first, second = order[network[pair, 0]], order[network[pair, 1]]
         for j in range(width):
             a, b = first[j], second[j]
             first[j] = a if a < b else b
             second[j] = b if a < b else a
+
+
+@kernel
+def _middle(width: int, network: NDArray[np.int64], lanes: Lanes) -> None:
+    """Sort ``order`` as far as needed; ``low`` and ``high`` become the lower and the upper median."""
+    frames = lanes.order.shape[0]
+    sort_lanes(width, network, lanes.order)
     below, above = lanes.order[max(frames // 2 - 1, 0)], lanes.order[frames // 2]
     odd = frames % 2 == 1
     for j in range(width):
@@ -289,12 +201,11 @@ def _clip_noise(y: int, x0: int, width: int, inputs: Inputs, plan: Plan, lanes: 
     """Reject what is too far from the lower median for the noise model."""
     frames = inputs.data.shape[0]
     distance, smallest = lanes.sums[0], lanes.sums[1]
-    yv = min(y, inputs.variance.shape[1] - 1)
     for j in range(width):
         distance[j] = 0.0
         smallest[j] = np.inf
     for k in range(frames):
-        variance = inputs.variance[k, yv, x0 : x0 + width]
+        variance = inputs.variance[k, y, x0 : x0 + width]
         scale = 1.0 / plan.relative[k]
         values = lanes.values[k]
         for j in range(width):
@@ -306,27 +217,48 @@ def _clip_noise(y: int, x0: int, width: int, inputs: Inputs, plan: Plan, lanes: 
     for j in range(width):
         if distance[j] ** 2 > plan.easiest * smallest[j]:
             reference = np.float64(lanes.low[j])
-            limit = plan.sigma**2 * _ratio_at(reference, plan)
-            limit *= _median_variance(yv, x0 + j, inputs, plan, lanes.values[:, j], lanes.column)
-            if lanes.number[j] == 2:
-                limit *= 2.0  # the difference of two values, not of one and the truth
-            least = (_ROUNDING * reference) ** 2
-            for k in range(frames):
-                # a masked value is NaN and compares false
-                if (lanes.values[k, j] - reference) ** 2 > max(limit * plan.relative[k], least):
-                    lanes.values[k, j] = np.nan
-                    lanes.rejected[j] += 1
+            lanes.rejected[j] = reject_noise(
+                lanes.values[:, j], inputs.variance[:, y, x0 + j], reference, plan, lanes.column
+            )
 
 
 @kernel
-def _median_variance(
-    y: int, x: int, inputs: Inputs, plan: Plan, values: NDArray[np.float32], column: NDArray[np.float64]
-) -> float:
+def reject_noise(values: Any, variance: Any, reference: float, plan: Plan, column: NDArray[np.float64]) -> int:
+    """Put NaN in place of the values of one pixel that are too far from the reference; how many those are."""
+    usable, rejected = 0, 0
+    for k in range(len(values)):
+        usable += 1 if values[k] == values[k] else 0
+    limit = plan.sigma**2 * _ratio_at(reference, plan)
+    limit *= _median_variance(values, variance, plan, column)
+    if usable == 2:
+        limit *= 2.0  # the difference of two values, not of one and the truth
+    least = (ROUNDING * reference) ** 2
+    for k in range(len(values)):
+        # a masked value is NaN and compares false
+        if (values[k] - reference) ** 2 > max(limit * plan.relative[k], least):
+            values[k] = np.nan
+            rejected += 1
+    return rejected
+
+
+@kernel
+def reject_mad(values: Any, reference: float, limit: float) -> int:
+    """Put NaN in place of the values of one pixel that are beyond the limit; how many those are."""
+    rejected = 0
+    for k in range(len(values)):
+        if abs(values[k] - reference) > limit:
+            values[k] = np.nan
+            rejected += 1
+    return rejected
+
+
+@kernel
+def _median_variance(values: Any, variance: Any, plan: Plan, column: NDArray[np.float64]) -> float:
     """Median over the unmasked frames of the variance of one pixel, each relative to what its frame has."""
     used = 0
     for k in range(len(values)):
         if values[k] == values[k]:
-            column[used] = inputs.variance[k, y, x] / plan.relative[k]
+            column[used] = variance[k] / plan.relative[k]
             used += 1
     for k in range(1, used):  # few values: insertion sort
         value, i = column[k], k
@@ -376,7 +308,7 @@ def _row_spread(y: int, inputs: Inputs, plan: Plan, lanes: Lanes) -> float:
         for j in range(width):
             mad = (np.float64(lanes.low[j]) + lanes.high[j]) / 2.0
             count = lanes.number[j]
-            lanes.spreads[x0 + j] = _MAD_TO_SIGMA * plan.factor[count] * mad if count > 2 else np.nan
+            lanes.spreads[x0 + j] = MAD_TO_SIGMA * plan.factor[count] * mad if count > 2 else np.nan
     known = 0
     for x in range(nx):
         if lanes.spreads[x] == lanes.spreads[x]:
@@ -386,9 +318,9 @@ def _row_spread(y: int, inputs: Inputs, plan: Plan, lanes: Lanes) -> float:
 
 
 @kernel
-def _mad_limit(reference: float, own: float, plan: Plan, typical: float) -> float:
+def mad_limit(reference: float, own: float, plan: Plan, typical: float) -> float:
     """How far a value may lie from the reference; the spread as found is too small rather than too large."""
-    return max(plan.sigma * max(own, typical), _ROUNDING * abs(reference))
+    return max(plan.sigma * max(own, typical), ROUNDING * abs(reference))
 
 
 @kernel
@@ -397,11 +329,8 @@ def _clip_mad(x0: int, width: int, plan: Plan, typical: float, lanes: Lanes) -> 
     for j in range(width):
         if lanes.number[j] > 2:
             reference = np.float64(lanes.centres[x0 + j])
-            limit = _mad_limit(reference, lanes.spreads[x0 + j] / plan.factor[lanes.number[j]], plan, typical)
-            for k in range(lanes.values.shape[0]):
-                if abs(lanes.values[k, j] - reference) > limit:
-                    lanes.values[k, j] = np.nan
-                    lanes.rejected[j] += 1
+            limit = mad_limit(reference, lanes.spreads[x0 + j] / plan.factor[lanes.number[j]], plan, typical)
+            lanes.rejected[j] = reject_mad(lanes.values[:, j], reference, limit)
 
 
 @kernel
@@ -409,7 +338,6 @@ def _finish(y: int, x0: int, width: int, inputs: Inputs, lanes: Lanes, out: Comb
     """Average what is left in ``values`` and write every plane."""
     frames = inputs.data.shape[0]
     weight, total, noise, squares = lanes.sums[0], lanes.sums[1], lanes.sums[2], lanes.sums[3]
-    yv, yf = min(y, inputs.variance.shape[1] - 1), min(y, inputs.flags.shape[1] - 1)
     flags = out.flags[y, x0 : x0 + width]
     for j in range(width):
         weight[j] = 0.0
@@ -421,7 +349,7 @@ def _finish(y: int, x0: int, width: int, inputs: Inputs, lanes: Lanes, out: Comb
     for k in range(frames):
         w = inputs.weights[k]
         values = lanes.values[k]
-        bits = inputs.flags[k, yf, x0 : x0 + width]
+        bits = inputs.flags[k, y, x0 : x0 + width]
         for j in range(width):
             good = values[j] == values[j]
             weight[j] += w if good else 0.0
@@ -432,7 +360,7 @@ def _finish(y: int, x0: int, width: int, inputs: Inputs, lanes: Lanes, out: Comb
         w2 = inputs.weights[k] ** 2
         values = lanes.values[k]
         if inputs.variance.size:
-            variance = inputs.variance[k, yv, x0 : x0 + width]
+            variance = inputs.variance[k, y, x0 : x0 + width]
             for j in range(width):
                 noise[j] += w2 * variance[j] if values[j] == values[j] else 0.0
         else:
@@ -450,7 +378,7 @@ def _finish(y: int, x0: int, width: int, inputs: Inputs, lanes: Lanes, out: Comb
         out.rejected[y, x0 + j] = lanes.rejected[j]
         if count == 0:
             for k in range(frames):
-                flags[j] |= inputs.flags[k, yf, x0 + j]
+                flags[j] |= inputs.flags[k, y, x0 + j]
             flags[j] |= NO_DATA
 
 
@@ -458,13 +386,12 @@ def _finish(y: int, x0: int, width: int, inputs: Inputs, lanes: Lanes, out: Comb
 def _median_out(y: int, x0: int, width: int, inputs: Inputs, plan: Plan, lanes: Lanes, out: Combined) -> None:
     """Put the median and its variance in place of the mean's."""
     inverse = lanes.sums[0]
-    yv = min(y, inputs.variance.shape[1] - 1)
     for j in range(width):
         inverse[j] = 0.0
     if inputs.variance.size:
         for k in range(inputs.data.shape[0]):
             values = lanes.values[k]
-            variance = inputs.variance[k, yv, x0 : x0 + width]
+            variance = inputs.variance[k, y, x0 : x0 + width]
             for j in range(width):
                 inverse[j] += 1.0 / np.sqrt(np.float64(variance[j])) if values[j] == values[j] else 0.0
     for j in range(width):

@@ -21,7 +21,7 @@ from larun.algorithms.aperture import aperture_sums
 from larun.algorithms.arrays import read_only
 from larun.algorithms.background import background
 from larun.algorithms.calibrate import AmplifierValues, calibrate_block, master_bits, shared_variance, total_sigma
-from larun.algorithms.combine import CombineOptions, combine
+from larun.algorithms.combine import CombineOptions, Combiner, combine
 from larun.algorithms.cosmic import lacosmic
 from larun.algorithms.cosmic_common import CosmicOptions
 from larun.algorithms.detect import DetectOptions, detect_matched
@@ -30,7 +30,7 @@ from larun.algorithms.fwhm import alike
 from larun.algorithms.localmedian import block_medians, spread_blocks, undecided
 from larun.algorithms.morphology import windowed
 from larun.algorithms.peaks import Planes
-from larun.algorithms.unpack import level_rows
+from larun.algorithms.stored_kernels import Stored
 
 __all__ = ["PARTS", "compile_all"]
 
@@ -123,17 +123,19 @@ def _bad_pixels() -> None:
     block_medians(image.data, spread_blocks((_N, _N)))
 
 
-def _levels() -> None:
-    numbers, zero = np.zeros((2, 8, 16), np.float32), np.float32(0)
-    level_rows(
-        numbers,
-        0,
-        8,
-        (0, 16),
-        read_only(np.full(2, zero), np.float32),
-        read_only(np.ones((2, 8)), np.float64),
-        read_only(np.full(2, 65535.0), np.float64),
+def _stored() -> None:
+    stored = Stored(
+        read_only(np.zeros((5, 8, 16)), np.uint16),
+        read_only([[0, 0, 16]], np.int64),
+        read_only(np.ones((1, 5, 8)), np.float64),
+        read_only(np.zeros(5), np.float32),
+        read_only([65535.0], np.float64),
+        read_only(np.ones(5), np.float64),
     )
+    combiner = Combiner(5, 16, options=CombineOptions(sigma=5.0))
+    complete = combiner.complete(np.ones((5, 16)))
+    assert complete is not None
+    combiner.rows(0, stored, complete, np.empty((8, 16), np.float32), np.empty((8, 16), np.float32))
 
 
 def _annulus() -> None:
@@ -159,6 +161,7 @@ def _morphology() -> None:
 #: What is compiled together; what takes longest comes first, so that processes end together.
 PARTS: Mapping[str, Callable[[], None]] = {
     "combine": _combine,
+    "stored": _stored,
     "detect": _detect,
     "clean": _clean,
     "background": _background,
@@ -169,7 +172,6 @@ PARTS: Mapping[str, Callable[[], None]] = {
     "combine_by_scatter": _combine_by_scatter,
     "annulus": _annulus,
     "bad_pixels": _bad_pixels,
-    "levels": _levels,
 }
 
 

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from larun import flags as fl
 from larun.algorithms.calibrate import Planes, calibrate_block
-from larun.algorithms.combine import Combined, CombineOptions, Combiner, combine
+from larun.algorithms.combine import CombineOptions, Combiner, combine
 from larun.algorithms.inflation import Inflation, check_inflation, fit_inflation
 from larun.algorithms.jit import over_rows, threads
 from larun.algorithms.overscan import OverscanOptions
@@ -219,30 +219,26 @@ class Job:
         self, stored: StoredBias, combiner: Combiner, general: Callable[[int, int], None], out: Planes
     ) -> None:
         """Combine bias frames from their stored integers; bands with a saturated pixel go the general way."""
-        nx = self.shape[1]
         memory = self.max_memory / 2 / threads()
         own = threading.local()
         bands = stored.stretches(stored.buffers(memory).rows)
-        variances = {y0: stored.variance(y0) for y0 in dict.fromkeys(y0 for y0, _ in stored.stretches(self.shape[0]))}
+        known = {y0: combiner.complete(stored.variance(y0)) for y0, _ in stored.stretches(self.shape[0])}
         left: list[tuple[int, int]] = []
 
         def work(start: int, stop: int) -> None:
             if not hasattr(own, "buffers"):
                 own.buffers = stored.buffers(memory)
-                own.counts = np.empty((2, own.buffers.sub, nx), np.uint16)
+            sub = own.buffers.sub
             for y0, y1 in bands[start:stop]:
-                parts = stored.fetch(y0, y1, own.buffers)
-                variance = variances[max(top for top in variances if top <= y0)]
-                for top in range(y0, y1, own.buffers.sub):
-                    bottom = min(top + own.buffers.sub, y1)
-                    if not stored.fill(parts, top - y0, bottom - top, own.buffers):
-                        left.append((top, bottom))
-                        continue
-                    data, noise, flags = (plane[top:bottom] for plane in out)
-                    made = Combined(data, noise, flags, *own.counts[:, : bottom - top])  # type: ignore[arg-type]
-                    combiner.rows(own.buffers.values[:, : bottom - top], variance, made)
+                rows = stored.fetch(y0, y1, combiner.weights, own.buffers)
+                complete = known[max(top for top in known if top <= y0)]
+                for top in range(y0, y1, sub):
+                    data, variance = (plane[top : min(top + sub, y1)] for plane in out[:2])
+                    if complete is None or not combiner.rows(top - y0, rows, complete, data, variance):
+                        left.append((top, min(top + sub, y1)))
 
         over_rows(len(bands), work, band=1)
+        out.flags[...] = 0
         for top, bottom in sorted(left):
             general(top, bottom)
 
