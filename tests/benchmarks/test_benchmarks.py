@@ -12,7 +12,6 @@ from tests.benchmarks import harness, wrong
 from tests.benchmarks.__main__ import main
 from tests.benchmarks.cases import Different, Size, cases_of
 from tests.benchmarks.topics import TOPICS, combine
-from tests.benchmarks.worker import peak_megabytes
 
 FIELDS = {"topic", "case", "peer", "ratio", "larun_s", "peer_s", "larun_peak_mb", "peer_peak_mb", "check"}
 
