@@ -12,7 +12,7 @@ light. Where the signal is negative, the read noise is all there is. (Near zero 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from typing import Any, NamedTuple
 
 import attrs
@@ -26,8 +26,6 @@ from larun.algorithms.calibrate_kernels import (
     Numbers,
     bits_rows,
     calibrate_rows,
-    shared_rows,
-    sigma_rows,
 )
 from larun.algorithms.jit import over_rows
 from larun.errors import OptionError
@@ -36,12 +34,10 @@ __all__ = [
     "AmplifierValues",
     "MasterPlanes",
     "Planes",
-    "SharedVariance",
     "calibrate_block",
     "calibrate_into",
+    "check_shapes",
     "master_bits",
-    "shared_variance",
-    "total_sigma",
 ]
 
 _BAND = 64  # rows at a time
@@ -110,7 +106,7 @@ class Planes(NamedTuple):
     data : ndarray of float32
         Electrons; NaN exactly where the flags have NO_DATA.
     variance : ndarray of float32
-        Electrons²: of the frame alone, what the masters add is in :func:`shared_variance`.
+        Electrons²: of the frame alone, what the masters add is told by ``masternoise``.
     flags : ndarray of uint32
         The flags given, and what was found.
     """
@@ -135,17 +131,6 @@ class MasterPlanes(NamedTuple):
     dark: NDArray[np.float32] | None = None
     flat: NDArray[np.float32] | None = None
     known: NDArray[np.uint8] | None = None
-
-
-class SharedVariance(NamedTuple):
-    """What each master adds to the variance of a calibrated block, electrons²; None where there was no variance.
-
-    The noise of a master is the same in every frame it calibrates: a stack does not average it out.
-    """
-
-    bias: NDArray[np.float32] | None
-    dark: NDArray[np.float32] | None
-    flat: NDArray[np.float32] | None
 
 
 def calibrate_block(
@@ -239,7 +224,7 @@ def calibrate_into(
         As for :func:`calibrate_block`.
     """
     counts, bits, level = np.asarray(raw), np.asarray(flags), np.asarray(overscan)
-    _check_shapes(counts.shape, flags=bits, **masters._asdict())
+    check_shapes(counts.shape, flags=bits, **masters._asdict())
     if level.shape != counts.shape[:1]:
         raise OptionError(f"overscan has shape {level.shape}: must be one level for each of {counts.shape[0]} rows")
     if masters.dark is not None and not 0 <= exposure < math.inf:
@@ -281,90 +266,6 @@ def calibrate_into(
     over_rows(counts.shape[0], work, band=_BAND if whole else _COPIED)
 
 
-def shared_variance(
-    data: NDArray[np.float32],
-    flat: NDArray[np.float32] | None,
-    *,
-    gain: float,
-    exposure: float = 0.0,
-    bias_variance: NDArray[np.float32] | None = None,
-    bias_in_dark: NDArray[np.float32] | None = None,
-    dark_variance: NDArray[np.float32] | None = None,
-    flat_variance: NDArray[np.float32] | None = None,
-) -> SharedVariance:
-    """What the noise of the masters adds to the variance of a calibrated block.
-
-    A calibrated pixel is ``(g (raw - o - B) - g t D) / F``, so that to first order
-
-    - bias: ``(g/F)² (σ_B - t σ_BD)²``, with ``σ_BD`` the noise that the same bias left in the dark, made as
-      ``(frame - B)/t_d``: the dark brings part of the bias back, all of it for ``t = t_d``;
-    - dark: ``(g t/F)² var(D)``;
-    - flat: ``(data/F)² var(F)``.
-
-    Where the flat is invalid it is taken as 1 without variance, as in :func:`calibrate_block`; where a variance or the
-    data are not finite nothing is added. (The slope of a linearity correction is taken as 1 in the bias term.)
-
-    Parameters
-    ----------
-    data : ndarray, (rows, nx)
-        The calibrated block, electrons.
-    flat : ndarray or None, (rows, nx)
-        The flat it was divided by.
-    gain : float
-        Electrons per ADU.
-    exposure : float
-        Seconds of dark current.
-    bias_variance : ndarray, optional
-        Of the bias, ADU².
-    bias_in_dark : ndarray, optional
-        What this bias contributed to the variance of the dark, (ADU/s)².
-    dark_variance : ndarray, optional
-        Of the dark without that, (ADU/s)².
-    flat_variance : ndarray, optional
-        Of the flat.
-
-    Returns
-    -------
-    SharedVariance
-        A float32 plane for each master that has a variance.
-
-    Raises
-    ------
-    OptionError
-        If a shape differs, or the flat has a variance and there is no flat.
-
-    Examples
-    --------
-    >>> ones = np.ones((1, 1), np.float32)
-    >>> shared_variance(ones, None, gain=2.0, bias_variance=3 * ones).bias.tolist()
-    [[12.0]]
-    """
-    variances = {"bias_variance": bias_variance, "bias_in_dark": bias_in_dark, "dark_variance": dark_variance}
-    _check_shapes(data.shape, flat=flat, flat_variance=flat_variance, **variances)
-    if flat_variance is not None and flat is None:
-        raise OptionError("flat_variance was given without the flat: give both")
-
-    def term(variance: Any, opposite: Any, scale: float, by_data: bool) -> NDArray[np.float32] | None:
-        """``((scale or data) / F)² (√variance - exposure √opposite)²``."""
-        if variance is None:
-            return None
-        out = np.empty(data.shape, np.float32)
-
-        def work(start: int, stop: int) -> None:
-            rows = slice(start, stop)
-            values, divisor, noise, back = (_rows_of(plane, rows) for plane in (data, flat, variance, opposite))
-            shared_rows(values, divisor, noise, back, scale, exposure, by_data, out[rows])
-
-        over_rows(len(data), work, band=_BAND)
-        return out
-
-    return SharedVariance(
-        bias=term(bias_variance, bias_in_dark, float(gain), False),
-        dark=term(dark_variance, None, float(gain * exposure), False),
-        flat=term(flat_variance, None, 0.0, True),
-    )
-
-
 def master_bits(
     shape: tuple[int, int],
     bias: NDArray[np.uint32] | None,
@@ -391,7 +292,7 @@ def master_bits(
     >>> master_bits((1, 2), np.array([[0, 2]], np.uint32), None, np.array([[8, 0]], np.uint32))
     array([[16,  1]], dtype=uint8)
     """
-    _check_shapes(shape, bias=bias, dark=dark, flat=flat)
+    check_shapes(shape, bias=bias, dark=dark, flat=flat)
     out, found = np.empty(shape, np.uint8), []
     nothing = read_only(np.zeros((1, shape[1])), np.uint32)
 
@@ -415,62 +316,10 @@ def _float32(limit: float, *, up: bool) -> np.float32:
     return value
 
 
-def total_sigma(
-    data: NDArray[np.float32],
-    variance: NDArray[np.float32],
-    flat: NDArray[np.float32] | None,
-    flat_variance: NDArray[np.float32] | None,
-    constant: Sequence[NDArray[np.float32]],
-    place: int,
-) -> NDArray[np.float32]:
-    """The root of a calibrated frame's own variance and of what its masters add, in one pass.
-
-    Parameters
-    ----------
-    data, variance : ndarray, (ny, nx)
-        The calibrated frame.
-    flat, flat_variance : ndarray or None, (ny, nx)
-        Of the flat, whose noise grows with the signal.
-    constant : sequence of at most two ndarrays, (ny, nx)
-        What the other masters add, from :func:`shared_variance`.
-    place : int
-        How many of those are summed before the flat's term.
-
-    Returns
-    -------
-    ndarray of float32, (ny, nx)
-        Bit for bit the root of the sum of the planes of :func:`shared_variance`.
-    """
-    nx = data.shape[1]
-    nothing, one = read_only(np.zeros((1, nx)), np.float32), read_only(np.ones((1, nx)), np.float32)
-    others = [*constant, *[nothing] * (2 - len(constant))]
-    out = np.empty(data.shape, np.float32)
-
-    def work(start: int, stop: int) -> None:
-        def rows(plane: NDArray[np.float32]) -> NDArray[Any]:
-            return plane if len(plane) == 1 else read_only(plane[start:stop], np.float32)
-
-        divisor, noise = (one, nothing) if flat is None or flat_variance is None else (flat, flat_variance)
-        sigma_rows(
-            (read_only(data[start:stop], np.float32), read_only(variance[start:stop], np.float32)),
-            rows(divisor),
-            rows(noise),
-            (rows(others[0]), rows(others[1])),
-            place,
-            out[start:stop],
-        )
-
-    over_rows(len(data), work, band=_BAND)
-    return out
-
-
-def _check_shapes(shape: tuple[int, ...], **planes: NDArray[Any] | None) -> None:
+def check_shapes(shape: tuple[int, ...], **planes: NDArray[Any] | None) -> None:
+    """Raise an OptionError unless a block has rows and columns and every plane that is there has its shape."""
     if len(shape) != 2:
         raise OptionError(f"a block must have rows and columns, not the shape {shape}")
     for name, plane in planes.items():
         if plane is not None and plane.shape != shape:
             raise OptionError(f"{name} has shape {plane.shape}, the block {shape}: must be equal")
-
-
-def _rows_of(plane: NDArray[np.float32] | None, rows: slice) -> NDArray[Any]:
-    return read_only(np.empty((0, 0)) if plane is None else plane[rows], np.float32)

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from larun.algorithms.jit import kernel
 from larun.flags import BAD, FLAT_INVALID, NO_DATA, NONLINEAR, SATURATED, UNUSABLE
 
-__all__ = ["LEAST_FLAT", "Inputs", "Numbers", "bits_rows", "calibrate_rows", "shared_rows", "sigma_rows"]
+__all__ = ["LEAST_FLAT", "Inputs", "Numbers", "bits_rows", "calibrate_rows"]
 
 LEAST_FLAT = 1e-3  # a sensitivity this small is none
 
@@ -40,14 +40,6 @@ class Inputs(NamedTuple):
 
 
 @kernel
-def _copy_row(plane: NDArray[np.float32], y: int, row: NDArray[np.float32]) -> None:
-    """Copy a row if there is one (a loop: numba compiles the error message of an array assignment for seconds)."""
-    if plane.size:
-        for x in range(len(row)):
-            row[x] = plane[y, x]
-
-
-@kernel
 def calibrate_rows(inputs: Inputs, values: Numbers, out: Any) -> None:
     """:func:`larun.algorithms.calibrate.calibrate_block` for some rows."""
     # One loop for each result, without branches and with few arrays: that is what compilers turn into SIMD.
@@ -59,9 +51,9 @@ def calibrate_rows(inputs: Inputs, values: Numbers, out: Any) -> None:
     )
     saturation, linear_limit = values.saturation, values.linear_limit
     rows, nx = inputs.raw.shape
-    infinity, zero, one = np.float32(np.inf), np.float32(0), np.float32(1)
+    infinity, zero, one, half = np.float32(np.inf), np.float32(0), np.float32(1), np.float32(0.5)
     none, least = np.uint32(0), values.least_flat
-    signal, slope = np.empty(nx), np.ones(nx)
+    signal, slope, inverse = np.empty(nx), np.ones(nx), np.empty(nx)
     for y in range(rows):
         raw, flags, overscan = inputs.raw[y], inputs.flags[y], inputs.overscan[y]
         bias = inputs.bias[min(y, inputs.bias.shape[0] - 1)]
@@ -82,16 +74,17 @@ def calibrate_rows(inputs: Inputs, values: Numbers, out: Any) -> None:
                     factor = (factor + linearity[c]) * s
                 signal[x] = s * (1.0 + factor)
                 slope[x] = 1.0 + change * s
+        for x in range(nx):  # once: divisions are what this pass costs
+            sensitivity = flat[x]
+            inverse[x] = 1.0 / np.float64(sensitivity if (sensitivity >= least) & (sensitivity < infinity) else one)
         for x in range(nx):
-            sensitivity, current = flat[x], dark[x]
-            divisor = np.float64(sensitivity if (sensitivity >= least) & (sensitivity < infinity) else one)
+            current = dark[x]
             electrons = signal[x] * gain - dark_gain * np.float64(current if abs(current) < infinity else zero)
-            data[x] = np.float32(electrons / divisor)
-        for x in range(nx):
-            sensitivity, noise, electrons = flat[x], read_noise * slope[x], signal[x] * gain
-            divisor = np.float64(sensitivity if (sensitivity >= least) & (sensitivity < infinity) else one)
-            positive = 0.5 * (electrons + abs(electrons))  # exact, and NaN stays
-            variance[x] = np.float32((positive + noise * noise) / (divisor * divisor))
+            data[x] = np.float32(electrons * inverse[x])
+        for x in range(nx):  # in single precision, which is enough for a variance
+            noise, electrons = np.float32(read_noise * slope[x]), np.float32(signal[x] * gain)
+            positive, divided = half * (electrons + abs(electrons)), np.float32(inverse[x])  # exact, and NaN stays
+            variance[x] = (positive + noise * noise) * (divided * divided)
         for x in range(nx):
             value, offset, current, sensitivity = raw[x], bias[x], dark[x], flat[x]
             found = flags[x] | np.uint32(known[x])
@@ -117,70 +110,3 @@ def bits_rows(bias: NDArray[np.uint32], dark: NDArray[np.uint32], flat: NDArray[
             bits[x] = np.uint8(found)
             anything |= found
     return int(anything)
-
-
-@kernel
-def shared_rows(
-    data: NDArray[np.float32],
-    flat: NDArray[np.float32],
-    variance: NDArray[np.float32],
-    opposite: NDArray[np.float32],
-    scale: float,
-    exposure: float,
-    by_data: bool,
-    out: NDArray[np.float32],
-) -> None:
-    """One term of :func:`larun.algorithms.calibrate.shared_variance` for some rows."""
-    rows, nx = out.shape
-    infinity = np.float32(np.inf)
-    divisor, back = np.ones(nx, np.float32), np.zeros(nx, np.float32)
-    for y in range(rows):
-        _copy_row(flat, y, divisor)
-        _copy_row(opposite, y, back)
-        for x in range(nx):
-            valid = LEAST_FLAT <= divisor[x] < infinity
-            amplitude = np.float64(data[y, x]) if by_data else scale
-            amplitude = amplitude / np.float64(divisor[x]) if valid else (0.0 if by_data else amplitude)
-            sigma = np.sqrt(np.float64(variance[y, x])) - exposure * np.sqrt(np.float64(back[x]))
-            added = (amplitude * sigma) ** 2
-            out[y, x] = np.float32(added) if abs(added) < infinity and abs(data[y, x]) < infinity else np.float32(0)
-
-
-@kernel
-def sigma_rows(
-    planes: Any,
-    flat: NDArray[np.float32],
-    noise: NDArray[np.float32],
-    constant: Any,
-    place: int,
-    out: NDArray[np.float32],
-) -> None:
-    """:func:`larun.algorithms.calibrate.total_sigma` for some rows; an absent plane is a single row."""
-    data, variance = planes
-    rows, nx = out.shape
-    infinity, zero, least = np.float32(np.inf), np.float32(0), np.float32(LEAST_FLAT)
-    term = np.empty(nx, np.float32)
-    for y in range(rows):
-        values, own, sigma = data[y], variance[y], out[y]
-        divisor, spread = flat[min(y, flat.shape[0] - 1)], noise[min(y, noise.shape[0] - 1)]
-        first, second = constant[0][min(y, constant[0].shape[0] - 1)], constant[1][min(y, constant[1].shape[0] - 1)]
-        for x in range(nx):  # as in shared_rows, bit for bit
-            sensitivity, value = divisor[x], values[x]
-            valid = (sensitivity >= least) & (sensitivity < infinity)
-            amplitude = np.float64(value) / np.float64(sensitivity) if valid else 0.0
-            root = amplitude * np.sqrt(np.float64(spread[x]))
-            added = root * root
-            term[x] = np.float32(added) if (abs(added) < infinity) & (abs(value) < infinity) else zero
-        # summed in the order of the masters' ids, as anybody would who looks at plane after plane
-        if place == 0:
-            for x in range(nx):
-                total = np.float64(own[x]) + np.float64(term[x]) + np.float64(first[x]) + np.float64(second[x])
-                sigma[x] = np.float32(np.sqrt(total))
-        elif place == 1:
-            for x in range(nx):
-                total = np.float64(own[x]) + np.float64(first[x]) + np.float64(term[x]) + np.float64(second[x])
-                sigma[x] = np.float32(np.sqrt(total))
-        else:
-            for x in range(nx):
-                total = np.float64(own[x]) + np.float64(first[x]) + np.float64(second[x]) + np.float64(term[x])
-                sigma[x] = np.float32(np.sqrt(total))

@@ -20,7 +20,7 @@ from larun.algorithms.annulus import Annulus, Neighbours, annulus_sky
 from larun.algorithms.aperture import aperture_sums
 from larun.algorithms.arrays import read_only
 from larun.algorithms.background import background
-from larun.algorithms.calibrate import AmplifierValues, calibrate_block, master_bits, shared_variance, total_sigma
+from larun.algorithms.calibrate import AmplifierValues, calibrate_block, master_bits
 from larun.algorithms.combine import CombineOptions, Combiner, combine
 from larun.algorithms.cosmic import lacosmic
 from larun.algorithms.cosmic_common import CosmicOptions
@@ -28,7 +28,9 @@ from larun.algorithms.detect import DetectOptions, detect_matched
 from larun.algorithms.ellipse import ellipse_sums, kron_radius
 from larun.algorithms.fwhm import alike
 from larun.algorithms.localmedian import block_medians, spread_blocks, undecided
+from larun.algorithms.masternoise import bias_noise, flat_noise, shared_variance, total_sigma
 from larun.algorithms.morphology import windowed
+from larun.algorithms.pack import stored_row
 from larun.algorithms.peaks import Planes
 from larun.algorithms.stored_kernels import Stored
 
@@ -87,8 +89,9 @@ def _calibrate() -> None:
         image.data, image.flags, np.zeros(_N), amplifier=AmplifierValues(gain=1.0, read_noise=5.0), bias=image.level
     )
     data = read_only(made.data, np.float32)
-    shared_variance(data, image.level, gain=1.0, bias_variance=image.variance, flat_variance=image.variance)
-    total_sigma(data, read_only(made.variance, np.float32), image.level, image.variance, [image.level], 1)
+    terms = bias_noise(image.variance, gain=1.0), flat_noise(image.variance)
+    shared_variance(data, image.level, terms[0])
+    total_sigma(data, made.variance, image.level, terms)
 
 
 def _clean() -> None:
@@ -124,6 +127,8 @@ def _bad_pixels() -> None:
 
 
 def _stored() -> None:
+    line = read_only(np.zeros(16), np.float32)
+    stored_row(line, read_only(line.view(np.uint32), np.uint32), True, np.empty(16, np.uint16))
     stored = Stored(
         read_only(np.zeros((5, 8, 16)), np.uint16),
         read_only([[0, 0, 16]], np.int64),

@@ -7,13 +7,16 @@ digest is made of the bytes as they lie in such a file, and for every other way 
 from __future__ import annotations
 
 import hashlib
+import sys
 from collections.abc import Iterable
 from typing import Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
 
+from larun.algorithms.arrays import read_only
 from larun.algorithms.jit import over_rows
+from larun.algorithms.pack import stored_row
 from larun.errors import OptionError
 
 __all__ = ["PixelDigest", "chunk_digest", "joined_digest", "pixel_digest", "stored_digest"]
@@ -97,8 +100,9 @@ def joined_digest(chunks: Iterable[bytes], shape: tuple[int, int]) -> str:
 def chunk_digest(rows: NDArray[np.float32], flags: NDArray[np.uint32] | None = None) -> bytes:
     """Digest of one chunk of an image; ``rows`` has NaN where there is no value."""
     plain = np.ascontiguousarray(rows, np.float32)
-    if _whole(plain[:1]) and _whole(plain):
-        return stored_digest((plain.astype(np.uint16) ^ np.uint16(0x8000)).astype(">u2"), flags)
+    stored = _stored(plain)
+    if stored is not None:
+        return stored_digest(stored, flags)
     missing = np.isnan(plain)
     if missing.any():
         plain = np.where(missing, np.float32(np.nan), plain)
@@ -121,11 +125,16 @@ def _with_flags(kind: bytes, pixels: NDArray[Any], flags: NDArray[np.uint32] | N
     return total.digest()
 
 
-def _whole(values: NDArray[np.float32]) -> bool:
-    """Whether every value is one of 0 … 65535, to the bit (-0.0 is not)."""
-    with np.errstate(invalid="ignore"):
-        again = values.astype(np.uint16).astype(np.float32)
-    return bool(np.array_equal(again.view(np.uint32), values.view(np.uint32)))
+def _stored(values: NDArray[np.float32]) -> NDArray[np.uint16] | None:
+    """The bytes of whole numbers from 0 to 65535 as FITS stores them; None where a value is no such number."""
+    flat = values.reshape(-1)
+    made = np.empty(flat.size, np.uint16)
+    head = min(flat.size, 4096)  # most images that are no integers show it soon
+    for part in (slice(head), slice(head, None)):
+        some, bits = read_only(flat[part], np.float32), read_only(flat[part].view(np.uint32), np.uint32)
+        if not stored_row(some, bits, sys.byteorder == "little", made[part]):
+            return None
+    return made
 
 
 def _joined(parts: list[tuple[NDArray[np.float32], NDArray[np.uint32] | None]]) -> bytes:

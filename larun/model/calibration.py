@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 from weakref import WeakKeyDictionary, ref
@@ -10,7 +10,16 @@ from weakref import WeakKeyDictionary, ref
 import numpy as np
 from numpy.typing import NDArray
 
-from larun.algorithms.calibrate import MasterPlanes, Planes, calibrate_into, master_bits, shared_variance, total_sigma
+from larun.algorithms.calibrate import MasterPlanes, Planes, calibrate_into, master_bits
+from larun.algorithms.masternoise import (
+    MOST_TERMS,
+    NoiseTerm,
+    bias_noise,
+    dark_noise,
+    flat_noise,
+    shared_variance,
+    total_sigma,
+)
 from larun.algorithms.overscan import OverscanOptions
 from larun.detector import Detector
 from larun.errors import HeaderError
@@ -91,70 +100,56 @@ class _Added(NamedTuple):
 
     def planes(self) -> dict[str, Later]:
         """A plane for each master with noise of its own, by the master's id."""
+        together = self._sigma  # one bound method for all: who finds the same in all planes asks it for them together
+        return {
+            master: Later(self.data.shape, partial(self._plane, master), together)
+            for master in self._terms(np.s_[:, :], 1.0)
+        }
 
-        def together(variance: NDArray[np.float32]) -> NDArray[np.float32] | None:
-            return self._sigma(variance)
-
-        shape, flat = self.data.shape, self.masters.flat
-        found = {master: Later(shape, self._where_known(master), together) for master in self._steady()}
-        if flat is not None and flat.variance is not None:
-            found[flat.provenance.id] = Later(shape, partial(self._made, "flat", flat.variance, self.data), together)
-        return found
-
-    def _steady(self) -> dict[str, Callable[[], NDArray[np.float32]]]:
-        """How to make what bias and dark add, by the master's id: it does not depend on the light."""
-        bias, dark, _ = self.masters
-        anything = np.broadcast_to(np.float32(0), self.data.shape)
-        found: dict[str, Callable[[], NDArray[np.float32]]] = {}
+    def _terms(self, at: tuple[slice, slice], gain: float) -> dict[str, NoiseTerm]:
+        """The terms of one block, by the master's id."""
+        bias, dark, flat = self.masters
+        found: dict[str, NoiseTerm] = {}
         if bias is not None and bias.variance is not None:
             back = _common(bias, dark)
-            found[bias.provenance.id] = partial(self._made, "bias", bias.variance, anything, back)
+            in_dark = None if back is None else back.variance[at]
+            found[bias.provenance.id] = bias_noise(bias.variance[at], gain=gain, exposure=self.seconds, in_dark=in_dark)
         if dark is not None and dark.variance is not None:
-            found[dark.provenance.id] = partial(self._made, "dark", dark.variance, anything)
+            found[dark.provenance.id] = dark_noise(dark.variance[at], gain=gain, exposure=self.seconds)
         for item in _brought_along(bias, dark):
-            found[item.master] = partial(self._made, "dark", item.variance, anything)
+            found[item.master] = dark_noise(item.variance[at], gain=gain, exposure=self.seconds)
+        if flat is not None and flat.variance is not None:
+            found[flat.provenance.id] = flat_noise(flat.variance[at])
         return found
 
-    def _kept(self, master: str) -> NDArray[np.float32]:
-        """What bias or dark add, made once for all frames of a night that use them alike."""
-        return _once(
-            _STEADY, self.masters, (self.seconds, repr(self.gains), self.data.shape, master), self._steady()[master]
-        )
-
-    def _where_known(self, master: str) -> Callable[[], NDArray[np.float32]]:
-        def make() -> NDArray[np.float32]:
-            made, known = self._kept(master), np.isfinite(self.data)
-            return made if known.all() else np.where(known, made, np.float32(0))
-
-        return make
-
-    def _made(
-        self, role: str, noise: NDArray[np.float32], data: NDArray[np.float32], back: Shared | None = None
-    ) -> NDArray[np.float32]:
-        flat = None if self.masters.flat is None else self.masters.flat.data
-        made = np.zeros(data.shape, np.float32)
+    def _blocks(self) -> Iterator[tuple[tuple[slice, slice], NDArray[np.float32] | None, dict[str, NoiseTerm]]]:
+        """Every block's place, flat and terms."""
+        flat = self.masters.flat
         for at, gain in self.gains:
-            given = {f"{role}_variance": noise[at]}
-            if back is not None:
-                given["bias_in_dark"] = back.variance[at]
-            divisor = None if flat is None else flat[at]
-            made[at] = getattr(shared_variance(data[at], divisor, gain=gain, exposure=self.seconds, **given), role)
+            yield at, None if flat is None else flat.data[at], self._terms(at, gain)
+
+    def _plane(self, master: str) -> NDArray[np.float32]:
+        made = np.zeros(self.data.shape, np.float32)
+        for at, flat, terms in self._blocks():
+            made[at] = shared_variance(self.data[at], flat, terms[master])
         return made
 
     def _sigma(self, variance: NDArray[np.float32]) -> NDArray[np.float32] | None:
-        """The root of a variance and of what all masters add, in one pass; None for more than two besides the flat."""
-        steady, flat = sorted(self._steady()), self.masters.flat
-        if len(steady) > 2:
-            return None
-        place = 0 if flat is None else sum(master < flat.provenance.id for master in steady)
-        values, noise = (None, None) if flat is None else (flat.data, flat.variance)
-        return total_sigma(self.data, variance, values, noise, [self._kept(master) for master in steady], place)
+        """The root of a variance and of what all masters add, in one pass; None for too many."""
+        made = np.sqrt(variance) if len(self.gains) > 1 else variance  # what lies in no block stays itself
+        for at, flat, terms in self._blocks():
+            if len(terms) > MOST_TERMS:
+                return None
+            part = total_sigma(self.data[at], variance[at], flat, [terms[master] for master in sorted(terms)])
+            if part.shape == made.shape:
+                return part
+            made[at] = part
+        return made
 
 
 #: What was worked out for masters, kept with the last of them: (weak references to all, values by key).
 _Memory = WeakKeyDictionary["Master", tuple[tuple[Any, ...], dict[Any, Any]]]
 _KNOWN: _Memory = WeakKeyDictionary()
-_STEADY: _Memory = WeakKeyDictionary()
 
 
 def _once(memory: _Memory, masters: Selection | Roles, key: Any, make: Callable[[], _Value]) -> _Value:

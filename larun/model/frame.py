@@ -232,7 +232,7 @@ class Frame(SkyImage):
 
     # -- verbs -----------------------------------------------------------------------------------------------------
 
-    @operation("calibrate", reach="global", once=True, leave_out=("masters", "bad_pixels"))
+    @operation("calibrate", version=2, reach="global", once=True, leave_out=("masters", "bad_pixels"))
     def calibrate(
         self,
         masters: Masters | Master | Iterable[Master] | str | Path = (),

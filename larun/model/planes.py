@@ -125,10 +125,10 @@ def total_sigma(variance: NDArray[np.float32], shared: tuple[Shared, ...]) -> ND
         made = None if together is None else together(variance)
         if made is not None:
             return made
-    total = variance.astype(np.float64)
+    total = variance.copy()
     for item in shared:
         total += np.abs(item.variance)
-    root: NDArray[np.float32] = np.sqrt(total).astype(np.float32)
+    root: NDArray[np.float32] = np.sqrt(total)
     return root
 
 

@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 
 from larun.algorithms import jit
-from larun.algorithms.calibrate import AmplifierValues, calibrate_block, shared_variance
+from larun.algorithms.calibrate import AmplifierValues, calibrate_block
+from larun.algorithms.masternoise import bias_noise, dark_noise, flat_noise, shared_variance, total_sigma
 from larun.errors import OptionError
 from larun.flags import BAD, COSMIC, FLAT_INVALID, NO_DATA, NONLINEAR, SATURATED, resolve_bad
 
@@ -218,33 +219,32 @@ def test_shared_variance_is_what_the_masters_add(rng, common):
     def plane(value):
         return np.full(shape, value, np.float32)
 
-    shared = shared_variance(
-        np.mean(made.data, axis=0, keepdims=True),
-        flat.astype(np.float32),
-        gain=gain,
-        exposure=seconds,
-        bias_variance=plane(sigma_bias**2),
-        bias_in_dark=plane((sigma_bias / dark_seconds) ** 2) if common else None,
-        dark_variance=plane(sigma_dark**2),
-        flat_variance=plane(sigma_flat**2),
+    data, divisor = np.mean(made.data, axis=0, keepdims=True), flat.astype(np.float32)
+    in_dark = plane((sigma_bias / dark_seconds) ** 2) if common else None
+    terms = (
+        bias_noise(plane(sigma_bias**2), gain=gain, exposure=seconds, in_dark=in_dark),
+        dark_noise(plane(sigma_dark**2), gain=gain, exposure=seconds),
+        flat_noise(plane(sigma_flat**2)),
     )
+    shared = [shared_variance(data, divisor, term) for term in terms]
     total = sum(part.astype(float) for part in shared)
     assert np.mean(np.var(made.data, axis=0, dtype=float) / total[0]) == pytest.approx(1, abs=0.03)
     assert all(part.dtype == np.float32 for part in shared)
+    own = plane(7.0)
+    assert total_sigma(data, own, divisor, terms).tobytes() == np.sqrt(sum(shared, own)).tobytes()
 
 
 def test_shared_variance_cancels_at_the_exposure_of_the_dark_and_never_spreads_nan(rng):
     data = np.array([[100.0, np.nan, 100.0, 100.0]], np.float32)
     flat = np.array([[0.5, 1.0, 0.0, np.nan]], np.float32)
     four, at_dark = np.full((1, 4), 4.0, np.float32), np.full((1, 4), 4.0 / 60**2, np.float32)
-    found = shared_variance(data, flat, gain=2.0, exposure=60.0, bias_variance=four, bias_in_dark=at_dark)
-    np.testing.assert_allclose(found.bias, 0, atol=1e-9)
-    assert found.dark is None
-    assert found.flat is None
+    found = shared_variance(data, flat, bias_noise(four, gain=2.0, exposure=60.0, in_dark=at_dark))
+    np.testing.assert_allclose(found, 0, atol=1e-9)
     variance = np.array([[4.0, 4.0, 4.0, np.nan]], np.float32)
-    found = shared_variance(data, flat, gain=2.0, bias_variance=variance, flat_variance=variance)
-    np.testing.assert_allclose(found.bias, [[64.0, 0.0, 16.0, 0.0]])
-    np.testing.assert_allclose(found.flat, [[(100 / 0.5) ** 2 * 4, 0.0, 0.0, 0.0]])
+    found = shared_variance(data, flat, bias_noise(variance, gain=2.0))
+    np.testing.assert_allclose(found, [[64.0, 0.0, 16.0, 0.0]])
+    found = shared_variance(data, flat, flat_noise(variance))
+    np.testing.assert_allclose(found, [[(100 / 0.5) ** 2 * 4, 0.0, 0.0, 0.0]])
 
 
 def test_bad_values_are_named():
@@ -264,5 +264,7 @@ def test_bad_values_are_named():
         calibrate_block(level, level, level, amplifier=AMPLIFIER)
     with pytest.raises(OptionError, match="exposure = nan"):
         calibrate_block(raw, flags, level, amplifier=AMPLIFIER, dark=plane[:, :4], exposure=math.nan)
-    with pytest.raises(OptionError, match="flat_variance"):
-        shared_variance(plane, None, gain=1.0, flat_variance=plane)
+    with pytest.raises(OptionError, match="without the flat"):
+        shared_variance(plane, None, flat_noise(plane))
+    with pytest.raises(OptionError, match="in_dark has shape"):
+        shared_variance(plane, None, bias_noise(plane, gain=1.0, in_dark=plane[:2]))

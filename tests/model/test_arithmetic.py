@@ -7,6 +7,7 @@ import pytest
 
 import larun
 from larun import flags as fl
+from larun.algorithms.masternoise import bias_noise, dark_noise, flat_noise
 from larun.detector import Detector
 from larun.model import calibration
 from tests.model.conftest import memory_frames
@@ -205,16 +206,15 @@ def test_noise_of_masters_is_computed_when_it_is_looked_at(monkeypatch):
     assert calls == 3 * [1]
     assert again.identical(frame)
     assert calls == 3 * [1]  # and kept
-    gains = {"gain": 2.0, "exposure": 30.0}
     by_hand = {
-        bias: real(frame.data, flat.data, **gains, bias_variance=bias.variance, bias_in_dark=dark.shared[0].variance),
-        dark: real(frame.data, flat.data, **gains, dark_variance=dark.variance),
-        flat: real(frame.data, flat.data, **gains, flat_variance=flat.variance),
+        bias: bias_noise(bias.variance, gain=2.0, exposure=30.0, in_dark=dark.shared[0].variance),
+        dark: dark_noise(dark.variance, gain=2.0, exposure=30.0),
+        flat: flat_noise(flat.variance),
     }
     shared = {item.master: item.variance for item in frame.shared}
-    for role, master in (("bias", bias), ("dark", dark), ("flat", flat)):
+    for master, term in by_hand.items():
         plane = shared[master.provenance.id]
-        assert plane.tobytes() == getattr(by_hand[master], role).tobytes()
+        assert plane.tobytes() == real(frame.data, flat.data, term).tobytes()
         with pytest.raises(ValueError, match="read-only"):
             plane[0, 0] = 1
 
