@@ -38,4 +38,4 @@ def stored_row(values: NDArray[np.float32], bits: NDArray[np.uint32], swap: bool
         stored = np.uint32(whole) ^ np.uint32(0x8000)
         turned = (stored << np.uint32(8)) | (stored >> np.uint32(8))
         out[x] = np.uint16(turned if swap else stored)
-    return off == np.uint32(0)
+    return bool(off == np.uint32(0))
