@@ -16,7 +16,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from larun.algorithms.localmedian import BLOCK, block_medians, spread_blocks, undecided
+from larun.algorithms.localmedian import BLOCK, block_medians, pixel_medians, spread_blocks, undecided
 from larun.errors import OptionError
 
 __all__ = ["NormalisedFlat", "bad_from_bias", "bad_from_dark", "bad_from_flat", "local_median", "normalise_flat"]
@@ -273,9 +273,12 @@ def _bad(
     relative: bool = False,
 ) -> NDArray[np.bool_]:
     """Where a pixel is not ordinary beside its neighbourhood; certainly ordinary ones are not looked at closely."""
-    blocks = undecided(plane, near, far, relative)
+    blocks, pixels = undecided(plane, near, far, relative)
     bad = np.zeros(plane.shape, np.bool_)
     middle: list[np.float32] = []
+    if len(pixels):
+        at = pixels[:, 0], pixels[:, 1]  # their neighbourhood has finite values: there is a median
+        bad[at] = ~ordinary(plane[at], pixel_medians(plane, pixels), None if variance is None else variance[at])
     for start in range(0, len(blocks), _GATHER):
         some = blocks[start : start + _GATHER]
         around = block_medians(plane, some)

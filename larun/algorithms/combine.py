@@ -12,7 +12,6 @@ gives exactly what it would give without those frames.
 
 from __future__ import annotations
 
-import functools
 import math
 from typing import Any
 
@@ -24,6 +23,7 @@ from larun.algorithms.arrays import read_only
 from larun.algorithms.combine_kernels import MAD, MEAN, MEDIAN, NOISE, Combined, Inputs, Plan, combine_rows
 from larun.algorithms.inflation import Inflation
 from larun.algorithms.jit import over_rows
+from larun.algorithms.order import median_network
 from larun.algorithms.stored_kernels import Complete, Stored, complete_row, stored_rows
 from larun.errors import OptionError
 
@@ -282,46 +282,17 @@ def _plan(frames: int, nx: int, options: CombineOptions, inflation: float | Infl
     else:
         factor = [median_efficiency(n) for n in range(frames + 1)]
     lanes = min(256, max(32, 32768 // frames), max(nx, 1))  # the scratch stays in the cache of the core
-    network = np.array(_network(frames), np.int64).reshape(-1, 2)
     return Plan(
         method=options.code,
         sigma=options.sigma,
         easiest=options.sigma**2 * float(np.min(ratio)) * float(np.min(relative)),
         lanes=lanes,
-        network=read_only(network, np.int64),
+        network=median_network(frames),
         factor=read_only(factor, np.float64),
         relative=read_only(relative, np.float64),
         signal=read_only(signal, np.float64),
         ratio=read_only(ratio, np.float64),
     )
-
-
-@functools.lru_cache(maxsize=16)
-def _network(count: int) -> tuple[tuple[int, int], ...]:
-    """The comparators that put the two middle values of ``count`` in their places.
-
-    Batcher's odd-even merge sort (1968, AFIPS 32, 307), without the comparators that cannot reach the middle.
-    """
-    pairs = []
-    size = 1 << max(count - 1, 0).bit_length()
-    p = 1
-    while p < size:
-        k = p
-        while k >= 1:
-            for j in range(k % p, size - k, 2 * k):
-                for i in range(min(k, size - j - k)):
-                    low, high = i + j, i + j + k
-                    if low // (2 * p) == high // (2 * p) and high < count:
-                        pairs.append((low, high))
-            k //= 2
-        p *= 2
-    needed = {count // 2 - 1, count // 2}
-    kept = []
-    for pair in reversed(pairs):
-        if not needed.isdisjoint(pair):
-            needed.update(pair)
-            kept.append(pair)
-    return tuple(reversed(kept))
 
 
 def _fill_single(out: Combined, factor: NDArray[np.float64]) -> None:

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from larun.algorithms.jit import kernel
-from larun.algorithms.order import median_of
+from larun.algorithms.order import median_of, sort_lanes
 from larun.flags import NO_DATA, UNUSABLE
 
 __all__ = [
@@ -25,7 +25,6 @@ __all__ = [
     "mad_limit",
     "reject_mad",
     "reject_noise",
-    "sort_lanes",
 ]
 
 # what the kernels are told: the method, with the way to clip
@@ -169,17 +168,6 @@ def _load(y: int, x0: int, width: int, inputs: Inputs, lanes: Lanes) -> None:
             order[j] = values[j] if good else lanes.low[j]
             lanes.low[j] = lanes.low[j] if good else -lanes.low[j]
             lanes.number[j] += 1 if good else 0
-
-
-@kernel
-def sort_lanes(width: int, network: NDArray[np.int64], order: NDArray[np.float32]) -> None:
-    """Sort each lane of ``order`` as far as the network does."""
-    for pair in range(network.shape[0]):
-        first, second = order[network[pair, 0]], order[network[pair, 1]]
-        for j in range(width):
-            a, b = first[j], second[j]
-            first[j] = a if a < b else b
-            second[j] = b if a < b else a
 
 
 @kernel

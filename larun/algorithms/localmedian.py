@@ -12,11 +12,15 @@ from numpy.typing import NDArray
 
 from larun.algorithms.arrays import read_only
 from larun.algorithms.jit import kernel, over_rows
+from larun.algorithms.order import median_network, sort_lanes
 
-__all__ = ["BLOCK", "block_medians", "spread_blocks", "undecided"]
+__all__ = ["BLOCK", "block_medians", "pixel_medians", "spread_blocks", "undecided"]
 
 #: Rows and columns of a block.
 BLOCK = 32
+
+_FEW = 12  # pixels of a block that are looked at one by one
+_TOGETHER = 8  # rows of a block whose medians are found together
 
 Blocks = NDArray[np.int64]
 
@@ -47,12 +51,35 @@ def block_medians(plane: NDArray[np.float32], blocks: Blocks, window: int = 31) 
     values = read_only(plane, np.float32)
     places = read_only(blocks, np.int64)
     out = np.full((len(places), BLOCK, BLOCK), np.nan, np.float32)
-    over_rows(len(places), lambda start, stop: _medians(start, stop, values, places, window // 2, out), band=16)
+    network = median_network(window)
+    over_rows(
+        len(places), lambda start, stop: _medians(start, stop, values, places, window // 2, network, out), band=16
+    )
     return out
 
 
-def undecided(plane: NDArray[np.float32], near: float, far: float, relative: bool, window: int = 31) -> Blocks:
-    """The blocks in which some pixel may lie further than ``near + far`` from the median of its neighbourhood.
+def pixel_medians(plane: NDArray[np.float32], pixels: Blocks, window: int = 31) -> NDArray[np.float32]:
+    """The medians of some pixels, (n,); as :func:`block_medians`, with row and column of each pixel.
+
+    Examples
+    --------
+    >>> pixel_medians(np.arange(9, dtype=np.float32).reshape(3, 3), np.array([[0, 1], [2, 2]]), 3).tolist()
+    [2.5, 6.0]
+    """
+    values = read_only(plane, np.float32)
+    places = read_only(pixels, np.int64)
+    out = np.empty(len(places), np.float32)
+    network = median_network(window)
+    over_rows(
+        len(places), lambda start, stop: _around(start, stop, values, places, window // 2, network, out), band=256
+    )
+    return out
+
+
+def undecided(
+    plane: NDArray[np.float32], near: float, far: float, relative: bool, window: int = 31
+) -> tuple[Blocks, Blocks]:
+    """Where some pixel may lie further than ``near + far`` from the median of its neighbourhood: blocks, and pixels.
 
     Around the centre c of each other block it is certain that every median lies within ``near`` of c (so few values of
     the neighbourhood lie further away that no window can have its middle there), and every pixel within ``far``.
@@ -70,16 +97,25 @@ def undecided(plane: NDArray[np.float32], near: float, far: float, relative: boo
 
     Returns
     -------
-    ndarray of int64, (n, 2)
-        Row and column of each in the grid of blocks.
+    blocks : ndarray of int64, (n, 2)
+        Row and column in the grid of blocks, of those of which nothing is certain.
+    pixels : ndarray of int64, (n, 2)
+        Row and column of the few that stand out in other blocks.
     """
     values = read_only(plane, np.float32)
     ny, nx = values.shape
     grid = (-(-ny // BLOCK), -(-nx // BLOCK))
-    open_ = np.empty(grid, np.bool_)
+    outside = np.empty(grid, np.int64)
+    found: dict[int, NDArray[np.int64]] = {}
     half = window // 2
-    over_rows(grid[0], lambda start, stop: _undecided(start, stop, values, near, far, relative, half, open_), band=2)
-    return np.argwhere(open_)
+
+    def work(start: int, stop: int) -> None:
+        pixels = np.empty((grid[1] * (stop - start) * _FEW, 2), np.int64)
+        count = _undecided(start, stop, values, (near, far), relative, half, outside, pixels)
+        found[start] = pixels[:count].copy()
+
+    over_rows(grid[0], work, band=2)
+    return np.argwhere(outside > _FEW), np.concatenate([found[start] for start in sorted(found)])
 
 
 def spread_blocks(shape: tuple[int, int], most: int = 128) -> Blocks:
@@ -97,15 +133,26 @@ def spread_blocks(shape: tuple[int, int], most: int = 128) -> Blocks:
 
 @kernel
 def _medians(
-    start: int, stop: int, plane: NDArray[np.float32], blocks: Blocks, half: int, out: NDArray[np.float32]
+    start: int,
+    stop: int,
+    plane: NDArray[np.float32],
+    blocks: Blocks,
+    half: int,
+    network: NDArray[np.int64],
+    out: NDArray[np.float32],
 ) -> None:
     """The medians of some blocks."""
     ny, nx = plane.shape
     along = np.empty((BLOCK, BLOCK + 2 * half), np.float32)  # medians along the rows, a column of them in a row
     column = np.empty(BLOCK, np.float32)
     ordered = np.empty(2 * half + 1, np.float32)
+    order = np.empty((2 * half + 1, _TOGETHER * BLOCK), np.float32)
+    lines = np.empty((BLOCK + 2 * half + _TOGETHER, BLOCK), np.float32)
     for block in range(start, stop):
         y0, x0 = blocks[block, 0] * BLOCK, blocks[block, 1] * BLOCK
+        if _whole(plane, y0 - half, y0 + BLOCK + half, x0 - half, x0 + BLOCK + half):
+            _whole_block(plane, y0, x0, half, network, order, lines, out[block])
+            continue
         y1, x1 = min(y0 + BLOCK, ny), min(x0 + BLOCK, nx)
         top, bottom = max(y0 - half, 0), min(y1 + half, ny)
         for y in range(top, bottom):
@@ -116,6 +163,85 @@ def _medians(
             _slide(along[x], bottom - top, y0 - top, y1 - top, half, ordered, column)
             for y in range(y1 - y0):
                 out[block, y, x] = column[y]
+
+
+@kernel
+def _whole(plane: NDArray[np.float32], top: int, bottom: int, left: int, right: int) -> bool:
+    """Whether a part of the image lies inside it and has a finite value everywhere."""
+    if top < 0 or left < 0 or bottom > plane.shape[0] or right > plane.shape[1]:
+        return False
+    faults = 0
+    for y in range(top, bottom):
+        for x in range(left, right):
+            faults += 0 if abs(plane[y, x]) < np.float32(np.inf) else 1
+    return faults == 0
+
+
+@kernel
+def _whole_block(
+    plane: NDArray[np.float32],
+    y0: int,
+    x0: int,
+    half: int,
+    network: NDArray[np.int64],
+    order: NDArray[np.float32],
+    lines: NDArray[np.float32],
+    out: NDArray[np.float32],
+) -> None:
+    """The medians of a block with all its neighbourhood, many windows at a time."""
+    rows = BLOCK + 2 * half
+    for first in range(0, rows, _TOGETHER):
+        count = min(_TOGETHER, rows - first)
+        for k in range(2 * half + 1):
+            for y in range(count):
+                for x in range(BLOCK):
+                    order[k, y * BLOCK + x] = plane[y0 - half + first + y, x0 - half + k + x]
+        sort_lanes(count * BLOCK, network, order)
+        for y in range(count):
+            for x in range(BLOCK):
+                lines[first + y, x] = order[half, y * BLOCK + x]
+    for first in range(0, BLOCK, _TOGETHER):
+        for k in range(2 * half + 1):
+            for y in range(_TOGETHER):
+                for x in range(BLOCK):
+                    order[k, y * BLOCK + x] = lines[first + k + y, x]
+        sort_lanes(_TOGETHER * BLOCK, network, order)
+        for y in range(_TOGETHER):
+            for x in range(BLOCK):
+                out[first + y, x] = order[half, y * BLOCK + x]
+
+
+@kernel
+def _around(
+    start: int,
+    stop: int,
+    plane: NDArray[np.float32],
+    pixels: Blocks,
+    half: int,
+    network: NDArray[np.int64],
+    out: NDArray[np.float32],
+) -> None:
+    """The medians of some pixels."""
+    ny, nx = plane.shape
+    line, one = np.empty(2 * half + 1, np.float32), np.empty(1, np.float32)
+    ordered = np.empty(2 * half + 1, np.float32)
+    order = np.empty((2 * half + 1, 2 * half + 1), np.float32)
+    for pixel in range(start, stop):
+        y0, x0 = pixels[pixel, 0], pixels[pixel, 1]
+        top, bottom = max(y0 - half, 0), min(y0 + half + 1, ny)
+        if _whole(plane, y0 - half, y0 + half + 1, x0 - half, x0 + half + 1):
+            for y in range(2 * half + 1):
+                for k in range(2 * half + 1):
+                    order[k, y] = plane[top + y, x0 - half + k]
+            sort_lanes(2 * half + 1, network, order)
+            for y in range(2 * half + 1):
+                line[y] = order[half, y]
+        else:
+            for y in range(top, bottom):
+                _slide(plane[y], nx, x0, x0 + 1, half, ordered, one)
+                line[y - top] = one[0]
+        _slide(line, bottom - top, y0 - top, y0 - top + 1, half, ordered, one)
+        out[pixel] = one[0]
 
 
 @kernel
@@ -174,14 +300,16 @@ def _undecided(
     start: int,
     stop: int,
     plane: NDArray[np.float32],
-    near: float,
-    far: float,
+    limits: tuple[float, float],
     relative: bool,
     half: int,
-    out: NDArray[np.bool_],
-) -> None:
-    """See :func:`undecided`; for some rows of the grid."""
+    out: NDArray[np.int64],
+    pixels: Blocks,
+) -> int:
+    """See :func:`undecided`; for some rows of the grid. How many pixels were found."""
+    near, far = limits
     ny, nx = plane.shape
+    known = 0
     sample = np.empty(25, np.float32)
     for by in range(start, stop):
         y0, y1 = by * BLOCK, min(by * BLOCK + BLOCK, ny)
@@ -209,4 +337,11 @@ def _undecided(
                 for x in range(left, right):
                     distant += 0 if abs(plane[y, x] - centre) <= close else 1
                 unsure += 1 if distant > few else 0
-            out[by, bx] = outside > 0 or unsure > lines
+            out[by, bx] = outside if unsure <= lines else _FEW + 1
+            if 0 < out[by, bx] <= _FEW:
+                for y in range(y0, y1):
+                    for x in range(x0, x1):
+                        if not abs(plane[y, x] - centre) <= wide:
+                            pixels[known, 0], pixels[known, 1] = y, x
+                            known += 1
+    return known

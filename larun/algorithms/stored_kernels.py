@@ -22,10 +22,9 @@ from larun.algorithms.combine_kernels import (
     mad_limit,
     reject_mad,
     reject_noise,
-    sort_lanes,
 )
 from larun.algorithms.jit import kernel
-from larun.algorithms.order import median_of, select
+from larun.algorithms.order import median_of, select, sort_lanes
 
 __all__ = ["Complete", "Stored", "complete_row", "stored_rows"]
 

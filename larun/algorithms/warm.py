@@ -27,7 +27,7 @@ from larun.algorithms.cosmic_common import CosmicOptions
 from larun.algorithms.detect import DetectOptions, detect_matched
 from larun.algorithms.ellipse import ellipse_sums, kron_radius
 from larun.algorithms.fwhm import alike
-from larun.algorithms.localmedian import block_medians, spread_blocks, undecided
+from larun.algorithms.localmedian import block_medians, pixel_medians, spread_blocks, undecided
 from larun.algorithms.masternoise import bias_noise, flat_noise, shared_variance, total_sigma
 from larun.algorithms.morphology import windowed
 from larun.algorithms.pack import stored_row
@@ -122,7 +122,8 @@ def _aperture() -> None:
 
 def _bad_pixels() -> None:
     image = _image()
-    block_medians(image.data, undecided(image.data, 30.0, 30.0, False))
+    block_medians(image.data, undecided(image.data, 30.0, 30.0, False)[0])
+    pixel_medians(image.data, spread_blocks((_N, _N)))
     block_medians(image.data, spread_blocks((_N, _N)))
 
 
