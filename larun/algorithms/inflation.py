@@ -107,8 +107,8 @@ def fit_inflation(data: ArrayLike, variance: ArrayLike, flags: ArrayLike, *, sam
     if len(values) < 2 or not enough.any():
         return Inflation(1.0, np.zeros(1), np.ones(1), np.zeros(1, np.int64), relative)
 
-    signal = np.nanmedian(values, axis=0)
-    typical = np.nanmedian(noise / relative[:, None], axis=0)
+    signal = _median_of_frames(values)
+    typical = _median_of_frames(noise / relative[:, None])
     pairs = [(k, (k + 1) % len(values)) for k in range(len(values) if len(values) > 2 else 1)]
     scaled = np.stack([_scaled(values[a] - values[b], typical * (relative[a] + relative[b])) for a, b in pairs])
     width = _BIN_WIDTH * float(np.sqrt(np.median(typical) / len(values)))
@@ -150,11 +150,24 @@ def _sampled(plane: NDArray[np.generic], sample: int) -> NDArray[Any]:
     return flat[:, :: max(1, flat.shape[1] // sample) | 1]
 
 
+def _median_of_frames(values: NDArray[np.float64]) -> NDArray[np.float64]:
+    """The median of each pixel over its frames (n, pixels) but NaN, which sorts behind all others."""
+    ordered = np.sort(values.T, axis=1)
+    number = np.isfinite(ordered).sum(axis=1)
+    pixel = np.arange(len(ordered))
+    below, above = (
+        ordered[pixel, np.maximum(number - 1, 0) // 2],
+        ordered[pixel, np.minimum(number // 2, len(values) - 1)],
+    )
+    middle: NDArray[np.float64] = (below + above) / 2
+    return middle
+
+
 def _relative(noise: NDArray[np.float64]) -> NDArray[np.float64]:
     """Typical variance of each frame over the median of the frames."""
     if not noise.size:
         return np.ones(len(noise))
-    middle = np.nanmedian(noise, axis=0)
+    middle = _median_of_frames(noise)
     ratios = np.where(np.isfinite(noise) & (middle > 0), noise / np.where(middle > 0, middle, 1.0), np.nan)
     usable = np.isfinite(ratios).any(axis=1)
     relative = np.ones(len(noise))

@@ -424,6 +424,12 @@ class RowReader:
         """Scale into ``out``; where nothing was recorded NaN is written and True returned."""
         missing = None
         with np.errstate(over="ignore", invalid="ignore"):
+            if self.zero_of_short is not None:
+                native = stored.byteswap().view(np.uint16)
+                if self._zero:
+                    native ^= np.uint16(0x8000)  # adds 32768
+                out[...] = native if self._zero else native.view(np.int16)
+                return None
             if self._scale == 1.0 and stored.dtype.itemsize <= 2 and abs(self._zero) < _EXACT // 2:
                 out[...] = stored  # small whole numbers are exact in float32
                 if self._zero:

@@ -14,35 +14,26 @@ import numpy as np
 from numpy.typing import NDArray
 
 from larun import flags as fl
-from larun.algorithms.calibrate import Planes, calibrate_block
+from larun.algorithms.calibrate import Planes
 from larun.algorithms.combine import CombineOptions, Combiner, combine
 from larun.algorithms.inflation import Inflation, check_inflation, fit_inflation
 from larun.algorithms.jit import over_rows, threads
 from larun.algorithms.overscan import OverscanOptions
-from larun.detector import Detector, Section
+from larun.detector import Detector
 from larun.errors import FileError, LarunWarning, OptionError
 from larun.io.streams import allow_open_files
 from larun.model import interop, registry
-from larun.model.calibration import in_roles, known_flags, master_planes
+from larun.model.processing import Process, bias_rows, empty_planes
 from larun.model.raw.opening import RawPart, as_part, open_part
-from larun.model.raw.reduction import (
-    Block,
-    Leveled,
-    RawSource,
-    amplifier_values,
-    measure,
-    of_image,
-    open_raw,
-    sample_rows,
-)
+from larun.model.raw.reduction import Leveled, RawSource, measure, of_image, open_raw, sample_rows
 from larun.model.raw.stored import StoredBias
 from larun.provenance import Parent, recording
 
 if TYPE_CHECKING:
     from larun.model.image import Image
-    from larun.model.masters import MasterBias, Selection
+    from larun.model.masters import MasterBias
 
-__all__ = ["BuildOptions", "Job", "bias_rows", "criteria_of", "dark_rows", "fields", "flat_rows", "mask_from"]
+__all__ = ["BuildOptions", "Job", "criteria_of", "fields", "mask_from"]
 
 
 def _mask_image(value: Any) -> Any:
@@ -93,8 +84,6 @@ class BuildOptions:
     camera: type[Any] | None = attrs.field(default=None, metadata={"recorded": False})
 
 
-Process = Callable[[Leveled, int, int], Planes]
-
 #: Bytes of the rows of all frames that are combined at a time: more of them are not faster.
 _BAND_MEMORY = 3e7
 
@@ -134,10 +123,7 @@ class Job:
             else _raw_only(item)
             for item in listed
         ]
-        sources = sorted(
-            (measure(item, options.overscan) for item in opened), key=lambda leveled: _provenance(leveled).id
-        )
-        sources = _each_once(sources)
+        sources = _each_once(sorted(_measured(opened, options.overscan), key=lambda leveled: _provenance(leveled).id))
         for source in sources:
             recording().parents.append(Parent("frame", _provenance(source)))
         recording().fit(frames=[{"name": Path(s.source.name).name, **s.fitted()} for s in sources])
@@ -170,17 +156,18 @@ class Job:
             raise OptionError(f"darks of different exposure cannot be combined: {sorted(set(times.values()))} s")
         return float(np.mean(sorted(times.values())))
 
-    def rows(self, process: Process, y0: int, y1: int) -> Planes:
-        """The same rows of every exposure, stacked."""
-        made: Planes | None = None
+    def rows(self, process: Process, y0: int, y1: int, into: Planes | None = None) -> Planes:
+        """The same rows of every exposure, stacked; into planes (n, rows, nx) that are there already, if they fit."""
+        shape = (len(self.sources), y1 - y0, self.shape[1])
+        made = into if into is not None and into.data.shape == shape else empty_planes(shape)
         for number, source in enumerate(self.sources):
-            part = process(source, y0, y1)
-            if made is None:
-                made = Planes(*(np.empty((len(self.sources), *plane.shape), plane.dtype) for plane in part))
-            for whole, plane in zip(made, part, strict=True):
-                whole[number] = plane
-        assert made is not None
+            process(source, y0, y1, Planes(*(plane[number] for plane in made)))
         return made
+
+    @property
+    def concurrent(self) -> bool:
+        """Whether several threads may ask for rows at once: of files of plain integers, and of images in memory."""
+        return all(leveled.source.stored is not None or leveled.source.root is None for leveled in self.sources)
 
     def combine(self, process: Process, options: CombineOptions, weights: NDArray[np.float64] | None = None) -> Planes:
         """Combine all exposures by bands of rows; the noise model is checked on a fixed sample of rows first."""
@@ -199,8 +186,11 @@ class Job:
         factor: Any = 1.0 if inflation is None else inflation
         weighted = None if options.method == "median" else weights
 
+        own = threading.local()
+
         def general(y0: int, y1: int) -> None:
-            made = combine(*self.rows(process, y0, y1), options=options, weights=weighted, inflation=factor)
+            own.stack = self.rows(process, y0, y1, getattr(own, "stack", None))
+            made = combine(*own.stack, options=options, weights=weighted, inflation=factor)
             for whole, plane in zip(out, made[:3], strict=True):
                 whole[y0:y1] = plane
 
@@ -210,9 +200,13 @@ class Job:
             self._combine_stored(stored, combiner, general, out)
             return out
         per_row = len(self.sources) * nx * 4 * 8
-        band = int(np.clip(min(self.max_memory / 2, _BAND_MEMORY) / per_row, 1, ny))
-        for y0 in range(0, ny, band):
-            general(y0, min(y0 + band, ny))
+        workers = threads() if self.concurrent else 1
+        band = int(np.clip(min(self.max_memory / 2 / workers, _BAND_MEMORY) / per_row, 1, ny))
+        if workers > 1:
+            over_rows(ny, general, band=band)
+        else:
+            for y0 in range(0, ny, band):
+                general(y0, min(y0 + band, ny))
         return out
 
     def _combine_stored(
@@ -241,6 +235,20 @@ class Job:
         out.flags[...] = 0
         for top, bottom in sorted(left):
             general(top, bottom)
+
+
+def _measured(opened: list[RawSource], overscan: OverscanOptions) -> list[Leveled]:
+    """Every exposure measured; several at a time where all of them are plain files."""
+    if not all(source.stored is not None for source in opened):
+        return [measure(source, overscan) for source in opened]
+    found: dict[int, Leveled] = {}
+
+    def work(start: int, stop: int) -> None:
+        for number in range(start, stop):
+            found[number] = measure(opened[number], overscan)
+
+    over_rows(len(opened), work, band=1)
+    return [found[number] for number in range(len(opened))]
 
 
 def _each_once(sources: list[Leveled]) -> list[Leveled]:
@@ -276,131 +284,6 @@ def _bytes_of(parts: list[RawPart], base: type[Any], given: Mapping[str, Any]) -
     with contextlib.closing(open_part(parts[0], base, given).reader) as reader:
         ny, nx = reader.shape
     return float(len(parts)) * ny * nx * 12
-
-
-def _empty(rows: int, columns: int) -> Planes:
-    return Planes(
-        np.empty((rows, columns), np.float32),
-        np.empty((rows, columns), np.float32),
-        np.empty((rows, columns), np.uint32),
-    )
-
-
-def bias_rows(leveled: Leveled, y0: int, y1: int) -> Planes:
-    """Bias rows: overscan removed, ADU, read noise only (a bias has no Poisson term)."""
-    made = _empty(y1 - y0, leveled.shape[1])
-    for block in leveled.blocks(y0, y1):
-        values = amplifier_values(leveled, block.amplifier)
-        at = _rows(block.place, y0)
-        made.data[at] = block.data - block.level[:, None]
-        made.variance[at] = (values.read_noise / values.gain) ** 2
-        # Full scale in a bias is a defect, not light.
-        made.flags[at] = np.where(block.data >= values.saturation, block.flags | fl.BAD, block.flags)
-    return made
-
-
-def _electrons(leveled: Leveled, y0: int, y1: int, masters: Selection, exposure: float) -> tuple[Planes, Any]:
-    """Rows in electrons with bias and dark removed, and the gain of every pixel."""
-    made = _empty(y1 - y0, leveled.shape[1])
-    gains = np.empty(made.data.shape, np.float32)
-    known = known_flags(masters, leveled.shape)
-    for block in leveled.blocks(y0, y1):
-        values = amplifier_values(leveled, block.amplifier)
-        at, place = _rows(block.place, y0), block.place.slices
-        planes = calibrate_block(
-            block.data,
-            block.flags if known is None else block.flags | known[place],
-            block.level,
-            amplifier=values,
-            exposure=exposure,
-            **master_planes(in_roles(masters), place),
-        )
-        for whole, part in zip(made, planes, strict=True):
-            whole[at] = part
-        gains[at] = values.gain
-    return made, gains
-
-
-def _sampled_electrons(leveled: Leveled, masters: Selection, exposure: float) -> NDArray[np.float32]:
-    """The usable pixels of the sample rows, as :func:`_electrons` has them; each amplifier's rows in one go."""
-    found: dict[int, list[Block]] = {}
-    known = known_flags(masters, leveled.shape)
-    for y in sample_rows(leveled.shape[0]):
-        for block in leveled.blocks(int(y), int(y) + 1):
-            found.setdefault(leveled.source.detector.amplifiers.index(block.amplifier), []).append(block)
-    pixels = []
-    for blocks in found.values():
-        first = blocks[0]
-        at: Any = (np.array([block.place.y0 for block in blocks]), slice(first.place.x0, first.place.x1))
-        flags = np.concatenate([block.flags for block in blocks])
-        planes = calibrate_block(
-            np.concatenate([block.data for block in blocks]),
-            flags if known is None else flags | known[at],
-            np.concatenate([block.level for block in blocks]),
-            amplifier=amplifier_values(leveled, first.amplifier),
-            exposure=exposure,
-            **master_planes(in_roles(masters), at),
-        )
-        pixels.append(planes.data[(planes.flags & fl.UNUSABLE) == 0])
-    return np.concatenate(pixels)
-
-
-def _rows(place: Section, y0: int) -> tuple[slice, slice]:
-    """A place in the trimmed image as an index of a band that begins at row ``y0``."""
-    return slice(place.y0 - y0, place.y1 - y0), slice(place.x0, place.x1)
-
-
-def dark_rows(masters: Selection) -> Process:
-    """Dark rows in ADU: overscan and bias removed, Poisson noise of the dark current included."""
-
-    def process(leveled: Leveled, y0: int, y1: int) -> Planes:
-        made, gains = _electrons(leveled, y0, y1, masters, 0.0)
-        return Planes(made.data / gains, made.variance / gains**2, made.flags)
-
-    return process
-
-
-class _FlatRows:
-    """Flat rows: electrons, each exposure divided by its own level."""
-
-    def __init__(self, job: Job, masters: Selection) -> None:
-        self.masters = masters
-        self.levels: dict[str, float] = {}
-        filters = {str(s.source.quantity("filter") or "") for s in job.sources}
-        if len(filters) > 1:
-            raise OptionError(f"flats of different filters cannot be combined: {', '.join(sorted(filters))}")
-        for source in job.sources:
-            self.levels[_provenance(source).id] = self._level(source)
-        levels = np.array([self.levels[_provenance(source).id] for source in job.sources])
-        recording().fit(levels=levels)
-        #: Photon noise rules a flat: its weight is its level.
-        self.weights = levels / levels.sum()
-
-    def _level(self, leveled: Leveled) -> float:
-        pixels = _sampled_electrons(leveled, self.masters, self._exposure(leveled))
-        level = float(np.median(pixels)) if pixels.size else 0.0
-        if not level > 0:
-            raise OptionError(
-                f"{leveled.source.name}: this flat has no light (median {level:.3g} electrons above bias)"
-            )
-        return level
-
-    def _rows(self, leveled: Leveled, y0: int, y1: int) -> Planes:
-        return _electrons(leveled, y0, y1, self.masters, self._exposure(leveled))[0]
-
-    def _exposure(self, leveled: Leveled) -> float:
-        dark, exposure = self.masters.dark, leveled.source.quantity("exposure") or 0.0
-        return 0.0 if dark is None else dark.scaled(exposure)
-
-    def __call__(self, leveled: Leveled, y0: int, y1: int) -> Planes:
-        made = self._rows(leveled, y0, y1)
-        level = np.float32(self.levels[_provenance(leveled).id])
-        return Planes(made.data / level, made.variance / level**2, made.flags)
-
-
-def flat_rows(job: Job, masters: Selection) -> _FlatRows:
-    """The process for flats, with each exposure's level found on a fixed sample of rows."""
-    return _FlatRows(job, masters)
 
 
 def criteria_of(source: RawSource) -> dict[str, Any]:

@@ -21,6 +21,7 @@ from larun.model.building import BuildOptions
 from larun.model.criteria import Criterion, Equal, Exposure, Temperature, describe
 from larun.model.image import Image
 from larun.model.planes import Shared
+from larun.model.processing import FlatRows, bias_rows, dark_rows
 from larun.provenance import operation, recording
 
 if TYPE_CHECKING:
@@ -117,7 +118,7 @@ class MasterBias(Master):
         """
         how = CombineOptions(method=method, clip=clip, sigma=sigma)
         job = building.Job.prepare(frames, options)
-        made = job.combine(building.bias_rows, how)
+        made = job.combine(bias_rows, how)
         bad = bad_from_bias(made.data, made.variance) | building.mask_from(options, job.shape)
         return cls(**building.fields(job, made, bad, units.ADU, cls.criteria_names()))
 
@@ -178,7 +179,7 @@ class MasterDark(Master):
         how = CombineOptions(method=method, clip=clip, sigma=sigma)
         job = building.Job.prepare(frames, options)
         exposure = job.common_exposure()
-        made = job.combine(building.dark_rows(Selection(bias, None, None)), how)
+        made = job.combine(dark_rows(Selection(bias, None, None), job.shape), how)
         # A dark that holds its bias is judged above its own pedestal.
         pedestal = np.float32(0 if bias is not None else np.nanmedian(made.data))
         bad = bad_from_dark(made.data - pedestal, made.variance) | building.mask_from(options, job.shape)
@@ -258,7 +259,7 @@ class MasterFlat(Master):
         for role, master in (("bias", bias), ("dark", dark)):
             if master is not None:
                 recording().parent(role, master.provenance)
-        rows = building.flat_rows(job, Selection(bias, dark, None))
+        rows = FlatRows(job.sources, Selection(bias, dark, None), concurrent=job.concurrent)
         made = job.combine(rows, how, weights=rows.weights)
         normal = normalise_flat(made.data, made.variance, (made.flags & fl.UNUSABLE) != 0)
         made = made._replace(data=normal.data, variance=normal.variance)

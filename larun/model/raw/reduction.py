@@ -7,6 +7,7 @@ bands), :func:`measure` takes what a whole exposure must tell first (overscan le
 
 from __future__ import annotations
 
+import functools
 import threading
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
@@ -121,8 +122,12 @@ def open_raw(
         fetch = _from_memory(*found.reader.all())
         found.reader.close()
 
+    plain = direct is not None and (keep_open or not in_memory) and _plain(found.camera, direct)
+
     def rows(y0: int, y1: int) -> Rows:
         data, no_data = fetch(y0, y1)
+        if plain:
+            return data, _no_flags(*data.shape) if y1 - y0 <= _BAND else np.zeros(data.shape, np.uint32)
         flags = np.zeros(data.shape, np.uint32)
         if no_data is not None:
             flags[no_data] = fl.NO_DATA
@@ -137,8 +142,16 @@ def open_raw(
         shape=shape,
         rows=rows,
         root=found.root,
-        stored=direct if direct is not None and (keep_open or not in_memory) and _plain(found.camera, direct) else None,
+        stored=direct if plain else None,
     )
+
+
+@functools.lru_cache(maxsize=8)
+def _no_flags(rows: int, columns: int) -> NDArray[np.uint32]:
+    """Flags of which none is set, the same array for all who ask for a band of this size."""
+    none = np.zeros((rows, columns), np.uint32)
+    none.flags.writeable = False
+    return none
 
 
 def _plain(camera: Any, reader: Any) -> bool:
