@@ -233,11 +233,12 @@ def over_rows(rows: int, work: Callable[[int, int], None], band: int = 64) -> No
             work(start, min(start + band, rows))
         return
     todo, failed = iter(starts), {}
+    held = [work]  # what is cancelled stays in the queue of a busy pool: it must not hold on to the arrays of the work
 
     def some() -> None:
         for start in todo:  # each band goes to one thread: next() of a range is one step under the GIL
             try:
-                work(start, min(start + band, rows))
+                held[0](start, min(start + band, rows))
             except BaseException as error:
                 failed[start] = error
                 for _ in todo:
@@ -248,6 +249,7 @@ def over_rows(rows: int, work: Callable[[int, int], None], band: int = 64) -> No
         some()
     finally:
         wait([done for done in begun if not done.cancel()])
+        held.clear()
     if failed:
         raise failed[min(failed)]
 

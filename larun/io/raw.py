@@ -424,18 +424,15 @@ class RowReader:
         """Scale into ``out``; where nothing was recorded NaN is written and True returned."""
         missing = None
         with np.errstate(over="ignore", invalid="ignore"):
-            if self.zero_of_short is not None:
-                native = stored.byteswap().view(np.uint16)
-                if self._zero:
-                    native ^= np.uint16(0x8000)  # adds 32768
-                out[...] = native if self._zero else native.view(np.int16)
+            if self.zero_of_short is not None:  # to add 32768 is to turn the first bit
+                native = stored.byteswap().view(np.uint16 if self._zero else np.int16)
+                out[...] = native ^ np.uint16(0x8000) if self._zero else native
                 return None
-            if self._scale == 1.0 and stored.dtype.itemsize <= 2 and abs(self._zero) < _EXACT // 2:
-                out[...] = stored  # small whole numbers are exact in float32
+            small = stored.dtype.itemsize <= 2 and abs(self._zero) < _EXACT // 2  # exact in float32
+            if self._scale == 1.0 and (small or self._zero == 0.0):
+                out[...] = stored
                 if self._zero:
                     out += np.float32(self._zero)
-            elif self._scale == 1.0 and self._zero == 0.0:
-                out[...] = stored
             else:
                 out[...] = stored.astype(np.float64) * self._scale + self._zero
         if stored.dtype.kind in "iu":

@@ -151,7 +151,7 @@ class MasterDark(Master):
     bias_removed: bool
 
     @classmethod
-    @operation("master_dark", version=2, reach="global", leave_out=_HIDDEN)
+    @operation("master_dark", version=3, reach="global", leave_out=_HIDDEN)
     def combine(
         cls,
         frames: Iterable[Frame | str | Path | CCDData],
@@ -225,7 +225,7 @@ class MasterFlat(Master):
     matches_on: ClassVar[tuple[Criterion, ...]] = (_INSTRUMENT, _CHIP, _SIZE, _BINNING, Equal("filter"))
 
     @classmethod
-    @operation("master_flat", version=2, reach="global", leave_out=_HIDDEN)
+    @operation("master_flat", version=3, reach="global", leave_out=_HIDDEN)
     def combine(
         cls,
         frames: Iterable[Frame | str | Path | CCDData],
