@@ -34,7 +34,7 @@ from larun.algorithms.pack import stored_row
 from larun.algorithms.peaks import Planes
 from larun.algorithms.stored_kernels import Stored
 
-__all__ = ["PARTS", "compile_all"]
+__all__ = ["FRAME_PARTS", "PARTS", "compile_all"]
 
 _N = 64
 _STARS = ((16.2, 18.1), (45.7, 40.4), (20.3, 47.9))
@@ -179,6 +179,9 @@ PARTS: Mapping[str, Callable[[], None]] = {
     "annulus": _annulus,
     "bad_pixels": _bad_pixels,
 }
+
+#: Those that a science frame needs from its raw file to its catalogue.
+FRAME_PARTS = ("calibrate", "clean", "background", "detect", "aperture", "annulus")
 
 
 def compile_all(processes: int, parts: Sequence[str] = tuple(PARTS)) -> int:

@@ -55,6 +55,10 @@ Without = Annotated[
     list[str] | None,
     typer.Option("--without", metavar="KINDS", help="Do without these masters: bias, dark, flat, with commas."),
 ]
+Jobs = Annotated[
+    int | None,
+    typer.Option("--jobs", "-j", help="Frames reduced at the same time (default: as cores and free memory allow)."),
+]
 Memory = Annotated[
     str | None,
     typer.Option("--max-memory", metavar="SIZE", help="Memory for combining frames: 500MB, 2GB … (default 1GB)."),
@@ -155,7 +159,7 @@ def masters(
 def reduce(
     folder: Folder,
     out: Annotated[Path, typer.Argument(metavar="OUT", help="Folder for masters, frames, catalogues, summary.")],
-    jobs: Annotated[int, typer.Option("--jobs", "-j", help="Frames reduced at the same time.")] = 1,
+    jobs: Jobs = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what would be made.")] = False,
     recipe: RecipeFile = None,
     setting: Setting = None,
@@ -193,6 +197,10 @@ def reduce(
     What is there already and still right is left alone, so an interrupted reduction goes on where it stopped.
     Options that are said twice: --set goes over --recipe, and an option with a name of its own over both.
     """
+    from larun.model import workers
+
+    if jobs != 1 and not dry_run:
+        workers.prepare()  # it imports while this process does
     from larun.cli import night, options
 
     options.load_instruments(instrument)
@@ -298,7 +306,7 @@ def demo(
         "larun-demo"
     ),
     seed: Annotated[int, typer.Option(help="Seed of the simulated night.")] = 1,
-    jobs: Annotated[int, typer.Option("--jobs", "-j", help="Frames reduced at the same time.")] = 1,
+    jobs: Jobs = None,
     keep: Annotated[bool, typer.Option("--keep/--no-keep", help="Keep the files, or delete them at the end.")] = True,
     as_json: Json = False,
 ) -> int:

@@ -45,8 +45,8 @@ class DemoOptions:
         New, empty, or of an earlier demo.
     seed : int
         Of the simulated night.
-    jobs : int
-        Frames reduced at the same time.
+    jobs : int or None
+        Frames reduced at the same time; None: as cores and memory allow.
     keep : bool
         Whether the files stay.
     night : NightOptions
@@ -55,7 +55,7 @@ class DemoOptions:
 
     folder: Path
     seed: int = 1
-    jobs: int = 1
+    jobs: int | None = None
     keep: bool = True
     night: NightOptions = attrs.field(factory=NightOptions)
 
@@ -112,7 +112,7 @@ def run(options: DemoOptions, as_json: bool) -> int:
 def _claim(options: DemoOptions) -> None:
     """Make the folder ours, if it is new, empty, or an earlier demo of the same night."""
     folder, mark = options.folder, options.folder / _MARK
-    if options.seed < 0 or options.jobs < 1:
+    if options.seed < 0 or (options.jobs is not None and options.jobs < 1):
         raise OptionError(f"--seed {options.seed} --jobs {options.jobs}: the seed is at least 0, the jobs at least 1")
     wanted = {
         "made_by": "larun demo",

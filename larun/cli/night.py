@@ -65,7 +65,7 @@ def plan(folder: Path, out: Path, recipe: Recipe, masters: Iterable[Path], as_js
     return OK
 
 
-def reduce(folder: Path, out: Path, recipe: Recipe, masters: Iterable[Path], jobs: int, as_json: bool) -> int:
+def reduce(folder: Path, out: Path, recipe: Recipe, masters: Iterable[Path], jobs: int | None, as_json: bool) -> int:
     """The whole chain for every science frame of a night."""
     night = Night(folder)
     compile_first()

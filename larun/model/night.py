@@ -3,21 +3,18 @@
 from __future__ import annotations
 
 import functools
-import signal
+import math
 import warnings
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
-from concurrent.futures import ProcessPoolExecutor
-from concurrent.futures.process import BrokenProcessPool
-from multiprocessing import get_context
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
 import attrs
 
-from larun.algorithms.jit import end_with_parent, set_threads, threads
 from larun.errors import FileError, LarunError, LarunWarning, OptionError
-from larun.model import display, jobs, loading, registry
+from larun.model import display, jobs, loading, registry, workers
 from larun.model.frame import Frame
 from larun.model.jobs import Row, Task
 from larun.model.masters import Master, MasterBias, MasterDark, MasterFlat, Masters, Selection
@@ -269,7 +266,7 @@ class Night:
         *,
         recipe: Recipe | None = None,
         masters: str | Path | Iterable[str | Path] = (),
-        processes: int = 1,
+        processes: int | None = 1,
         progress: Progress | None = None,
     ) -> Summary:
         """Masters, then calibrate, clean, detect and photometer for every science frame.
@@ -284,8 +281,10 @@ class Night:
             Every option of the chain; its ``keywords`` give way to those of the night.
         masters : path or paths
             More folders with masters, from other nights.
-        processes : int
-            Frames reduced at the same time, each in a process of its own.
+        processes : int or None
+            Frames reduced at the same time, each in a process of its own; None takes as many as there are threads and
+            memory for. With 1 all is done in this process. (A script that asks for more must do so under
+            ``if __name__ == "__main__":``, because the processes import it.)
         progress : callable, optional
             Called with a name, a number and a total.
 
@@ -298,11 +297,15 @@ class Night:
         OptionError
             If there is no science frame, or an option makes no sense.
         """
-        if processes < 1:
+        if processes is not None and processes < 1:
             raise OptionError(f"processes={processes}: must be at least 1")
         chosen = recipe or Recipe()
+        if processes is None:
+            sizes = [math.prod(item.criteria.get("size") or (1,)) for item in self.of("science")]
+            processes = workers.affordable(max(sizes, default=1))
         if processes > 1:
             jobs.check_portable(chosen)
+            workers.prepare()
         return self._following(chosen)._reduce(Path(out), chosen, masters, processes, progress)
 
     def _reduce(
@@ -355,26 +358,6 @@ class Night:
 
 def _run(tasks: list[Task], processes: int) -> Iterable[Row]:
     """The rows of all tasks, in their order; what computes them does not change them."""
-    if processes == 1 or len(tasks) == 1:
-        yield from (jobs.run(task) for task in tasks)
-        return
-    share = max(1, threads() // processes)
-    context = get_context("spawn")  # fork after threads have started is not safe
-    start = (share, loading.sources())
-    pool = ProcessPoolExecutor(min(processes, len(tasks)), context, initializer=_start_worker, initargs=start)
-    try:
-        yield from pool.map(jobs.run, tasks)
-    except BrokenProcessPool as error:
-        raise LarunError(
-            "a process that reduced a frame was killed (out of memory?): run again with fewer processes; "
-            "what is done is kept"
-        ) from error
-    finally:
-        pool.shutdown(cancel_futures=True)
-
-
-def _start_worker(share: int, sources: tuple[loading.Source, ...]) -> None:
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the parent, which lets the running frames end
-    end_with_parent()
-    set_threads(share)
-    loading.restore(sources)  # before a task arrives: it names classes of these files
+    if processes == 1:
+        return (jobs.run(task) for task in tasks)
+    return workers.run(jobs.run, tasks, processes, partial(loading.restore, loading.sources()))

@@ -1,0 +1,21 @@
+"""What a worker process needs, imported and loaded: the server imports this module before it forks workers."""
+
+from __future__ import annotations
+
+import astropy.coordinates
+import astropy.table
+import astropy.wcs  # noqa: F401
+import scipy.ndimage
+import scipy.spatial  # noqa: F401
+
+from larun.algorithms import jit
+from larun.algorithms.warm import FRAME_PARTS, compile_all
+from larun.io import ecsv, product  # noqa: F401
+from larun.model import jobs  # noqa: F401
+from larun.model.measure import detecting, measuring  # noqa: F401
+
+__all__: list[str] = []
+
+jit.set_threads(1)  # a process with threads must not be forked
+compile_all(1, FRAME_PARTS)  # from the cache: the server is asked for this only when all of them are there
+jit.set_threads(None)
