@@ -50,6 +50,7 @@ _CONTRAST_BESIDE_FWHM = 2.0  # 0.7 % of the pixels of cosmic rays, for stars the
 _MARGIN = 2.0  # standard deviations of each pixel in favour of the star
 _TILE = 64
 _SKY_REACH = 10  # half the side of the square on whose border the sky beside a star is read
+_SURROUNDINGS = 16  # side of the tiles that tell what is near; at least the reach of every test
 
 
 def lacosmic(
@@ -116,8 +117,11 @@ def lacosmic(
         around = _neighbours(seeds, image, protected)
         grown = around[_judge(image, noise, around, options.sigma_fraction * options.sigma, math.nan, math.nan)]
         _leave_out(grown, mask, image, noise)
-        # Only beside a pixel that was just left out can a Laplacian have changed.
-        pool.ravel()[_neighbours(np.concatenate([seeds, grown]), image, protected)] = True
+        # Only beside a pixel that was just left out can a Laplacian have changed, and no test looks beyond its reach:
+        # what failed elsewhere would fail again.
+        changed = np.concatenate([seeds, grown])
+        pool &= _within_reach(changed, image.shape)
+        pool.ravel()[_neighbours(changed, image, protected)] = True
         pool &= ~mask
     # What was found is NaN in the planes by now.
     cleaned, cleaned_variance = fill_pixels(image, noise, data, variance, mask)
@@ -135,9 +139,9 @@ def _candidates(image: NDArray[np.float32], noise: NDArray[np.float32], sigma: f
     """Pixels whose Laplacian could be significant: compared with the least variance anywhere near, a strict bound."""
     from scipy.ndimage import minimum_filter
 
-    tiles = [np.arange(0, size, _TILE) for size in image.shape]
-    least = np.fmin.reduceat(np.fmin.reduceat(noise, tiles[0], axis=0), tiles[1], axis=1).astype(np.float64)
-    least = minimum_filter(np.where(np.isnan(least), np.inf, least), 3, mode="nearest")
+    least = np.empty([-(-size // _TILE) for size in image.shape])
+    over_rows(len(least), lambda start, stop: _least(noise, start, stop, least), band=1)
+    least = minimum_filter(least, 3, mode="nearest")
     limit = 2 * sigma * np.sqrt(least)
     pool = np.zeros(image.shape, bool)
     over_rows(image.shape[0], lambda start, stop: _dense(image, limit, start, stop, pool))
@@ -182,6 +186,17 @@ def _neighbours(
     return np.flatnonzero(near & ~protected & ~np.isnan(image))
 
 
+def _within_reach(where: NDArray[np.int64], shape: tuple[int, ...]) -> NDArray[np.bool_]:
+    """Pixels whose tests may look at the given ones (flat indices): those of the same tile and of its neighbours."""
+    y, x = np.divmod(where, shape[1])
+    tiles = np.zeros([-(-size // _SURROUNDINGS) + 2 for size in shape], bool)
+    for dy in (0, 1, 2):
+        for dx in (0, 1, 2):
+            tiles[y // _SURROUNDINGS + dy, x // _SURROUNDINGS + dx] = True
+    whole = tiles[1:-1, 1:-1].repeat(_SURROUNDINGS, axis=0).repeat(_SURROUNDINGS, axis=1)
+    return whole[: shape[0], : shape[1]]
+
+
 @kernel
 def _value(image: _Plane, y: int, x: int) -> float:
     if 0 <= y < image.shape[0] and 0 <= x < image.shape[1]:
@@ -208,6 +223,20 @@ def _laplacian(image: _Plane, y: int, x: int) -> float:
         up = down
     total = max(2 * centre - left - down, 0.0) + max(2 * centre - left - up, 0.0)
     return (total + max(2 * centre - right - down, 0.0) + max(2 * centre - right - up, 0.0)) / 4
+
+
+@kernel
+def _least(noise: _Plane, start: int, stop: int, out: _Floats) -> None:
+    """The least value of every tile, NaN left out, for whole rows of tiles."""
+    height, width = noise.shape
+    for tile_y in range(start, stop):
+        for tile_x in range(out.shape[1]):
+            least = np.float32(np.inf)
+            for y in range(tile_y * _TILE, min((tile_y + 1) * _TILE, height)):
+                row = noise[y, tile_x * _TILE : min((tile_x + 1) * _TILE, width)]
+                for x in range(row.size):
+                    least = row[x] if row[x] < least else least
+            out[tile_y, tile_x] = least
 
 
 @kernel

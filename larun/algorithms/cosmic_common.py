@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from larun.algorithms.jit import kernel, over_rows
+from larun.algorithms.order import select
 from larun.errors import OptionError
 
 __all__ = [
@@ -162,34 +163,45 @@ def protected_stars(
     ndarray of bool
         True where cosmic rays cannot be told from the star.
     """
-    from scipy.ndimage import label
-
     y, x = np.nonzero(saturated)
     protected = np.zeros(data.shape, bool)
     if not y.size:
         return protected
-    image = np.where((unusable & ~saturated) | ~np.isfinite(data), np.nan, data)
-    sample = image[::4, ::4][~saturated[::4, ::4]]
-    sample = sample[np.isfinite(sample)]
+    valid = ~((unusable & ~saturated)[::4, ::4] | saturated[::4, ::4]) & np.isfinite(data[::4, ::4])
+    sample = data[::4, ::4][valid]
     sky = np.median(sample) if sample.size else 0.0
     offsets = np.arange(-2, 3)
-    padded = np.pad(image, 2, constant_values=np.nan)
-    around = padded[(y + 2)[:, None, None] + offsets[:, None], (x + 2)[:, None, None] + offsets].reshape(y.size, 25)
-    finite = np.isfinite(around)
+    rows, columns = (y[:, None, None] + offsets[:, None]), (x[:, None, None] + offsets)
+    inside = (rows >= 0) & (rows < data.shape[0]) & (columns >= 0) & (columns < data.shape[1])
+    at = np.clip(rows, 0, data.shape[0] - 1), np.clip(columns, 0, data.shape[1] - 1)
+    around = data[at].reshape(y.size, 25)
+    finite = (inside & ~(unusable[at] & ~saturated[at])).reshape(y.size, 25) & np.isfinite(around)
     # A star unless most of its neighbours are faint; pixels that read NaN when saturated count as bright.
-    peak = np.where(np.isfinite(image[y, x]), image[y, x], np.inf)
-    faint = (finite & (around - sky <= 0.1 * (peak - sky)[:, None])).sum(axis=1)
+    peak = np.where(np.isfinite(data[y, x]), data[y, x], np.inf)
+    with np.errstate(invalid="ignore"):
+        faint = (finite & (around - sky <= 0.1 * (peak - sky)[:, None])).sum(axis=1)
     bright = (2 * faint < finite.sum(axis=1)) | ~np.isfinite(peak)
     # A bleed trail is thin, but hangs on its star.
-    groups, count = label(saturated, np.ones((3, 3)))
-    is_star = np.bincount(groups[y, x], bright, count + 1) > 0
-    star = is_star[groups[y, x]]
+    groups = _groups(y, x)
+    star = (np.bincount(groups, bright) > 0)[groups]
     for dy in offsets:
         for dx in offsets:
             to_y, to_x = y[star] + dy, x[star] + dx
             inside = (to_y >= 0) & (to_y < data.shape[0]) & (to_x >= 0) & (to_x < data.shape[1])
             protected[to_y[inside], to_x[inside]] = True
     return protected
+
+
+def _groups(y: NDArray[np.int64], x: NDArray[np.int64]) -> NDArray[np.int32]:
+    """A number for each pixel, the same for those that hang together by sides or corners."""
+    from scipy.sparse import coo_array
+    from scipy.sparse.csgraph import connected_components
+    from scipy.spatial import KDTree
+
+    pairs = KDTree(np.column_stack([y, x])).query_pairs(1.5, output_type="ndarray")
+    touching = coo_array((np.ones(len(pairs), bool), (pairs[:, 0], pairs[:, 1])), (y.size, y.size))
+    groups: NDArray[np.int32] = connected_components(touching, directed=False)[1]
+    return groups
 
 
 def replace_pixels(
@@ -236,19 +248,18 @@ def fill_pixels(
 
 @kernel
 def lower_quantile(values: NDArray[np.float64], count: int, fraction: float) -> float:
-    """Sort the first ``count`` values in place; the middle (fraction 0.5) or a lower quantile; NaN of none."""
-    for i in range(1, count):
-        value, j = values[i], i
-        while j > 0 and values[j - 1] > value:
-            values[j] = values[j - 1]
-            j -= 1
-        values[j] = value
+    """The middle (fraction 0.5) or a lower quantile of the first ``count`` values, which are moved; NaN of none."""
     if count == 0:
         return np.nan
     position = fraction * (count - 1)
     low = int(position)
-    high = min(low + 1, count - 1)
-    return float(values[low] + (position - low) * (values[high] - values[low]))
+    below = select(values, low, count)
+    above = below
+    if low + 1 < count:
+        above = values[low + 1]
+        for i in range(low + 2, count):
+            above = min(above, values[i])
+    return float(below + (position - low) * (above - below))
 
 
 @kernel
