@@ -19,6 +19,8 @@ __all__ = ["LANES", "bin_means", "cell_statistics", "interpolate_rows"]
 LANES = 64
 #: A bracket with so few values is sorted.
 _FEW = 24
+#: Values that are looked at together, and one by one only if one of them is wanted.
+_SOME = 16
 #: Largest (mean - median) / sigma that Pearson's relation is trusted with (Bertin & Arnouts 1996).
 _MAX_SKEW = 0.3
 
@@ -99,36 +101,45 @@ def _clipped_mode(ordered: Any, count: int, sigma: float) -> tuple[float, float,
 
 @kernel
 def _at_most(values: Any, limit: np.float32) -> int:
-    count = 0
+    count = np.int32(0)  # as wide as the values, and kept so: twice as many are compared at once
     for n in range(values.size):
-        count += 1 if values[n] <= limit else 0
-    return count
+        count = np.int32(count + np.int32(values[n] <= limit))
+    return int(count)
 
 
 @kernel
-def _median(values: Any, count: int, few: Any) -> float:
-    """Median of the ``count`` values that are not NaN; ``few`` is room for as many as a bracket may keep."""
+def _sorted_into(few: Any, kept: int, value: Any) -> int:
+    """Put a value into its place among the ``kept`` sorted ones, and return how many there are then."""
+    at = kept
+    while at > 0 and few[at - 1] > value:
+        few[at] = few[at - 1]
+        at -= 1
+    few[at] = value
+    return kept + 1
+
+
+@kernel
+def _bracket(values: Any, count: int, few: Any) -> tuple[Any, Any, int, int]:
+    """``low`` and ``high``, from a few of the values, with the median above the one and not above the other.
+
+    And how many values are not above each of them.
+    """
     sampled = 0
     for n in range(0, values.size, max(1, values.size // _FEW)):
-        value = values[n]
-        if value == value and sampled < _FEW:
-            at = sampled
-            while at > 0 and few[at - 1] > value:
-                few[at] = few[at - 1]
-                at -= 1
-            few[at] = value
-            sampled += 1
+        if values[n] == values[n] and sampled < _FEW:
+            sampled = _sorted_into(few, sampled, values[n])
     low, high, below, upto = np.float32(-np.inf), np.float32(np.inf), 0, count
-    first, second = (count - 1) // 2, count // 2
-    for k in (sampled // 4, sampled // 2, sampled - 1 - sampled // 4):
+    for k in (sampled // 4, sampled - 1 - sampled // 4, sampled // 2):
         if sampled and low < few[k] < high:
             found = _at_most(values, few[k])
-            if found <= first:
+            if found <= (count - 1) // 2:
                 low, below = few[k], found
-            elif found > second:
+            elif found > count // 2:
                 high, upto = few[k], found
-    smallest, largest = np.float32(np.inf), np.float32(-np.inf)
+        if np.isfinite(low) and np.isfinite(high):
+            break
     if not (np.isfinite(low) and np.isfinite(high)):
+        smallest, largest = np.float32(np.inf), np.float32(-np.inf)
         for n in range(values.size):
             value = values[n]
             smallest = value if value < smallest else smallest
@@ -136,11 +147,28 @@ def _median(values: Any, count: int, few: Any) -> float:
         high = min(high, largest)
         if not np.isfinite(low):
             low = smallest - np.float32(1e-3) * abs(smallest) - np.float32(1e-30)
-    middle = high
+    return low, high, below, upto
+
+
+@kernel
+def _median(values: Any, count: int, few: Any) -> float:
+    """Median of the ``count`` values that are not NaN; ``few`` is room for as many as a bracket may keep.
+
+    The next limit is where the values, spread evenly over the bracket, would put one just below the median, then one
+    just above it; every third is the middle, which ends it whatever the values are.
+    """
+    low, high, below, upto = _bracket(values, count, few)
+    first, second = (count - 1) // 2, count // 2
+    middle, turn = high, 0
     while upto - below > _FEW:
-        middle = np.float32(0.5 * (np.float64(low) + np.float64(high)))
+        inside, margin = float(upto - below), 4.0 + 0.5 * math.sqrt(upto - below)
+        share = (first - below - margin) / inside if turn == 0 else (second - below + margin) / inside
+        share = share if turn < 2 and 0.0 < share < 1.0 else 0.5
+        middle = np.float32(np.float64(low) + share * (np.float64(high) - np.float64(low)))
         if not low < middle < high:
-            return float(high)  # neighbouring numbers: all that is left is one value
+            middle = np.float32(0.5 * (np.float64(low) + np.float64(high)))
+            if not low < middle < high:
+                return float(high)  # neighbouring numbers: all that is left is one value
         found = _at_most(values, middle)
         if found <= first:
             low, below = middle, found
@@ -148,6 +176,7 @@ def _median(values: Any, count: int, few: Any) -> float:
             high, upto = middle, found
         else:  # the two middle values lie on either side
             break
+        turn = (turn + 1) % 3
     if upto - below > _FEW:
         one, two = np.float32(-np.inf), np.float32(np.inf)
         for n in range(values.size):
@@ -156,15 +185,14 @@ def _median(values: Any, count: int, few: Any) -> float:
             two = value if middle < value < two else two
         return 0.5 * (np.float64(one) + np.float64(two))
     kept = 0
-    for n in range(values.size):
-        value = values[n]
-        if (low < value) & (value <= high):  # rare, and one branch
-            at = kept
-            while at > 0 and few[at - 1] > value:
-                few[at] = few[at - 1]
-                at -= 1
-            few[at] = value
-            kept += 1
+    for start in range(0, values.size, _SOME):
+        part, some = values[start : min(start + _SOME, values.size)], np.int32(0)
+        for n in range(part.size):
+            some = np.int32(some + np.int32((low < part[n]) & (part[n] <= high)))
+        if some > 0:
+            for n in range(part.size):
+                if (low < part[n]) & (part[n] <= high):
+                    kept = _sorted_into(few, kept, part[n])
     return 0.5 * (np.float64(few[first - below]) + np.float64(few[second - below]))
 
 
@@ -209,7 +237,7 @@ def cell_statistics(
     room = (height * (nx // columns + 1) + LANES - 1) // LANES * LANES
     pixels, noises = np.empty(room, np.float32), np.empty(room, np.float32)
     sums, few = np.empty(LANES), np.empty(_FEW, np.float32)
-    chosen = np.empty(nx // columns + 1, np.bool_)
+    clipped = np.empty(nx // columns + 1, np.uint32)
     cells[:3] = np.nan
     cells[3] = 0.0
     for column in range(columns):
@@ -222,21 +250,21 @@ def cell_statistics(
         if count < 1 or count < fewest * bins_x * bins_y:
             continue
         level, low, high, scale = _clipped_mode(ordered[column], count, sigma)
-        used, last = 0, -1
+        last = -1
         for y in range(height):
             by = ((y + 1) * bins_y - 1) // height
             if by != last:
                 last = by
-                for x in range(width):
-                    mean = means[column, by * bins_x + ((x + 1) * bins_x - 1) // width]
-                    chosen[x] = low <= mean <= high
+                for bx in range(bins_x):
+                    mean = means[column, by * bins_x + bx]
+                    left, right = bx * width // bins_x, (bx + 1) * width // bins_x
+                    clipped[left:right] = none if low <= mean <= high else unusable
             row, bits = data[y, x0:x1], flags[y, x0:x1]
             to = pixels[y * width : (y + 1) * width]
             for x in range(width):
                 value = row[x]
-                good = ((bits[x] & unusable) == none) & (abs(value) < infinity) & chosen[x]
+                good = (((bits[x] & unusable) | clipped[x]) == none) & (abs(value) < infinity)
                 to[x] = value if good else missing
-                used += 1 if good else 0
             if has_variance:
                 noise, into = variance[y, x0:x1], noises[y * width : (y + 1) * width]
                 for x in range(width):  # NaN where the noise is not finite, or the pixel is not used
@@ -246,6 +274,7 @@ def cell_statistics(
             pixels[n] = missing
         cells[0, column] = level
         cells[1, column] = _clipped_rms(pixels[:end], level, scale * size, sums)
+        used = _at_most(pixels[: height * width], infinity)
         noisy = _at_most(noises[: height * width], infinity) if has_variance else 0
         if noisy > 0:
             cells[2, column] = _median(noises[: height * width], noisy, few)

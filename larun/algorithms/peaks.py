@@ -302,27 +302,57 @@ def _add_pairs(out: Any, first: Any, second: Any, one: Any, other: Any) -> None:
 def _maxima_rows(snr: Any, threshold: Any, found: Any, start: int, stop: int) -> int:
     ny, nx = snr.shape
     count = 0
+    highest = np.empty(_CHUNK, np.uint8)
     for y in range(start, stop):
         for x0 in range(0, nx, _CHUNK):
             chunk, above = snr[y, x0 : min(x0 + _CHUNK, nx)], np.int32(0)
             for x in range(chunk.size):
-                above += np.int32(chunk[x] >= threshold)
+                above = np.int32(above + np.int32(chunk[x] >= threshold))
             if above == 0:
                 continue
-            for x in range(x0, min(x0 + _CHUNK, nx)):
-                value = snr[y, x]
-                if value < threshold:
+            if 0 < y < ny - 1 and 0 < x0 < nx - _CHUNK:
+                _compare(snr, threshold, y, x0, highest)
+                some = np.int32(0)
+                for k in range(_CHUNK):
+                    some = np.int32(some + np.int32(highest[k]))
+                if some == 0:
                     continue
-                highest = True
-                for j in range(max(0, y - 1), min(ny, y + 2)):
-                    for i in range(max(0, x - 1), min(nx, x + 2)):
-                        before = j < y or (j == y and i < x)
-                        if snr[j, i] > value or (before and snr[j, i] == value):
-                            highest = False
-                if highest:
+                for k in range(_CHUNK):
+                    if highest[k]:
+                        found[count] = y * nx + x0 + k
+                        count += 1
+                continue
+            for x in range(x0, min(x0 + _CHUNK, nx)):
+                if snr[y, x] >= threshold and _is_highest(snr, y, x):
                     found[count] = y * nx + x
                     count += 1
     return count
+
+
+@kernel
+def _compare(snr: Any, threshold: Any, y: int, x0: int, highest: Any) -> None:
+    """Which pixels of a chunk are maxima above the threshold: all of them at once, away from the edges."""
+    x1 = x0 + _CHUNK
+    here, left, right = snr[y, x0:x1], snr[y, x0 - 1 : x1 - 1], snr[y, x0 + 1 : x1 + 1]
+    over, over_left, over_right = snr[y - 1, x0:x1], snr[y - 1, x0 - 1 : x1 - 1], snr[y - 1, x0 + 1 : x1 + 1]
+    under, under_left, under_right = snr[y + 1, x0:x1], snr[y + 1, x0 - 1 : x1 - 1], snr[y + 1, x0 + 1 : x1 + 1]
+    for k in range(_CHUNK):
+        value = here[k]
+        before = (over_left[k] >= value) | (over[k] >= value) | (over_right[k] >= value) | (left[k] >= value)
+        after = (under_left[k] > value) | (under[k] > value) | (under_right[k] > value) | (right[k] > value)
+        highest[k] = np.uint8(0) if before | after | (not value >= threshold) else np.uint8(1)
+
+
+@kernel
+def _is_highest(snr: Any, y: int, x: int) -> bool:
+    ny, nx = snr.shape
+    value = snr[y, x]
+    for j in range(max(0, y - 1), min(ny, y + 2)):
+        for i in range(max(0, x - 1), min(nx, x + 2)):
+            before = j < y or (j == y and i < x)
+            if snr[j, i] > value or (before and snr[j, i] == value):
+                return False
+    return True
 
 
 @kernel
