@@ -33,6 +33,7 @@ __all__ = [
     "kernels",
     "over_rows",
     "set_threads",
+    "summing",
     "threads",
 ]
 
@@ -51,8 +52,9 @@ class Kernel:
     Other kernels it calls are found among its globals and compiled with it.
     """
 
-    def __init__(self, function: Callable[..., Any]) -> None:
+    def __init__(self, function: Callable[..., Any], *, reorder: bool = False) -> None:
         self._function = function
+        self._reorder = reorder
         self._compiled: Any = None
         self._inner: Any = None
         functools.update_wrapper(self, function)
@@ -88,7 +90,7 @@ class Kernel:
         found = (self._compiled, self._inner)
         return sum(sum(made.stats.cache_misses.values()) for made in found if made is not None)
 
-    def _dispatcher(self, **options: bool) -> Any:
+    def _dispatcher(self, **options: Any) -> Any:
         import numba
 
         _listen()
@@ -99,6 +101,8 @@ class Kernel:
                 scope[name] = scope[name].inner()
         clone = types.FunctionType(own.__code__, scope, own.__name__, own.__defaults__, own.__closure__)
         clone.__qualname__, clone.__module__ = own.__qualname__, own.__module__
+        if self._reorder:
+            options["fastmath"] = {"reassoc", "contract", "nsz"}
         return numba.njit(nogil=True, error_model="numpy", **options)(clone)
 
 
@@ -114,6 +118,27 @@ def kernel(function: _Function) -> _Function:
     42
     """
     return Kernel(function)  # type: ignore[return-value]  # a Kernel is called exactly like the function
+
+
+def summing(function: _Function) -> _Function:
+    """Mark a kernel that is nothing but sums along an array, which the compiler may make in parts, as it sees fit.
+
+    The parts are those of the processor and the length of the array: the same pixels give the same bits, whatever the
+    threads. NaN and infinity keep their meaning; what must cancel exactly has no place here.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> @summing
+    ... def total(values):
+    ...     made = 0.0
+    ...     for value in values:
+    ...         made += value
+    ...     return made
+    >>> total(np.arange(5.0))
+    10.0
+    """
+    return Kernel(function, reorder=True)  # type: ignore[return-value]  # a Kernel is called exactly like the function
 
 
 def kernels() -> tuple[Kernel, ...]:

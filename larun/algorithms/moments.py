@@ -18,6 +18,8 @@ from larun.algorithms.stamps import load, window_sums
 __all__ = ["moments"]
 
 _ITERATIONS = 60
+#: A step is made at most so many times longer.
+_FARTHEST = 4.0
 #: Variance of the narrowest weight, px^2: products of a narrower one with a sharp star are not sampled by the pixels.
 _NARROWEST = 1.0
 #: A Gaussian weight of variance k times the deconvolved one makes a Moffat profile exp(c g(k)) too wide, where c tells
@@ -65,21 +67,64 @@ def _wings(share: float) -> float:
 def _adapted(
     stamp: Any, cx: float, cy: float, sigma: float, growth: float
 ) -> tuple[float, float, float, float, float, bool]:
-    """Moments and centre under the weight that matches them; the starting centre and False where there is none."""
+    """Moments and centre under the weight that matches them; the starting centre and False where there is none.
+
+    They are the fixed point of "moments under a weight of these moments". Each step goes on from the last two in the
+    direction in which these differ, as far as the change of the change tells (Anderson 1965, J. ACM 12, 547, with a
+    memory of one).
+    """
     largest = (growth * sigma) ** 2
-    xx, xy, yy = sigma**2, 0.0, sigma**2
-    x, y = cx, cy
-    for _ in range(_ITERATIONS):
+    now = (sigma**2, 0.0, sigma**2, cx, cy)
+    before, before_step = now, (0.0, 0.0, 0.0, 0.0, 0.0)
+    for n in range(_ITERATIONS):
+        xx, xy, yy, x, y = now
         weight = (max(xx, _NARROWEST), xy, max(yy, _NARROWEST))
         mxx, mxy, myy, dx, dy, valid = _deconvolved(stamp, x, y, weight)
-        x, y = x + dx, y + dy
-        if not valid or not (max(mxx, myy) <= largest) or not (math.hypot(x - cx, y - cy) <= sigma):
+        made = (mxx, mxy, myy, x + dx, y + dy)
+        if not valid or not _possible(made, cx, cy, sigma, largest):
             break
-        change = max(abs(mxx - xx), abs(myy - yy), abs(mxy - xy)) / (mxx + myy)
-        xx, xy, yy = mxx, mxy, myy
-        if change < 1e-4 and math.hypot(dx, dy) < 1e-3:
-            return xx, xy, yy, x, y, True
-    return xx, xy, yy, cx, cy, False
+        step = (mxx - xx, mxy - xy, myy - yy, dx, dy)
+        size = mxx + myy
+        if max(abs(step[0]), abs(step[1]), abs(step[2])) < 1e-4 * size and dx * dx + dy * dy < 1e-6:
+            return mxx, mxy, myy, made[3], made[4], True
+        now = made
+        if n > 0:
+            share = _share(step, before_step, size)
+            further = (
+                made[0] - share * (made[0] - before[0]),
+                made[1] - share * (made[1] - before[1]),
+                made[2] - share * (made[2] - before[2]),
+                made[3] - share * (made[3] - before[3]),
+                made[4] - share * (made[4] - before[4]),
+            )
+            if _possible(further, cx, cy, sigma, largest):
+                now = further
+        before, before_step = made, step
+    return sigma**2, 0.0, sigma**2, cx, cy, False
+
+
+@kernel
+def _possible(made: Any, cx: float, cy: float, sigma: float, largest: float) -> bool:
+    """Whether moments and centre are those of an ellipse of the size of a source, near where it began."""
+    xx, xy, yy, x, y = made
+    near = (x - cx) ** 2 + (y - cy) ** 2 <= sigma**2
+    return near and xx > 0 and yy > 0 and xx * yy > xy * xy and max(xx, yy) <= largest
+
+
+@kernel
+def _share(step: Any, before: Any, size: float) -> float:
+    """How much of the way back from one result to the one before makes the step smallest; negative to go further."""
+    scale = 100.0 / size**2  # the centre must settle within ten times as much
+    d0, d1, d2, d3, d4 = (
+        step[0] - before[0],
+        step[1] - before[1],
+        step[2] - before[2],
+        step[3] - before[3],
+        step[4] - before[4],
+    )
+    product = scale * (step[0] * d0 + step[1] * d1 + step[2] * d2) + step[3] * d3 + step[4] * d4
+    squared = scale * (d0 * d0 + d1 * d1 + d2 * d2) + d3 * d3 + d4 * d4
+    return min(max(product / squared, -_FARTHEST), 0.5) if squared > 0 else 0.0
 
 
 @kernel
@@ -87,18 +132,13 @@ def _deconvolved(stamp: Any, cx: float, cy: float, weight: Any) -> tuple[float, 
     """Moments under one Gaussian weight, with the weight taken off; the step of the centre; whether it worked."""
     failed = (0.0, 0.0, 0.0, 0.0, 0.0, False)
     wxx, wxy, wyy = weight
-    reach = stamp[1].shape[0] // 2
     det = wxx * wyy - wxy * wxy
     if not det > 0.01 * wxx * wyy:
         return failed
     a, b, c = wyy / det, -wxy / det, wxx / det
     half_y, half_x = int(np.ceil(3.5 * math.sqrt(wyy))), int(np.ceil(3.5 * math.sqrt(wxx)))
-    middle_y, middle_x = reach + round(cy), reach + round(cx)
-    low_y, high_y = max(0, middle_y - half_y), min(2 * reach + 1, middle_y + half_y + 1)
-    low_x, high_x = max(0, middle_x - half_x), min(2 * reach + 1, middle_x + half_x + 1)
     load(stamp, max(abs(round(cy)) + half_y, abs(round(cx)) + half_x))
-    box = (low_y, high_y, low_x, high_x)
-    total, sx, sy, sxx, sxy, syy = window_sums(stamp, (cx, cy), (a, b, c), box)
+    total, sx, sy, sxx, sxy, syy = window_sums(stamp, (cx, cy), (a, b, c))
     if not total > 0:
         return failed
     sx, sy = sx / total, sy / total

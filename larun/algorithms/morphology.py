@@ -23,7 +23,7 @@ from larun.algorithms.aperture import positions
 from larun.algorithms.jit import kernel, over_rows
 from larun.algorithms.peaks import FWHM_OF_SIGMA, PIXEL_VARIANCE, Planes, noise_factor
 from larun.algorithms.shapes import place, place_errors
-from larun.algorithms.stamps import gaussian_line, read_stamp, stamp
+from larun.algorithms.stamps import gaussian_line, load, read_stamp, square, stamp
 
 __all__ = ["Locus", "Windowed", "size_excess", "star_locus", "windowed"]
 
@@ -270,24 +270,25 @@ def _measure_sources(planes: Any, sources: Any, rules: Any, out: Any, start: int
         px, py = min(max(px, 0), nx - 1), min(max(py, 0), ny - 1)
         reach = int(np.ceil(max(4.0 * sigma + limit, 4.0 * wider * star + limit))) + 1
         made = stamp((data, level, noise, flags, bits), reach)
-        read_stamp(made, py, px, reach)
+        read_stamp(made, py, px, int(np.ceil(3.5 * sigma + limit)))
         room = (-0.5 - px, nx - 0.5 - px, -0.5 - py, ny - 0.5 - py)
         cx, cy, certain = place(made, sigma, limit, room)
         if not certain:
             continue
         out[n, 0], out[n, 1] = px + cx, py + cy
         out[n, 2], out[n, 3] = place_errors(made, cx, cy, sigma, gain)
+        load(made, reach)
         out[n, 4], out[n, 5] = _concentration(made, (cx, cy), (star, wider * star), gain, most_missing)
 
 
 @kernel
 def _concentration(made: Any, centre: Any, sigmas: Any, gain: float, most_missing: float) -> tuple[float, float]:
     """Ln of the sums through both windows, and its error; their noise is common in part."""
-    _, signal, variance, bad, state, scratch = made
+    bad, state, (signal, variance) = made[2], made[3], square(made)
     (cx, cy), (narrow, wide) = centre, sigmas
     reach = signal.shape[0] // 2
     side = 2 * reach + 1
-    x1, y1, x2, y2 = scratch[0], scratch[1], scratch[2], scratch[3]
+    x1, y1, x2, y2 = np.empty(side), np.empty(side), np.empty(side), np.empty(side)
     gaussian_line(x1, 0, side, reach + cx, 1 / narrow**2)
     gaussian_line(y1, 0, side, reach + cy, 1 / narrow**2)
     gaussian_line(x2, 0, side, reach + cx, 1 / wide**2)
@@ -308,7 +309,7 @@ def _concentration(made: Any, centre: Any, sigmas: Any, gain: float, most_missin
     if state[3] > 0:
         missing, left, model = 0.0, np.sum(x1**2) * np.sum(y1**2), 0.0
         for n in range(state[3]):
-            i, j = reach + bad[n, 1], reach + bad[n, 0]
+            j, i = divmod(bad[n], side)
             missing += (x2[i] * y2[j]) ** 2
             left -= (x1[i] * y1[j]) ** 2
             model += x1[i] * y1[j] * x2[i] * y2[j]

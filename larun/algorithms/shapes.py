@@ -22,7 +22,7 @@ from larun.algorithms.arrays import read_only, walk
 from larun.algorithms.jit import kernel, over_rows
 from larun.algorithms.moments import moments
 from larun.algorithms.peaks import FWHM_OF_SIGMA, PIXEL_VARIANCE, Planes
-from larun.algorithms.stamps import gaussian_line, load, read_stamp, round_sums, stamp
+from larun.algorithms.stamps import load, position_sums, read_stamp, round_sums, square, stamp
 
 __all__ = ["Measured", "full_width", "measure", "place", "place_errors", "position_angle"]
 
@@ -169,10 +169,10 @@ def _measure_range(
     ny, nx = data.shape
     sigma = math.sqrt(max((fwhm / FWHM_OF_SIGMA) ** 2 + PIXEL_VARIANCE, _NARROWEST_WINDOW))
     made = stamp((data, level, noise, flags, bits), int(np.ceil(3.5 * sigma * growth)) + 1)
-    footprint = int(np.ceil(fwhm + 0.5))
+    footprint, first = int(np.ceil(fwhm + 0.5)), int(np.ceil(3.5 * sigma + max(1.5, fwhm / 2)))
     for n in range(start, stop):
         py, px = peaks[n] // nx, peaks[n] % nx
-        read_stamp(made, py, px, 0)
+        read_stamp(made, py, px, first)
         room = (-0.5 - px, nx - 0.5 - px, -0.5 - py, ny - 0.5 - py)
         cx, cy, certain = place(made, sigma, max(1.5, fwhm / 2), room)
         out[n, 0], out[n, 1] = px + cx, py + cy
@@ -206,11 +206,10 @@ def place(made: Any, sigma: float, limit: float, room: Any) -> tuple[float, floa
 @kernel
 def _centroid(made: Any, sigma: float, limit: float, gain: float) -> tuple[float, float, bool]:
     """Windowed centroid from the middle of the stamp, and whether it settled within ``limit``."""
-    near = min(made[1].shape[0] // 2, int(np.ceil(3.5 * sigma + limit)))
-    load(made, near)
+    load(made, int(np.ceil(3.5 * sigma + limit)))
     cx, cy, step = 0.0, 0.0, np.inf
     for _ in range(_ITERATIONS):
-        total, first_x, first_y = round_sums(made, cx, cy, sigma, near)
+        total, first_x, first_y = round_sums(made, cx, cy, sigma)
         if total <= 0:
             return 0.0, 0.0, False
         step_x, step_y = gain * first_x / total, gain * first_y / total
@@ -225,76 +224,32 @@ def _centroid(made: Any, sigma: float, limit: float, gain: float) -> tuple[float
 @kernel
 def place_errors(made: Any, cx: float, cy: float, sigma: float, gain: float) -> tuple[float, float]:
     """Errors of the root of S = sum w I d: sqrt(var S) / |dS / dc|, for each axis."""
-    _, signal, variance, bad, state, scratch = made
-    along_x, along_y = scratch[0], scratch[1]
-    reach = signal.shape[0] // 2
-    near = min(reach, int(np.ceil(3.5 * sigma + 1.5)))
-    load(made, near)
-    low, high = reach - near, reach + near + 1
-    inverse = 1 / sigma**2
-    gaussian_line(along_x, low, high, reach + cx, inverse)
-    gaussian_line(along_y, low, high, reach + cy, inverse)
-    total, second_x, second_y = 0.0, 0.0, 0.0
-    sky_x, sky_y, photon_x, photon_y = 0.0, 0.0, 0.0, 0.0
-    own_x, own_y, spread_x, spread_y = 0.0, 0.0, 0.0, 0.0
-    for j in range(low, high):
-        row, row_second, sky, sky_second, photon, photon_second = 0.0, 0.0, 0.0, 0.0, 0.0, 0.0
-        for i in range(low, high):
-            dx, weight = i - reach - cx, along_x[i]
-            value, spread = weight * signal[j, i], weight * weight * variance[j, i]
-            row += value
-            row_second += value * dx * dx
-            sky += spread
-            sky_second += spread * dx * dx
-            photon += weight * value
-            photon_second += weight * value * dx * dx
-        dy2, weight, square = (j - reach - cy) ** 2, along_y[j], along_y[j] * along_y[j]
-        total += weight * row
-        second_x += weight * row_second
-        second_y += weight * row * dy2
-        sky_x += square * sky_second
-        sky_y += square * sky * dy2
-        photon_x += square * photon_second
-        photon_y += square * photon * dy2
-        own_x += along_x[j] * along_x[j]
-        own_y += square
-        spread_x += along_x[j] * along_x[j] * (j - reach - cx) ** 2
-        spread_y += square * dy2
-    squares, all_x, all_y = own_x * own_y, spread_x * own_y, own_x * spread_y
-    left, good_x, good_y = squares, all_x, all_y
-    for n in range(state[3]):
-        j, i = bad[n, 0], bad[n, 1]
-        if abs(j) <= near and abs(i) <= near:
-            square = (along_x[reach + i] * along_y[reach + j]) ** 2
-            left -= square
-            good_x -= square * (i - cx) ** 2
-            good_y -= square * (j - cy) ** 2
-    if not (good_x > _LEAST * all_x and good_y > _LEAST * all_y):
+    load(made, int(np.ceil(3.5 * sigma + 1.5)))
+    light, sky, photon, usable, every = position_sums(made, cx, cy, sigma)
+    share_x, share_y = usable[1] / every[1], usable[2] / every[2]
+    if not (share_x > _LEAST and share_y > _LEAST):
         return np.nan, np.nan
     # what is missing counts with the window's own model, of the amplitude that fits the rest
-    amplitude = max(total / left, 0.0)
-    total += amplitude * (squares - left)
-    second_x += amplitude * (all_x - good_x)
-    second_y += amplitude * (all_y - good_y)
+    amplitude = max(light[0] / usable[0], 0.0)
+    total = light[0] + amplitude * (every[0] - usable[0])
+    second = light[1] + light[2] + amplitude * (every[1] - usable[1] + every[2] - usable[2])
     if not total > 0:
         return np.nan, np.nan
     # both axes share the curvature of the profile: half the noise. The matched value is total / 2.
-    curve = min(max(total - 0.5 * inverse * (second_x + second_y), 0.25 * total), total)
+    curve = min(max(total - 0.5 * second / sigma**2, 0.25 * total), total)
     return (
-        math.sqrt(sky_x + max(photon_x / gain, 0.0)) / (curve * good_x / all_x),
-        math.sqrt(sky_y + max(photon_y / gain, 0.0)) / (curve * good_y / all_y),
+        math.sqrt(sky[0] + max(photon[0] / gain, 0.0)) / (curve * share_x),
+        math.sqrt(sky[1] + max(photon[1] / gain, 0.0)) / (curve * share_y),
     )
 
 
 @kernel
 def _fitted_flux(made: Any, cx: float, cy: float, sigma: float, gain: float) -> tuple[float, float]:
     """Flux of the pixel-integrated Gaussian at (cx, cy), equal weights, usable pixels only, and its error."""
-    _, signal, variance, bad, state, scratch = made
-    along_x, along_y = scratch[0], scratch[1]
-    reach = signal.shape[0] // 2
-    near = min(reach, int(np.ceil(4 * sigma)) + 1)
-    load(made, near)
-    low, high = reach - near, reach + near + 1
+    load(made, int(np.ceil(4 * sigma)) + 1)
+    bad, along_x, along_y, (signal, variance) = made[2], made[4][0], made[4][1], square(made)
+    reach, holes = made[3][2], made[3][3]
+    low, high = 0, 2 * reach + 1
     _pixel_shares(along_x, low, high, reach + cx, sigma)
     _pixel_shares(along_y, low, high, reach + cy, sigma)
     top, sky, photon, squares_x, squares_y = 0.0, 0.0, 0.0, 0.0, 0.0
@@ -313,10 +268,9 @@ def _fitted_flux(made: Any, cx: float, cy: float, sigma: float, gain: float) -> 
         squares_y += along_y[j] * along_y[j]
     bottom = squares_x * squares_y
     every = bottom
-    for n in range(state[3]):
-        j, i = bad[n, 0], bad[n, 1]
-        if abs(j) <= near and abs(i) <= near:
-            bottom -= (along_x[reach + i] * along_y[reach + j]) ** 2
+    for n in range(holes):
+        j, i = divmod(bad[n], high)
+        bottom -= (along_x[i] * along_y[j]) ** 2
     if not bottom > _LEAST * every:
         return np.nan, np.nan
     return top / bottom, math.sqrt(sky + max(photon / gain, 0.0)) / bottom

@@ -1,12 +1,15 @@
 """The surroundings of a source as a stamp that is read as far as it is needed, and sums through Gaussian windows.
 
-A stamp is ``(source, signal, variance, bad, state, scratch)``, made by :func:`larun.algorithms.stamps.stamp` inside
-kernels: ``source`` are the planes and the mask, ``signal`` (sky subtracted) and ``variance`` squares of odd side, 0
-where there is no usable pixel, ``bad`` the places of those, ``state`` the pixel in the middle, how far the square is
-filled and how many places are bad. ``scratch`` has the lines of the windows.
+A stamp is ``(source, pixels, bad, state, lines)``, made by :func:`larun.algorithms.stamps.stamp` inside kernels.
+``source`` are the planes and the mask. ``pixels`` has four rows: signal (sky subtracted) and variance, 0 where there is
+no usable pixel, and the offsets from the middle along x and y; the square that is read lies at their beginning, line
+after line. ``bad`` are the places in it without a usable pixel. ``state`` is the pixel in the middle, how far the
+square reaches, how many places are bad, and for which reach the offsets are. ``lines`` is room for two lines.
 
-The Gaussian is not computed pixel by pixel: from one pixel to the next its logarithm changes linearly, so the value
-follows from its neighbour's by two products. The products start at the centre, where the window is high.
+Few arrays, and few views of them: each that is passed on or cut out is counted, which takes as long as ten pixels.
+
+Sums run along the whole square as one array, in single precision, many pixels at a time: the exponential is a
+polynomial of a 64th of the exponent, squared six times.
 """
 
 from __future__ import annotations
@@ -16,12 +19,16 @@ from typing import Any
 
 import numpy as np
 
-from larun.algorithms.jit import kernel
+from larun.algorithms.jit import kernel, summing
 
-__all__ = ["gaussian_line", "load", "read_stamp", "round_sums", "stamp", "window_sums"]
+__all__ = ["gaussian_line", "load", "position_sums", "read_stamp", "round_sums", "square", "stamp", "window_sums"]
 
 #: Share of the squared weight that must be usable, else there is nothing to fit a model to.
 _LEAST = 1e-9
+#: exp(x) for x from -0.45 to 0 and its 64th power: within 1e-7 of exp(64 x) where that is above 0.002.
+_0, _1, _2, _3, _4, _5 = (np.float32(1 / math.factorial(n)) if n else np.float32(0) for n in range(6))
+#: Exponents below 64 times this give a weight of 3e-13.
+_FARTHEST = np.float32(-0.45)
 
 
 @kernel
@@ -30,52 +37,73 @@ def stamp(source: Any, reach: int) -> Any:
     side = 2 * reach + 1
     return (
         source,
-        np.empty((side, side)),
-        np.empty((side, side)),
-        np.empty((side * side, 2), np.int64),
-        np.zeros(4, np.int64),
-        np.empty((4, side)),
+        np.zeros((4, side * side), np.float32),
+        np.zeros(side * side, np.int64),
+        np.full(5, -1),
+        np.zeros((2, side)),
     )
 
 
 @kernel
 def read_stamp(made: Any, py: int, px: int, reach: int) -> None:
     """Begin anew around another pixel."""
-    state = made[4]
+    state = made[3]
     state[0], state[1], state[2], state[3] = py, px, -1, 0
     load(made, reach)
 
 
 @kernel
 def load(made: Any, wanted: int) -> None:
-    """Fill the stamp up to ``wanted`` pixels from its middle, or to its own size, if it is not that large yet."""
-    (data, level, noise, flags, bits), signal, variance, bad, state, _ = made
-    middle = signal.shape[0] // 2
-    wanted = min(wanted, middle)
-    py, px, have, count = state[0], state[1], state[2], state[3]
-    if wanted <= have:
+    """Read the square up to ``wanted`` pixels from its middle, or to the stamp's own size, if it is not that large."""
+    state = made[3]
+    wanted = min(wanted, made[4].shape[1] // 2)
+    if wanted <= state[2]:
         return
+    if state[4] != wanted:
+        state[4] = wanted
+        _set_offsets(made[1], wanted)
+    state[2] = wanted
+    (data, level, noise, flags, bits), pixels, bad = made[0], made[1], made[2]
     ny, nx = data.shape
-    for j in range(-wanted, wanted + 1):
-        inner = abs(j) <= have
-        y = py + j
-        i = -wanted
-        while i <= wanted:
-            if inner and i == -have:
-                i = have + 1
-            x = px + i
-            value, spread, usable = np.float32(0.0), np.float32(0.0), False
-            if 0 <= y < ny and 0 <= x < nx:
-                value, spread = data[y, x] - level[y, x], noise[y, x]
-                usable = flags[y, x] & bits == 0 and np.isfinite(value) and spread > 0 and np.isfinite(spread)
-            if usable:
-                signal[middle + j, middle + i], variance[middle + j, middle + i] = value, spread
-            else:
-                signal[middle + j, middle + i], variance[middle + j, middle + i] = 0.0, 0.0
-                bad[count, 0], bad[count, 1] = j, i
-                count += 1
-            i += 1
-    state[2], state[3] = wanted, count
+    y0, x0, width = state[0] - wanted, state[1] - wanted, 2 * wanted + 1
+    zero, none, infinity, usable_pixels = np.float32(0), np.uint32(0), np.float32(np.inf), 0
+    first, last = max(0, -y0), min(width, ny - y0)
+    left, right = max(0, -x0), min(width, nx - x0)
+    if right - left < width or last - first < width:
+        pixels[:2, : width * width] = zero
+    if left < right and first < last:
+        box_y, box_x = slice(y0 + first, y0 + last), slice(x0 + left, x0 + right)
+        values, skies, spreads, masks = data[box_y, box_x], level[box_y, box_x], noise[box_y, box_x], flags[box_y, box_x]
+        for j in range(last - first):
+            at = (first + j) * width + left
+            for i in range(right - left):
+                value, spread = values[j, i] - skies[j, i], spreads[j, i]
+                usable = (masks[j, i] & bits == none) & (abs(value) < infinity) & (spread > zero) & (spread < infinity)
+                pixels[0, at + i] = value if usable else zero
+                pixels[1, at + i] = spread if usable else zero
+                usable_pixels += 1 if usable else 0
+    state[3] = 0
+    if usable_pixels < width * width:
+        for at in range(width * width):
+            if pixels[1, at] == 0:
+                bad[state[3]] = at
+                state[3] += 1
+
+
+@kernel
+def _set_offsets(pixels: Any, reach: int) -> None:
+    width = 2 * reach + 1
+    for j in range(width):
+        for i in range(width):
+            pixels[2, j * width + i], pixels[3, j * width + i] = i - reach, j - reach
+
+
+@kernel
+def square(made: Any) -> Any:
+    """Signal and variance of what was read, as planes."""
+    width = 2 * made[3][2] + 1
+    signal, variance = made[1][0, : width * width], made[1][1, : width * width]
+    return signal.reshape((width, width)), variance.reshape((width, width))
 
 
 @kernel
@@ -94,135 +122,165 @@ def gaussian_line(line: Any, low: int, high: int, centre: float, inverse: float)
             i += direction
 
 
+@summing
+def _exponential(part: Any) -> Any:
+    """exp(64 part) of a number of single precision that is not above 0 (much)."""
+    part = part if part > _FARTHEST else _FARTHEST
+    value = _1 + part * (_1 + part * (_2 + part * (_3 + part * (_4 + part * _5))))
+    value *= value
+    value *= value
+    value *= value
+    value *= value
+    value *= value
+    return value * value
+
+
+@summing
+def _window(pixels: Any, size: int, centre: Any, factors: Any) -> Any:
+    total, sx, sy, sxx, sxy, syy = _0, _0, _0, _0, _0, _0
+    (cx, cy), (a, b, c) = centre, factors
+    for k in range(size):
+        dx, dy = pixels[2, k] - cx, pixels[3, k] - cy
+        value = pixels[0, k] * _exponential(dx * (a * dx + b * dy) + c * dy * dy)
+        along, aside = value * dx, value * dy
+        total += value
+        sx += along
+        sy += aside
+        sxx += along * dx
+        sxy += along * dy
+        syy += aside * dy
+    return total, sx, sy, sxx, sxy, syy
+
+
+@summing
+def _round(pixels: Any, size: int, centre: Any, factor: Any) -> Any:
+    total, sx, sy = _0, _0, _0
+    cx, cy = centre
+    for k in range(size):
+        dx, dy = pixels[2, k] - cx, pixels[3, k] - cy
+        value = pixels[0, k] * _exponential(factor * (dx * dx + dy * dy))
+        total += value
+        sx += value * dx
+        sy += value * dy
+    return total, sx, sy
+
+
+@summing
+def _usable_squares(pixels: Any, size: int, centre: Any, factors: Any) -> Any:
+    """Sum of the squared weight of the usable pixels."""
+    total = _0
+    (cx, cy), (a, b, c) = centre, factors
+    for k in range(size):
+        dx, dy = pixels[2, k] - cx, pixels[3, k] - cy
+        weight = _exponential(dx * (a * dx + b * dy) + c * dy * dy)
+        total += weight * weight if pixels[1, k] > _0 else _0
+    return total
+
+
+@summing
+def _positions(pixels: Any, size: int, centre: Any, factor: Any) -> Any:
+    total, second_x, second_y, sky_x, sky_y = _0, _0, _0, _0, _0
+    photon_x, photon_y, left, good_x, good_y = _0, _0, _0, _0, _0
+    cx, cy = centre
+    for k in range(size):
+        dx, dy = pixels[2, k] - cx, pixels[3, k] - cy
+        dx2, dy2 = dx * dx, dy * dy
+        weight = _exponential(factor * (dx2 + dy2))
+        value, square = weight * pixels[0, k], weight * weight
+        sky, photon, good = square * pixels[1, k], weight * value, square if pixels[1, k] > _0 else _0
+        total += value
+        second_x += value * dx2
+        second_y += value * dy2
+        sky_x += sky * dx2
+        sky_y += sky * dy2
+        photon_x += photon * dx2
+        photon_y += photon * dy2
+        left += good
+        good_x += good * dx2
+        good_y += good * dy2
+    return (total, second_x, second_y), (sky_x, sky_y), (photon_x, photon_y), (left, good_x, good_y)
+
+
 @kernel
-def round_sums(made: Any, cx: float, cy: float, sigma: float, near: int) -> tuple[float, float, float]:
+def round_sums(made: Any, cx: float, cy: float, sigma: float) -> tuple[float, float, float]:
     """Sums of ``w I``, ``w I dx`` and ``w I dy`` through a round window; ``w`` falls off with ``sigma``.
 
     Places without a usable pixel count with the window's own model, the amplitude the others fit best.
     """
-    _, signal, _, bad, state, scratch = made
-    along_x, along_y = scratch[0], scratch[1]
-    reach = signal.shape[0] // 2
-    low, high = reach - near, reach + near + 1
-    inverse = 1 / sigma**2
-    gaussian_line(along_x, low, high, reach + cx, inverse)
-    gaussian_line(along_y, low, high, reach + cy, inverse)
-    total, first_x, first_y, squares_x, squares_y = 0.0, 0.0, 0.0, 0.0, 0.0
-    for j in range(low, high):
-        row, moment = 0.0, 0.0
-        for i in range(low, high):
-            value = along_x[i] * signal[j, i]
-            row += value
-            moment += value * (i - reach - cx)
-        total += along_y[j] * row
-        first_x += along_y[j] * moment
-        first_y += along_y[j] * row * (j - reach - cy)
-        squares_x += along_x[j] * along_x[j]
-        squares_y += along_y[j] * along_y[j]
-    if state[3] > 0:
-        every = squares_x * squares_y
-        left = every
-        for n in range(state[3]):
-            j, i = bad[n, 0], bad[n, 1]
-            if abs(j) <= near and abs(i) <= near:
-                left -= (along_x[reach + i] * along_y[reach + j]) ** 2
-        if left < every and left > _LEAST * every:
-            amplitude = max(total / left, 0.0)
-            for n in range(state[3]):
-                j, i = bad[n, 0], bad[n, 1]
-                if abs(j) <= near and abs(i) <= near:
-                    value = amplitude * (along_x[reach + i] * along_y[reach + j]) ** 2
-                    total += value
-                    first_x += value * (i - cx)
-                    first_y += value * (j - cy)
-    return total, first_x, first_y
+    size, holes, inverse = (2 * made[3][2] + 1) ** 2, made[3][3], 1 / sigma**2
+    total, sx, sy = _round(made[1], size, _single((cx, cy)), np.float32(-inverse / 128))
+    sums = (np.float64(total), np.float64(sx), np.float64(sy), 0.0, 0.0, 0.0)
+    if holes > 0:
+        sums = _filled(made, (cx, cy), (inverse, 0.0, inverse), sums)
+    return sums[0], sums[1], sums[2]
 
 
 @kernel
-def window_sums(made: Any, centre: Any, inverse: Any, box: Any) -> tuple[float, float, float, float, float, float]:
+def window_sums(made: Any, centre: Any, inverse: Any) -> tuple[float, float, float, float, float, float]:
     """Sums of ``w I`` times 1, dx, dy, dx^2, dx dy and dy^2, with w = exp(-(a dx^2 + 2 b dx dy + c dy^2) / 2).
 
     Places without a usable pixel count as in :func:`round_sums`.
     """
-    _, signal, _, bad, state, scratch = made
-    (cx, cy), (a, b, c), (low_y, high_y, low_x, high_x) = centre, inverse, box
-    line, ratio, first, across = scratch[0], scratch[1], scratch[2], scratch[3]
-    reach = signal.shape[0] // 2
-    middle_y = min(max(reach + round(cy), low_y), high_y - 1)
-    middle_x = min(max(reach + round(cx), low_x), high_x - 1)
-    dx, dy = middle_x - reach - cx, middle_y - reach - cy
-    steep = b * b > 0.9 * a * c  # far from the centre such a window rises again: products would come from nothing
-    peak, shrink = math.exp(-0.5 * (a * dx * dx + 2 * b * dx * dy + c * dy * dy)), math.exp(-a)
-    for direction in (1, -1):
-        value, change = peak, math.exp(-0.5 * a - direction * (a * dx + b * dy))
-        i = middle_x
-        while low_x <= i < high_x:
-            first[i], across[i] = value, i - reach - cx
-            value *= change
-            change *= shrink
-            i += direction
-    shrink, tilt = math.exp(-c), math.exp(-b)
-    total, sx, sy, sxx, sxy, syy, squares = 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0
-    for direction in (1, -1):
-        change = math.exp(-0.5 * c - direction * (c * dy + b * (low_x - reach - cx)))
-        growth = tilt if direction == 1 else 1 / tilt
-        for i in range(low_x, high_x):
-            line[i], ratio[i] = first[i], change
-            change *= growth
-        j = middle_y
-        while low_y <= j < high_y:
-            up = j - reach - cy
-            if steep:
-                for i in range(low_x, high_x):
-                    line[i] = math.exp(-0.5 * (a * across[i] * across[i] + 2 * b * across[i] * up + c * up * up))
-            if direction == 1 or j < middle_y:
-                row, moment, second, square = 0.0, 0.0, 0.0, 0.0
-                for i in range(low_x, high_x):
-                    weight = line[i]
-                    value = weight * signal[j, i]
-                    row += value
-                    value *= across[i]
-                    moment += value
-                    second += value * across[i]
-                    square += weight * weight
-                    line[i] = weight * ratio[i]
-                    ratio[i] *= shrink
-                total += row
-                sx += moment
-                sxx += second
-                sy += up * row
-                sxy += up * moment
-                syy += up * up * row
-                squares += square
-            else:
-                for i in range(low_x, high_x):
-                    line[i] *= ratio[i]
-                    ratio[i] *= shrink
-            j += direction
-    if state[3] > 0:
-        left, inside = squares, False
-        for n in range(state[3]):
-            j, i = reach + bad[n, 0], reach + bad[n, 1]
-            if low_y <= j < high_y and low_x <= i < high_x:
-                inside = True
-                left -= _weight(i - reach - cx, j - reach - cy, inverse) ** 2
-        if inside and left > _LEAST * squares:
-            amplitude = max(total / left, 0.0)
-            for n in range(state[3]):
-                j, i = reach + bad[n, 0], reach + bad[n, 1]
-                if low_y <= j < high_y and low_x <= i < high_x:
-                    right, up = i - reach - cx, j - reach - cy
-                    value = amplitude * _weight(right, up, inverse) ** 2
-                    total += value
-                    sx += value * right
-                    sy += value * up
-                    sxx += value * right * right
-                    sxy += value * right * up
-                    syy += value * up * up
-    return total, sx, sy, sxx, sxy, syy
+    size, holes = (2 * made[3][2] + 1) ** 2, made[3][3]
+    total, sx, sy, sxx, sxy, syy = _window(made[1], size, _single(centre), _factors(inverse))
+    sums = (np.float64(total), np.float64(sx), np.float64(sy), np.float64(sxx), np.float64(sxy), np.float64(syy))
+    return _filled(made, centre, inverse, sums) if holes > 0 else sums
 
 
 @kernel
-def _weight(dx: float, dy: float, inverse: Any) -> float:
-    a, b, c = inverse
-    return math.exp(-0.5 * (a * dx * dx + 2 * b * dx * dy + c * dy * dy))
+def position_sums(made: Any, cx: float, cy: float, sigma: float) -> Any:
+    """Sums through a round window, and those of its square over the usable and over all places.
+
+    Returns
+    -------
+    signal, sky, photon, usable, every : tuple of float
+        ``w I`` times 1, dx^2 and dy^2; ``w^2 v`` and ``w^2 I`` times dx^2 and dy^2; ``w^2`` times 1, dx^2 and dy^2.
+    """
+    pixels, bad = made[1], made[2]
+    size, holes, inverse = (2 * made[3][2] + 1) ** 2, made[3][3], 1 / sigma**2
+    light, sky, photon, usable = _positions(pixels, size, _single((cx, cy)), np.float32(-inverse / 128))
+    squares, all_x, all_y = np.float64(usable[0]), np.float64(usable[1]), np.float64(usable[2])
+    for n in range(holes):
+        dx, dy = pixels[2, bad[n]] - cx, pixels[3, bad[n]] - cy
+        square = math.exp(-inverse * (dx * dx + dy * dy))
+        squares += square
+        all_x += square * dx * dx
+        all_y += square * dy * dy
+    return light, sky, photon, usable, (squares, all_x, all_y)
+
+
+@kernel
+def _single(centre: Any) -> Any:
+    return np.float32(centre[0]), np.float32(centre[1])
+
+
+@kernel
+def _factors(inverse: Any) -> Any:
+    """Of dx^2, dx dy and dy^2 in a 64th of the exponent."""
+    return np.float32(-inverse[0] / 128), np.float32(-inverse[1] / 64), np.float32(-inverse[2] / 128)
+
+
+@kernel
+def _filled(made: Any, centre: Any, inverse: Any, sums: Any) -> Any:
+    """The sums with the window's own model where there is no usable pixel."""
+    pixels, bad = made[1], made[2]
+    size, holes = (2 * made[3][2] + 1) ** 2, made[3][3]
+    left = np.float64(_usable_squares(pixels, size, _single(centre), _factors(inverse)))
+    total, sx, sy, sxx, sxy, syy = sums
+    (cx, cy), (a, b, c) = centre, inverse
+    missing = 0.0
+    for n in range(holes):
+        dx, dy = pixels[2, bad[n]] - cx, pixels[3, bad[n]] - cy
+        missing += math.exp(-(a * dx * dx + 2 * b * dx * dy + c * dy * dy))
+    if left > _LEAST * (left + missing):
+        amplitude = max(total / left, 0.0)
+        for n in range(holes):
+            dx, dy = pixels[2, bad[n]] - cx, pixels[3, bad[n]] - cy
+            value = amplitude * math.exp(-(a * dx * dx + 2 * b * dx * dy + c * dy * dy))
+            total += value
+            sx += value * dx
+            sy += value * dy
+            sxx += value * dx * dx
+            sxy += value * dx * dy
+            syy += value * dy * dy
+    return total, sx, sy, sxx, sxy, syy
