@@ -104,7 +104,7 @@ def _adapted(
 
 
 @kernel
-def _possible(made: Any, cx: float, cy: float, sigma: float, largest: float) -> bool:
+def _possible(made: tuple[float, ...], cx: float, cy: float, sigma: float, largest: float) -> bool:
     """Whether moments and centre are those of an ellipse of the size of a source, near where it began."""
     xx, xy, yy, x, y = made
     near = (x - cx) ** 2 + (y - cy) ** 2 <= sigma**2

@@ -273,7 +273,7 @@ class SourceCatalog:
             recording().resolve(other=there)
         return made
 
-    @operation("photometer", version=2, reach="global", resolve=_photometer_arguments)
+    @operation("photometer", version=3, reach="global", resolve=_photometer_arguments)
     def photometer(
         self,
         radii: tuple[float, ...] | None = None,
@@ -327,7 +327,7 @@ class SourceCatalog:
         image = self._require_image()
         return self._replace(table=measuring.photometered(self._table, image, chosen, neighbours=self._table))
 
-    @operation("morphology", reach="global")
+    @operation("morphology", version=2, reach="global")
     def morphology(self) -> Self:
         """Windowed centroids, and which sources are more extended than the stars of the image.
 

@@ -296,7 +296,7 @@ class Frame(SkyImage):
             detector=self.detector.trimmed().in_electrons(),
         )
 
-    @operation("clean", version=2, reach="global", once=True)
+    @operation("clean", version=3, reach="global", once=True)
     def clean(
         self,
         *,

@@ -80,7 +80,7 @@ class SkyImage(Image):
     def _refuse_mosaic(self) -> None:
         """Raise where neighbouring pixels see different colours: no star has a shape there."""
 
-    @operation("detect", version=3, reach="global", resolve=detecting.recorded)
+    @operation("detect", version=4, reach="global", resolve=detecting.recorded)
     def detect(
         self,
         threshold: float = 5.0,
@@ -140,7 +140,7 @@ class SkyImage(Image):
             table["flux"].info.description = detecting.FLUX[method]
         return SourceCatalog(table=table, image=self, provenance=self.provenance)
 
-    @operation("forced_photometry", version=3, reach="global", leave_out=("positions",))
+    @operation("forced_photometry", version=4, reach="global", leave_out=("positions",))
     def photometer(
         self,
         positions: ArrayLike | Any,
