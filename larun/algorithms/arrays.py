@@ -7,7 +7,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-__all__ = ["read_only", "walk"]
+__all__ = ["middle", "read_only", "walk"]
+
+#: Values of which a sample tells where their median lies.
+_MANY = 20_000
 
 #: Rows that are walked along together.
 _ROWS = 32
@@ -41,3 +44,27 @@ def walk(x: NDArray[Any], y: NDArray[Any]) -> NDArray[np.int64]:
     """
     with np.errstate(invalid="ignore"):
         return np.lexsort((x, np.floor_divide(y, _ROWS)))
+
+
+def middle(values: NDArray[Any]) -> Any:
+    """The median of values (n,) of which none is NaN, as ``np.median`` has it to the last bit, but faster.
+
+    A sample says between which two values it lies, and only what lies between them is sorted.
+
+    Examples
+    --------
+    >>> float(middle(np.arange(100_000.0) % 1000))
+    499.5
+    """
+    if values.size < _MANY:
+        return np.median(values)
+    sample = np.sort(values[:: values.size // 2000])
+    half, wide = len(sample) // 2, 3 * int(np.sqrt(len(sample)))
+    low, high = sample[half - wide], sample[half + wide]
+    below = int(np.count_nonzero(values < low))
+    first, second = (values.size - 1) // 2 - below, values.size // 2 - below
+    inside = values[(values >= low) & (values <= high)]
+    if first < 0 or second >= inside.size:  # values that repeat with the step of the sample, say
+        return np.median(values)
+    inside.partition((first, second))
+    return np.mean(inside[first : second + 1])

@@ -16,6 +16,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from larun.algorithms.arrays import middle
 from larun.algorithms.localmedian import BLOCK, block_medians, pixel_medians, spread_blocks, undecided
 from larun.errors import OptionError
 
@@ -73,7 +74,7 @@ def normalise_flat(
     [[0.5, 1.0, 1.5]]
     """
     usable = data[~unusable & np.isfinite(data)]
-    constant = float(np.median(usable)) if usable.size else math.nan
+    constant = float(middle(usable)) if usable.size else math.nan
     if not constant > 0:
         raise OptionError(f"the median of {usable.size} usable flat pixels is {constant}: a flat needs light")
     return NormalisedFlat(data / np.float32(constant), variance / np.float32(constant) ** 2, constant)
@@ -260,7 +261,7 @@ def local_median(plane: NDArray[np.float32], window: int = 31) -> NDArray[np.flo
 def _middle(plane: NDArray[np.float32]) -> np.float32:
     """Median of the finite values of a whole plane; 0 where there is none."""
     finite = plane[np.isfinite(plane)]
-    return np.float32(np.median(finite)) if finite.size else np.float32(0)
+    return np.float32(middle(finite)) if finite.size else np.float32(0)
 
 
 def _bad(
@@ -275,7 +276,7 @@ def _bad(
     """Where a pixel is not ordinary beside its neighbourhood; certainly ordinary ones are not looked at closely."""
     blocks, pixels = undecided(plane, near, far, relative)
     bad = np.zeros(plane.shape, np.bool_)
-    middle: list[np.float32] = []
+    whole: list[np.float32] = []
     if len(pixels):
         at = pixels[:, 0], pixels[:, 1]  # their neighbourhood has finite values: there is a median
         bad[at] = ~ordinary(plane[at], pixel_medians(plane, pixels), None if variance is None else variance[at])
@@ -285,8 +286,8 @@ def _bad(
         values, noise = _gathered(plane, some), None if variance is None else _gathered(variance, some)
         missing = np.isnan(around)
         if missing.any():
-            middle = middle or [_middle(plane)]
-            around[missing] = middle[0]
+            whole = whole or [_middle(plane)]
+            around[missing] = whole[0]
         found = ~ordinary(values, around, noise)
         for (by, bx), part in zip(some, found, strict=True):
             place = bad[by * BLOCK : (by + 1) * BLOCK, bx * BLOCK : (bx + 1) * BLOCK]
@@ -308,7 +309,7 @@ def _scatter(plane: NDArray[np.float32]) -> float:
     blocks = spread_blocks((plane.shape[0], plane.shape[1]))
     offset = np.abs(_gathered(plane, blocks) - block_medians(plane, blocks))
     finite = offset[np.isfinite(offset)]
-    return float(1.4826 * np.median(finite)) if finite.size else 0.0
+    return float(1.4826 * middle(finite)) if finite.size else 0.0
 
 
 def _sigma(variance: NDArray[np.float32] | None) -> NDArray[np.float64] | float:

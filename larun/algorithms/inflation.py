@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from larun.algorithms.arrays import middle
 from larun.errors import NoiseModelError, OptionError
 from larun.flags import UNUSABLE
 
@@ -203,7 +204,7 @@ def _clipped_variance(scaled: NDArray[np.float64]) -> float:
     size = np.abs(scaled[np.isfinite(scaled)])
     if not size.size:
         return 1.0
-    variance = float((np.median(size) / 0.6744897501960817) ** 2)
+    variance = float((middle(size) / 0.6744897501960817) ** 2)
     for _ in range(30):
         kept = size[size <= _KEEP * np.sqrt(variance)]
         previous, variance = variance, float(np.mean(kept**2)) / _KEPT_VARIANCE if kept.size else 0.0

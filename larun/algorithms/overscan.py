@@ -13,6 +13,7 @@ import attrs
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from larun.algorithms.arrays import middle
 from larun.errors import OptionError
 
 __all__ = ["Overscan", "OverscanOptions", "overscan_level"]
@@ -163,8 +164,8 @@ def _without_outliers(
 ) -> NDArray[np.bool_]:
     """The given pixels without those that stand out from the level of their row, or whose column stands out."""
     residual = values - drift[:, None]
-    residual -= np.median(residual[given])
-    scale = max(float(np.median(np.abs(residual[given]))) / 0.6745, _ROUNDING)
+    residual -= middle(residual[given])
+    scale = max(float(middle(np.abs(residual[given]))) / 0.6745, _ROUNDING)
     allowed = given & _ordinary_columns(residual, given, scale)
     kept, centre = allowed, 0.0
     for _ in range(10):

@@ -424,10 +424,6 @@ class RowReader:
         """Scale into ``out``; where nothing was recorded NaN is written and True returned."""
         missing = None
         with np.errstate(over="ignore", invalid="ignore"):
-            if self.zero_of_short is not None:  # to add 32768 is to turn the first bit
-                native = stored.byteswap().view(np.uint16 if self._zero else np.int16)
-                out[...] = native ^ np.uint16(0x8000) if self._zero else native
-                return None
             small = stored.dtype.itemsize <= 2 and abs(self._zero) < _EXACT // 2  # exact in float32
             if self._scale == 1.0 and (small or self._zero == 0.0):
                 out[...] = stored

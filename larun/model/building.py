@@ -177,12 +177,21 @@ class Job:
             # Enough differences for the fit; of many frames fewer pixels, so that memory does not grow with them.
             share = min(1.0, 20 / len(self.sources))
             rows = int(np.clip(np.ceil(60_000 * share / nx), np.ceil(16 * share), 64))
-            sample = [self.rows(process, int(y), int(y) + 1) for y in sample_rows(ny, rows)]
-            stacked = Planes(*(np.concatenate(planes, axis=1) for planes in zip(*sample, strict=True)))
+            places, sample = sample_rows(ny, rows), {}
+
+            def take(start: int, stop: int) -> None:
+                for number in range(start, stop):
+                    sample[number] = self.rows(process, int(places[number]), int(places[number]) + 1)
+
+            over_rows(len(places), take, band=4 if self.concurrent else len(places))
+            stacked = Planes(
+                *(np.concatenate(planes, axis=1) for planes in zip(*(sample[n] for n in sorted(sample)), strict=True))
+            )
             inflation = fit_inflation(*stacked, sample=max(int(50_000 * share), 2000))
             check_inflation(inflation)
             recording().fit(inflation=inflation.factor, noise_model=inflation._asdict())
-        out = Planes(np.empty((ny, nx), np.float32), np.empty((ny, nx), np.float32), np.empty((ny, nx), np.uint32))
+        # flags that stay zero take no memory before somebody sets one
+        out = Planes(np.empty((ny, nx), np.float32), np.empty((ny, nx), np.float32), np.zeros((ny, nx), np.uint32))
         factor: Any = 1.0 if inflation is None else inflation
         weighted = None if options.method == "median" else weights
 
@@ -232,7 +241,6 @@ class Job:
                         left.append((top, min(top + sub, y1)))
 
         over_rows(len(bands), work, band=1)
-        out.flags[...] = 0
         for top, bottom in sorted(left):
             general(top, bottom)
 

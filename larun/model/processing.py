@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from larun import flags as fl
+from larun.algorithms.arrays import middle
 from larun.algorithms.calibrate import MasterPlanes, Planes, calibrate_block, calibrate_into
 from larun.algorithms.jit import over_rows
 from larun.detector import Section
@@ -99,7 +100,7 @@ class FlatRows:
 
     def _level(self, leveled: Leveled) -> float:
         pixels = _sampled_electrons(leveled, self.masters, self._exposure(leveled))
-        level = float(np.median(pixels)) if pixels.size else 0.0
+        level = float(middle(pixels)) if pixels.size else 0.0
         if not level > 0:
             raise OptionError(
                 f"{leveled.source.name}: this flat has no light (median {level:.3g} electrons above bias)"

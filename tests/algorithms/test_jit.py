@@ -8,6 +8,7 @@ import subprocess
 import sys
 import threading
 import time
+import weakref
 from pathlib import Path
 from typing import Any
 
@@ -68,6 +69,27 @@ def test_work_may_spread_its_own_work(threads: int) -> None:
     done.join(20)
     assert not done.is_alive()
     assert (seen == 1).all()
+
+
+def test_work_inside_other_work_is_let_go_when_it_is_done() -> None:
+    """While the pool is busy, its queue holds shares that were cancelled: not the arrays of their work."""
+    before: dict[int, list[weakref.ref[Any]]] = {}
+    alive: list[int] = []
+
+    def outer(start: int, stop: int) -> None:
+        mine = before.setdefault(threading.get_ident(), [])
+        alive.append(sum(array() is not None for array in mine))
+        array = np.zeros(10)
+        mine.append(weakref.ref(array))
+        over_rows(4, lambda first, last: array.fill(first), 1)
+        time.sleep(0.01)  # both threads get some
+
+    jit.set_threads(2)
+    try:
+        over_rows(12, outer, 1)
+    finally:
+        jit.set_threads(None)
+    assert alive == [0] * 12
 
 
 @pytest.mark.usefixtures("four_threads")

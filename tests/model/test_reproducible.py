@@ -142,21 +142,27 @@ def test_max_memory_keeps_a_combination_small_whatever_the_number_of_frames(tmp_
 
 
 @pytest.mark.parametrize("options", [{"method": "median"}, {"method": "mean"}, {"clip": "mad"}, {}])
-def test_stored_integers_combine_to_the_bits_of_frames_in_memory(tmp_path, options):
-    """Two amplifiers with overscans, cosmic rays and a saturated pixel; whatever the memory and the threads."""
+@pytest.mark.parametrize(("count", "plain"), [(7, False), (6, True), (2, True), (1, False)])
+def test_stored_integers_combine_to_the_bits_of_frames_in_memory(tmp_path, options, count, plain):
+    """Two amplifiers, cosmic rays and a saturated pixel; whatever the memory and the threads.
+
+    With overscans and unsigned integers, or without and signed ones.
+    """
     from astropy.io import fits
 
     rng = np.random.default_rng(2)
     paths, frames = [], []
-    for number in range(7):
+    for number in range(count):
         header = fits.Header({"GAINA": 1.5, "GAINB": 1.7, "RDNOISEA": 6.0, "RDNOISEB": 9.0, "IMAGETYP": "bias"})
         header["DATASECA"], header["DATASECB"] = "[1:60,1:70]", "[61:120,1:70]"
-        header["BIASSECA"], header["BIASSECB"] = "[121:135,1:70]", "[136:150,1:70]"
-        header["SATURATA"] = header["SATURATB"] = 60000
+        if not plain:
+            header["BIASSECA"], header["BIASSECB"] = "[121:135,1:70]", "[136:150,1:70]"
+        header["SATURATA"] = header["SATURATB"] = 30000
         counts = np.rint(1000 + 5 * rng.standard_normal((70, 150))).astype(np.uint16)
         counts[rng.integers(0, 70, 20), rng.integers(0, 120, 20)] += 900
-        counts[33, 44] = 65000 if number == 2 else 1001
-        fits.PrimaryHDU(counts, header).writeto(tmp_path / f"{number}.fits")
+        counts[33, 44] = 32000 if number == 2 else 1001
+        stored = counts.astype(np.int16 if plain else np.uint16)
+        fits.PrimaryHDU(stored, header).writeto(tmp_path / f"{number}.fits")
         paths.append(tmp_path / f"{number}.fits")
         frames.append(larun.Frame.read(paths[-1]))
     assert len(frames[0].detector.amplifiers) == 2

@@ -209,7 +209,10 @@ class Leveled:
             data, flags = self.source.rows(amplifier.data.y0 + first, amplifier.data.y0 + last)
             columns = slice(amplifier.data.x0, amplifier.data.x1)
             place = Section(top, bottom, at.data.x0, at.data.x1)
-            yield Block(amplifier, place, data[:, columns], flags[:, columns], levels[first:last])
+            part, bits = data[:, columns], flags[:, columns]
+            if self.source.stored is not None and part.shape[0] <= _BAND:  # contiguous: nobody has to copy it
+                bits = _no_flags(*part.shape)
+            yield Block(amplifier, place, part, bits, levels[first:last])
 
     def fitted(self) -> dict[str, Any]:
         """What the record keeps of the overscan, per amplifier: the noise, and the level (each row's, if they differ).
