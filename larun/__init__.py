@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from larun.detector import Amplifier, Detector, Section
     from larun.model.building import BuildOptions
     from larun.model.catalog import SourceCatalog
+    from larun.model.checks.verdict import Report, Verdict
     from larun.model.frame import Frame
     from larun.model.headers import Classified
     from larun.model.image import Image
@@ -58,6 +59,7 @@ _HOMES = {
     "OverscanOptions": "larun.algorithms.overscan",
     "Provenance": "larun.provenance",
     "Recipe": "larun.model.recipe",
+    "Report": "larun.model.checks.verdict",
     "Section": "larun.detector",
     "SegmentationOptions": "larun.algorithms.engine_segmentation",
     "SepOptions": "larun.algorithms.engine_sep",
@@ -65,6 +67,7 @@ _HOMES = {
     "Site": "larun.model.time.site",
     "SkyImage": "larun.model.sky",
     "SourceCatalog": "larun.model.catalog",
+    "Verdict": "larun.model.checks.verdict",
     "operation": "larun.provenance",
     "read_measurements": "larun.model.measure.measurements",
     "set_threads": "larun.algorithms.jit",
@@ -92,6 +95,7 @@ __all__ = [
     "OverscanOptions",
     "Provenance",
     "Recipe",
+    "Report",
     "Section",
     "SegmentationOptions",
     "SepOptions",
@@ -99,6 +103,7 @@ __all__ = [
     "Site",
     "SkyImage",
     "SourceCatalog",
+    "Verdict",
     "errors",
     "flags",
     "instruments",

@@ -226,6 +226,40 @@ def reduce(
     return night.reduce(folder, out, chosen, more_masters or (), jobs, as_json)
 
 
+@app.command("check")
+@command
+def check(
+    folder: Annotated[Path, typer.Argument(metavar="DIR", help="Raw frames, or what a reduction made of them.")],
+    out: Annotated[
+        Path | None, typer.Option("--out", "-o", metavar="OUT", help="Reduction of the raw frames to use and complete.")
+    ] = None,
+    jobs: Jobs = None,
+    pictures: Annotated[
+        Path | None, typer.Option("--plots", metavar="DIR", help="Draw what the verdicts rest on, here.")
+    ] = None,
+    everything: Annotated[bool, typer.Option("--all", help="Show what is good or untested, too.")] = False,
+    recipe: RecipeFile = None,
+    setting: Setting = None,
+    keyword: Keyword = None,
+    without: Without = None,
+    instrument: Instrument = None,
+    as_json: Json = False,
+) -> int:
+    """Let a night prove its own errors: gain, read noise, flats, pixels, apertures, stars, times, headers.
+
+    Ends with code 1 if anything is bad.
+    """
+    from larun.model import workers
+
+    if jobs != 1:
+        workers.prepare()
+    from larun.cli import check, options
+
+    options.load_instruments(instrument)
+    chosen = options.recipe_from(recipe, setting, keyword, without=without)
+    return check.show(folder, out, chosen, jobs, pictures, everything, as_json)
+
+
 @app.command("provenance")
 @command
 def provenance(

@@ -32,6 +32,8 @@ if TYPE_CHECKING:
     from astropy.io.fits import Header
 
     from larun.io.mosaic import Readout
+    from larun.model.checks.verdict import Report
+    from larun.model.recipe import Recipe
 
 __all__ = ["Frame"]
 
@@ -295,6 +297,28 @@ class Frame(SkyImage):
             wcs_header=shifted_wcs(self._wcs_header, corner[1], corner[0]),
             detector=self.detector.trimmed().in_electrons(),
         )
+
+    def check(self, recipe: Recipe | None = None) -> Report:
+        """Test this calibrated frame against its own noise model: pixels, empty apertures, stars, sky.
+
+        Parameters
+        ----------
+        recipe : Recipe, optional
+            How its sources are found and measured.
+
+        Returns
+        -------
+        Report
+            What one frame alone can tell; :meth:`larun.Night.check` tells more.
+
+        Raises
+        ------
+        OptionError
+            If the frame is raw.
+        """
+        from larun.model.checks.driver import check_frame
+
+        return check_frame(self, recipe)
 
     @operation("clean", version=3, reach="global", once=True)
     def clean(

@@ -24,6 +24,7 @@ from larun.model.recipe import Recipe
 
 if TYPE_CHECKING:
     from larun.model.building import BuildOptions
+    from larun.model.checks.verdict import Report
 
 __all__ = ["Night", "Summary"]
 
@@ -238,7 +239,7 @@ class Night:
             }
             for group in groups
         ]
-        for task in night._tasks(Path(out), chosen):
+        for task in night.tasks(Path(out), chosen):
             rows.append({"product": str(task.frame_path), "from": task.raw.name})
             rows.append({"product": str(task.catalog_path), "from": task.frame_path.name})
         return tuple(rows)
@@ -297,16 +298,12 @@ class Night:
         OptionError
             If there is no science frame, or an option makes no sense.
         """
-        if processes is not None and processes < 1:
-            raise OptionError(f"processes={processes}: must be at least 1")
         chosen = recipe or Recipe()
-        if processes is None:
-            sizes = [math.prod(item.criteria.get("size") or (1,)) for item in self.of("science")]
-            processes = workers.affordable(max(sizes, default=1))
-        if processes > 1:
+        count = self._processes(processes)
+        if count > 1:
             jobs.check_portable(chosen)
             workers.prepare()
-        return self._following(chosen)._reduce(Path(out), chosen, masters, processes, progress)
+        return self._following(chosen)._reduce(Path(out), chosen, masters, count, progress)
 
     def _reduce(
         self,
@@ -328,7 +325,7 @@ class Night:
         self._masters(out / "masters", recipe, progress, rows.append)
         # of the folder's masters those of this run: an older one may come from files that are there no more
         made_now = tuple(Path(row.path) for row in rows if row.kind in Selection._fields and row.path)
-        tasks = self._tasks(out, recipe, (*made_now, *others))
+        tasks = self.tasks(out, recipe, (*made_now, *others))
         if not tasks:
             raise OptionError(f"{self.folder}: holds no science frames ({len(self.files)} files; see larun ls)")
         for index, row in enumerate(_run(tasks, processes)):
@@ -339,7 +336,53 @@ class Night:
         jobs.write_summary(made.rows, out / "summary.ecsv", recipe)
         return made
 
-    def _tasks(self, out: Path, recipe: Recipe, masters: tuple[Path, ...] = ()) -> list[Task]:
+    def check(
+        self,
+        *,
+        out: str | Path | None = None,
+        recipe: Recipe | None = None,
+        masters: str | Path | Iterable[str | Path] = (),
+        processes: int | None = 1,
+        progress: Progress | None = None,
+    ) -> Report:
+        """Let the night prove its own errors: tests on its own frames that need no truth.
+
+        Parameters
+        ----------
+        out : path, optional
+            Folder of a reduction: what is there is used, what is missing is made and kept. Without it the night is
+            reduced into a folder that is gone at the end.
+        recipe : Recipe, optional
+            How it is reduced.
+        masters : path or paths
+            More folders with masters, from other nights.
+        processes : int or None
+            As for :meth:`reduce`.
+        progress : callable, optional
+            Called with a name, a number and a total.
+
+        Returns
+        -------
+        Report
+            A verdict or more of each test; ``report.faults`` holds what is wrong.
+        """
+        from larun.model.checks.driver import check_night
+
+        chosen = recipe or Recipe()
+        count = self._processes(processes)
+        return check_night(self, chosen, None if out is None else Path(out), _paths(masters), count, progress)
+
+    def _processes(self, wanted: int | None) -> int:
+        """How many processes reduce frames."""
+        if wanted is not None and wanted < 1:
+            raise OptionError(f"processes={wanted}: must be at least 1")
+        if wanted is not None:
+            return wanted
+        sizes = [math.prod(item.criteria.get("size") or (1,)) for item in self.of("science")]
+        return workers.affordable(max(sizes, default=1))
+
+    def tasks(self, out: Path, recipe: Recipe, masters: tuple[Path, ...] = ()) -> list[Task]:
+        """What :meth:`reduce` does for the science frames: one task each, paths and options without arrays."""
         science = self.of("science")
         paths = [item.path.relative_to(self.folder) for item in science]
         names = exposures.names_for(paths, [item.part.label for item in science])

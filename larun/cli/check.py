@@ -1,0 +1,48 @@
+"""``larun check``: a night against its own noise model, in words, as JSON, and as pictures."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from larun.cli.progress import progress_bar
+from larun.cli.running import FAILED, OK
+from larun.cli.warmup import compile_first
+from larun.model.checks.driver import check_products
+from larun.model.night import Night
+from larun.model.recipe import Recipe
+from larun.report import check
+from larun.report.terminal import console, heading, write_json
+
+__all__ = ["show"]
+
+
+def show(
+    folder: Path,
+    out: Path | None,
+    recipe: Recipe,
+    jobs: int | None,
+    pictures: Path | None,
+    everything: bool,
+    as_json: bool,
+) -> int:
+    """Test a folder of raw frames or of products, and tell what was found; code 1 if anything is bad."""
+    compile_first()
+    with progress_bar() as progress:
+        if (folder / "frames").is_dir() and (folder / "catalogs").is_dir():
+            report = check_products(folder, progress=progress)
+        else:
+            report = Night(folder).check(out=out, recipe=recipe, processes=jobs, progress=progress)
+    drawn = {} if pictures is None else check.draw(report, pictures)
+    if as_json:
+        made = report.to_dict()
+        write_json(made | {"pictures": {str(key): str(path) for key, path in drawn.items()}})
+    else:
+        screen = console()
+        shown = report.verdicts if everything else report.faults
+        if shown:
+            screen.print(check.verdict_table(shown))
+            screen.print()
+        screen.print(heading(check.outcome(report)))
+        if drawn:
+            screen.print(f"{len(drawn)} pictures in {pictures}")
+    return FAILED if report.worst == "bad" else OK

@@ -1,0 +1,1 @@
+"""The night proves its own errors: tests that need no truth, and their verdicts."""

@@ -1,0 +1,170 @@
+"""From a night, a folder of products or one frame to the report of all tests."""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+import time
+import warnings
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import attrs
+
+from larun.errors import FileError, LarunError, LarunWarning, OptionError
+from larun.model import jobs, loading, workers
+from larun.model.catalog import SourceCatalog
+from larun.model.checks import suite
+from larun.model.checks.facts import FrameFacts, frame_facts
+from larun.model.checks.material import Material
+from larun.model.checks.verdict import Report, Verdict
+from larun.model.frame import Frame
+from larun.model.jobs import Task
+from larun.model.masters import Masters
+from larun.model.recipe import Recipe
+
+if TYPE_CHECKING:
+    from larun.model.night import Night
+
+__all__ = ["check_frame", "check_night", "check_products"]
+
+Progress = Callable[[str, int, int], None]
+
+
+def check_night(
+    night: Night,
+    recipe: Recipe,
+    out: Path | None,
+    masters: Iterable[Path],
+    processes: int,
+    progress: Progress | None,
+) -> Report:
+    """Reduce a night, into a folder that is kept or not, and test everything it tells about its own errors."""
+    start = time.perf_counter()
+    with _folder(out) as folder, warnings.catch_warnings():
+        warnings.simplefilter("ignore", LarunWarning)  # what they say, the verdicts say better
+        failed: tuple[Verdict, ...] = ()
+        tasks: list[Task] = []
+        if night.of("science"):
+            summary = night.reduce(folder, recipe=recipe, masters=masters, processes=processes, progress=progress)
+            failed = tuple(_failed(row) for row in summary.failed)
+            lost = {row.name for row in summary.failed}
+            tasks = [task for task in night.tasks(folder, recipe) if task.name not in lost]
+            made = Masters.read(folder / "masters") if any((folder / "masters").glob("*.fits")) else Masters(())
+        else:
+            made = night.masters(recipe=recipe)
+        facts = tuple(_all_facts(tasks, processes, progress))
+        material = Material(
+            exposures=night.files,
+            recipe=recipe.evolve(keywords={**recipe.keywords, **night.given}),
+            camera=night.camera,
+            masters=made,
+            facts=tuple(sorted(facts, key=_by_time)),
+        )
+        report = suite.run(material, str(night.folder))
+    return attrs.evolve(report, verdicts=failed + report.verdicts, seconds=time.perf_counter() - start)
+
+
+def check_products(folder: Path, processes: int = 1, progress: Progress | None = None) -> Report:
+    """Test what a reduction left in a folder; what only raw frames can tell is untested.
+
+    Raises
+    ------
+    FileError
+        If the folder holds no frames with catalogues.
+    """
+    start = time.perf_counter()
+    catalogs = {path.stem: path for path in sorted((folder / "catalogs").glob("*")) if path.is_file()}
+    pairs = [
+        (path, catalogs[path.stem]) for path in sorted((folder / "frames").glob("*.fits")) if path.stem in catalogs
+    ]
+    if not pairs:
+        raise FileError(f"{folder}: holds no frames with catalogues: give the folder of a reduction, or of raw frames")
+    facts = []
+    for index, pair in enumerate(pairs):
+        if progress:
+            progress(pair[0].stem, index, len(pairs))
+        facts.append(_facts_of(*pair))
+    made = Masters.read(folder / "masters") if any((folder / "masters").glob("*.fits")) else Masters(())
+    material = Material(
+        exposures=(), recipe=Recipe(), camera=Frame, masters=made, facts=tuple(sorted(facts, key=_by_time))
+    )
+    report = suite.run(material, str(folder))
+    return attrs.evolve(report, seconds=time.perf_counter() - start)
+
+
+def check_frame(frame: Frame, recipe: Recipe | None = None) -> Report:
+    """Test one calibrated frame.
+
+    Raises
+    ------
+    OptionError
+        If it is not calibrated.
+    """
+    if not frame.calibrated:
+        raise OptionError(f"{frame!r} is raw: calibrate it first, or check the night (larun.Night(folder).check())")
+    start = time.perf_counter()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", LarunWarning)
+        catalog = (recipe or Recipe()).measure(frame)
+    name = next((root.name for root in frame.provenance.roots() if root.name), repr(frame))
+    material = Material(
+        exposures=(),
+        recipe=recipe or Recipe(),
+        camera=type(frame),
+        masters=Masters(()),
+        facts=(frame_facts(name, frame, catalog),),
+    )
+    report = suite.run(material, name, tuple(test for test in suite.TESTS if test.single))
+    return attrs.evolve(report, seconds=time.perf_counter() - start)
+
+
+@contextmanager
+def _folder(out: Path | None) -> Iterator[Path]:
+    """A folder for the products: the one that is given, or one that is gone at the end."""
+    if out is not None:
+        yield out
+        return
+    made = Path(tempfile.mkdtemp(prefix="larun-check-"))
+    try:
+        yield made
+    finally:
+        shutil.rmtree(made, ignore_errors=True)
+
+
+def _failed(row: jobs.Row) -> Verdict:
+    return Verdict(test="reduction", status="bad", where=row.name, meaning=f"could not be reduced: {row.message}")
+
+
+def _all_facts(tasks: list[Task], processes: int, progress: Progress | None) -> Iterator[FrameFacts]:
+    made = (
+        (_facts(task) for task in tasks)
+        if processes == 1 or not tasks
+        else workers.run(_facts, tasks, processes, partial(loading.restore, loading.sources()))
+    )
+    for index, facts in enumerate(made):
+        if progress:
+            progress(f"testing {facts.name}", index + 1, len(tasks))
+        yield facts
+
+
+def _facts(task: Task) -> FrameFacts:
+    return _facts_of(task.frame_path, task.catalog_path, task.name)
+
+
+def _facts_of(frame_path: Path, catalog_path: Path, name: str | None = None) -> FrameFacts:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", LarunWarning)
+        frame = Frame.read(frame_path)
+        try:
+            catalog = SourceCatalog.read(catalog_path)
+        except LarunError as error:
+            raise FileError(f"{catalog_path}: its frame cannot be tested without it: {error}") from error
+        return frame_facts(name or frame_path.stem, frame, catalog)
+
+
+def _by_time(facts: FrameFacts) -> tuple[float, str]:
+    return facts.mid_jd or 0.0, facts.name

@@ -1,0 +1,95 @@
+"""What the tests of a night look at: its raw exposures, its masters, and facts about its science frames."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, NamedTuple
+
+import attrs
+import numpy as np
+from numpy.typing import NDArray
+
+from larun.algorithms.overscan import OverscanOptions
+from larun.detector import Amplifier
+from larun.model.checks.facts import FrameFacts
+from larun.model.jobs import Group, group
+from larun.model.masters import Masters
+from larun.model.raw.exposures import Exposure
+from larun.model.raw.reduction import Leveled, measure, open_raw
+from larun.model.recipe import Recipe
+
+if TYPE_CHECKING:
+    from larun.model.frame import Frame
+
+__all__ = ["AmplifierPixels", "Material"]
+
+
+class AmplifierPixels(NamedTuple):
+    """The light-sensitive pixels of one amplifier in one raw exposure, overscan subtracted."""
+
+    amplifier: Amplifier
+    #: (rows, nx) float32: ADU above overscan; NaN where there is no value.
+    data: NDArray[np.float32]
+    #: (rows, nx) uint32: flags that the reader and the camera's class set.
+    flags: NDArray[np.uint32]
+    #: (rows,) float64: overscan level that was subtracted from each row, ADU.
+    level: NDArray[np.float64]
+
+
+@attrs.frozen(kw_only=True, eq=False, slots=False)
+class Material:
+    """A night as the tests see it.
+
+    Parameters
+    ----------
+    exposures : tuple of Exposure
+        All raw files; none where only products are at hand.
+    recipe : Recipe
+        How the night is reduced; its keywords hold what was given.
+    camera : type
+        The base class of the readers.
+    masters : Masters
+        Of the night.
+    facts : tuple of FrameFacts
+        One for each science frame that could be reduced, in the order of their times.
+    """
+
+    exposures: tuple[Exposure, ...]
+    recipe: Recipe
+    camera: type[Frame]
+    masters: Masters
+    facts: tuple[FrameFacts, ...]
+
+    def of(self, kind: str) -> tuple[Exposure, ...]:
+        """The raw exposures of one kind."""
+        return tuple(item for item in self.exposures if item.kind == kind)
+
+    def groups(self, kind: str) -> tuple[Group, ...]:
+        """Calibration exposures of one kind that belong together."""
+        return group(kind, self.of(kind))
+
+    def leveled(self, item: Exposure) -> Leveled:
+        """A raw exposure whose overscan is measured; the last dozen are kept."""
+        return self._leveled(item.part)
+
+    @functools.cached_property
+    def _leveled(self) -> functools._lru_cache_wrapper[Leveled]:
+        @functools.lru_cache(maxsize=12)
+        def read(part: object) -> Leveled:
+            source = open_raw(part, self.camera, given=self.recipe.keywords, in_memory=True)  # type: ignore[arg-type]
+            return measure(source, self.overscan)
+
+        return read
+
+    @property
+    def overscan(self) -> OverscanOptions:
+        """How the overscan is measured."""
+        return self.recipe.build.overscan
+
+    def amplifiers(self, item: Exposure) -> Iterator[AmplifierPixels]:
+        """The pixels of each amplifier of a raw exposure, ADU above overscan."""
+        leveled = self.leveled(item)
+        for block in leveled.blocks(0, leveled.shape[0]):
+            data = np.asarray(block.data, np.float32) - block.level[:, None].astype(np.float32)
+            yield AmplifierPixels(block.amplifier, data, np.asarray(block.flags), block.level)

@@ -1,0 +1,46 @@
+"""The tests of a night, in the order in which they are told, and how they are run."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterable
+from typing import NamedTuple
+
+from larun.errors import LarunError
+from larun.model.checks.material import Material
+from larun.model.checks.verdict import Report, Verdict, untested
+
+__all__ = ["TESTS", "NightTest", "run"]
+
+
+class NightTest(NamedTuple):
+    """A test.
+
+    Attributes
+    ----------
+    name : str
+        As in its verdicts.
+    run : callable
+        Gives the verdicts; none where there is nothing to say.
+    single : bool
+        Whether it says something about one calibrated frame alone, too.
+    """
+
+    name: str
+    run: Callable[[Material], Iterable[Verdict]]
+    single: bool = False
+
+
+TESTS: tuple[NightTest, ...] = ()
+
+
+def run(material: Material, subject: str, tests: Iterable[NightTest] = TESTS) -> Report:
+    """Run tests on a night; one that cannot be run is a verdict that says why."""
+    start = time.perf_counter()
+    verdicts: list[Verdict] = []
+    for test in tests:
+        try:
+            verdicts.extend(test.run(material))
+        except LarunError as error:
+            verdicts.append(untested(test.name, str(error)))
+    return Report(subject, tuple(verdicts), time.perf_counter() - start)

@@ -1,0 +1,72 @@
+"""A check as a table and as pictures."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from rich.table import Table
+from rich.text import Text
+
+from larun.errors import FileError
+from larun.report.terminal import Column, cell, table
+
+if TYPE_CHECKING:
+    from larun.model.checks.verdict import Report, Verdict
+
+__all__ = ["draw", "outcome", "verdict_table"]
+
+_STYLES = {"good": "green", "untested": "dim", "doubtful": "yellow", "bad": "bold red"}
+
+
+def verdict_table(verdicts: Iterable[Verdict]) -> Table:
+    """One row a verdict."""
+    columns = [Column("test", whole=True), Column("where"), Column("verdict", whole=True), Column("meaning")]
+    columns.append(Column("what to do"))
+    rows = (
+        (item.test, item.where, Text(item.status, style=_STYLES[item.status]), cell(item.meaning), item.fix)
+        for item in verdicts
+    )
+    return table(columns, rows)
+
+
+def outcome(report: Report) -> str:
+    """How many verdicts there are of each kind."""
+    found = Counter(verdict.status for verdict in report.verdicts)
+    counts = ", ".join(f"{found[status]} {status}" for status in ("bad", "doubtful", "good", "untested"))
+    return f"{len(report)} verdicts in {report.seconds:.0f} s: {counts}"
+
+
+def draw(report: Report, folder: Path) -> dict[str, Path]:
+    """A picture for every verdict that has evidence; by test and place.
+
+    Raises
+    ------
+    FileError
+        If the folder cannot be made.
+    """
+    from larun.model.raw.exposures import slug
+    from larun.plots.canvas import save
+    from larun.plots.evidence import plot_evidence
+
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise FileError(f"{folder}: cannot be made: {error}") from error
+    made: dict[str, Path] = {}
+    for verdict in report.verdicts:
+        if verdict.evidence is None:
+            continue
+        name = slug("-".join(filter(None, [verdict.test, verdict.where])))
+        axes = plot_evidence(verdict)
+        made[f"{verdict.test} {verdict.where}".rstrip()] = save(axes, folder / f"{name}.png", overwrite=True)
+        _close(axes)
+    return made
+
+
+def _close(axes: object) -> None:
+    from matplotlib import pyplot as plt
+
+    plt.close(axes.figure)  # type: ignore[attr-defined]
