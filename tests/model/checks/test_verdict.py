@@ -11,7 +11,7 @@ from larun.model.checks.verdict import Evidence, Report, Series, Verdict, judge,
 
 
 def test_a_status_that_does_not_exist_is_refused():
-    with pytest.raises(OptionError, match="status = 'awful'.*good, untested, doubtful, bad"):
+    with pytest.raises(OptionError, match=r"status = 'awful'.*good, untested, doubtful, bad"):
         Verdict(test="gain", status="awful", meaning="")
 
 
