@@ -32,6 +32,7 @@ __all__ = [
     "Group",
     "Row",
     "Task",
+    "candidates",
     "check_portable",
     "expected_catalog",
     "expected_frame",
@@ -217,7 +218,8 @@ def _masters(places: tuple[Path, ...], stamps: tuple[float, ...]) -> Masters:
     return made
 
 
-def _candidates(places: tuple[Path, ...]) -> Masters:
+def candidates(places: tuple[Path, ...]) -> Masters:
+    """The masters in some files and folders."""
     files = [place for place in places if place.is_file()]
     files += sorted(path for place in places if place.is_dir() for path in place.rglob("*.fits"))
     return _masters(places, tuple(path.stat().st_mtime for path in files))
@@ -239,8 +241,8 @@ def _reduce(task: Task) -> Row:
     """What is there and still right is kept: the frame, its catalogue, or both."""
     recipe = task.recipe
     raw = task.camera.read(task.raw, ext=task.item.part.ext, channel=task.item.part.channel, **recipe.keywords)
-    candidates = _candidates(task.masters)
-    expected = expected_frame(recipe, raw, candidates) if task.frame_path.exists() else None
+    there = candidates(task.masters)
+    expected = expected_frame(recipe, raw, there) if task.frame_path.exists() else None
     frame = _kept(task.camera.read, task.frame_path, expected)
     catalog = None
     if frame is not None and task.catalog_path.exists():
@@ -249,7 +251,7 @@ def _reduce(task: Task) -> Row:
     with ThreadPoolExecutor(1) as disk:
         writing = None
         if frame is None:
-            frame = recipe.prepare(raw, candidates)
+            frame = recipe.prepare(raw, there)
             if task.catalog_path.exists():  # the frame alone was lost
                 catalog = _kept(SourceCatalog.read, task.catalog_path, expected_catalog(recipe, raw, frame.provenance))
             writing = disk.submit(_write, frame, task.frame_path, recipe)  # while its sources are measured

@@ -22,8 +22,8 @@ from larun.model.checks.facts import FrameFacts, frame_facts
 from larun.model.checks.material import Material
 from larun.model.checks.verdict import Report, Verdict
 from larun.model.frame import Frame
-from larun.model.jobs import Task
-from larun.model.masters import Masters
+from larun.model.jobs import Row, Task
+from larun.model.masters import Masters, Selection
 from larun.model.recipe import Recipe
 
 if TYPE_CHECKING:
@@ -46,25 +46,27 @@ def check_night(
     start = time.perf_counter()
     with _folder(out) as folder, warnings.catch_warnings():
         warnings.simplefilter("ignore", LarunWarning)  # what they say, the verdicts say better
-        failed: tuple[Verdict, ...] = ()
+        rows: list[Row] = []
         tasks: list[Task] = []
         if night.of("science"):
             summary = night.reduce(folder, recipe=recipe, masters=masters, processes=processes, progress=progress)
-            failed = tuple(_failed(row) for row in summary.failed)
+            rows += summary.rows
             lost = {row.name for row in summary.failed}
             tasks = [task for task in night.tasks(folder, recipe) if task.name not in lost]
-            made = Masters.read(folder / "masters") if any((folder / "masters").glob("*.fits")) else Masters(())
         else:
-            made = night.masters(recipe=recipe)
+            night.masters(folder / "masters", recipe=recipe, report=rows.append)
+        # of the folder's masters those of this run: an older one may come from files that are there no more
+        made_now = (Path(row.path) for row in rows if row.kind in Selection._fields and row.path)
         facts = tuple(_all_facts(tasks, processes, progress))
         material = Material(
             exposures=night.files,
             recipe=recipe.evolve(keywords={**recipe.keywords, **night.given}),
             camera=night.camera,
-            masters=made,
+            masters=jobs.candidates((*made_now, *masters)),
             facts=tuple(sorted(facts, key=_by_time)),
         )
         report = suite.run(material, str(night.folder))
+    failed = tuple(_failed(row) for row in rows if row.status == "failed")
     return attrs.evolve(report, verdicts=failed + report.verdicts, seconds=time.perf_counter() - start)
 
 
@@ -135,7 +137,7 @@ def _folder(out: Path | None) -> Iterator[Path]:
         shutil.rmtree(made, ignore_errors=True)
 
 
-def _failed(row: jobs.Row) -> Verdict:
+def _failed(row: Row) -> Verdict:
     return Verdict(test="reduction", status="bad", where=row.name, meaning=f"could not be reduced: {row.message}")
 
 
