@@ -13,6 +13,7 @@ from larun.cli.progress import progress_bar
 from larun.cli.running import FAILED, OK, say
 from larun.cli.warmup import compile_first
 from larun.errors import LarunWarning, OptionError
+from larun.model.checks.verdict import Verdict
 from larun.model.jobs import Row
 from larun.model.night import Night
 from larun.model.recipe import Recipe
@@ -71,7 +72,18 @@ def reduce(folder: Path, out: Path, recipe: Recipe, masters: Iterable[Path], job
     compile_first()
     with progress_bar() as progress:
         summary = night.reduce(out, recipe=recipe, masters=list(masters), processes=jobs, progress=progress)
+    if not as_json:
+        _tell_verdicts(summary.verdicts)
     return _report(summary.rows, out, as_json)
+
+
+def _tell_verdicts(verdicts: Iterable[Verdict]) -> None:
+    """What is wrong with the night itself, before what came of it."""
+    wrong = [verdict for verdict in verdicts if not verdict.passed]
+    for verdict in wrong:
+        say("warning", str(verdict))
+    if wrong:
+        say("note", "`larun check` tells more, and draws what it rests on")
 
 
 def _report(rows: Iterable[Row], out: Path, as_json: bool) -> int:

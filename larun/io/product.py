@@ -21,6 +21,7 @@ from __future__ import annotations
 
 import json
 import warnings
+from collections.abc import Sequence
 from pathlib import Path
 from typing import IO, Any, NamedTuple
 
@@ -39,6 +40,7 @@ from larun.provenance.canonical import text_of
 
 __all__ = ["ProductParts", "is_product", "read_product", "verify_product", "write_product"]
 
+_MOST_REMARKS = 99
 _OWN = ("PRIMARY", "SCI", "VAR", "DQ", "SHARED", "ACF", "HEADER", "PROVENANCE", "DIGESTS")
 
 
@@ -62,6 +64,8 @@ class ProductParts(NamedTuple):
     """JSON-able; no NaN"""
     planes: tuple[tuple[str, NDArray[Any]], ...] = ()
     """further arrays by (upper-case) HDU name"""
+    remarks: tuple[str, ...] = ()
+    """for people who look at the first header: cards ``CHECKn``"""
 
 
 def write_product(path: str | Path, parts: ProductParts, *, overwrite: bool = False) -> None:
@@ -92,7 +96,7 @@ def write_product(path: str | Path, parts: ProductParts, *, overwrite: bool = Fa
         container.write_hdus(temporary, hdus)
 
 
-def primary_hdu(class_name: str, header: fits.Header | None = None) -> Hdu:
+def primary_hdu(class_name: str, header: fits.Header | None = None, remarks: Sequence[str] = ()) -> Hdu:
     """The first HDU of every file of larun."""
     own = [
         new_card("SIMPLE", True, "conforms to the FITS standard"),
@@ -104,9 +108,16 @@ def primary_hdu(class_name: str, header: fits.Header | None = None) -> Hdu:
     ]
     cards = "".join(own)
     body = "" if header is None else standard_cards(header)
+    body = "".join(_remark(n, text) for n, text in enumerate(remarks[:_MOST_REMARKS], 1)) + body
     if "CONTINUE  '" in body or len(class_name) > 60:
         cards += new_card("LONGSTRN", "OGIP 1.0", "strings may be continued")
     return Hdu("PRIMARY", cards + body)
+
+
+def _remark(number: int, text: str) -> str:
+    """A card ``CHECKn``, continued where it is long, with the characters that FITS knows."""
+    plain = text.replace("±", "+-").encode("ascii", "replace").decode("ascii")
+    return str(fits.Card(f"CHECK{number}", plain))
 
 
 def _in_electrons(header: fits.Header) -> fits.Header:
@@ -131,7 +142,11 @@ def _hdus(parts: ProductParts) -> list[Hdu]:
     if parts.wcs_header is not None:
         science += header_text(parts.wcs_header)
     hdus = [
-        primary_hdu(parts.class_name, _in_electrons(parts.header) if parts.unit == "electron" else parts.header),
+        primary_hdu(
+            parts.class_name,
+            _in_electrons(parts.header) if parts.unit == "electron" else parts.header,
+            parts.remarks,
+        ),
         image_hdu("SCI", _plane("data", parts.data, np.float32, parts.data.shape), cards=science),
     ]
     shape = parts.data.shape

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import functools
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, Self, TypeVar
 
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from astropy.units import Quantity
 
     from larun.algorithms.growth import CurveOfGrowth
+    from larun.model.checks.verdict import Verdict
     from larun.model.measure.ellipses import KronOptions
     from larun.model.measure.matching import Match
     from larun.model.recipe import Recipe
@@ -398,13 +399,21 @@ class SourceCatalog:
 
     # -- disk ------------------------------------------------------------------------------------------------------
 
-    def write(self, path: str | Path, *, overwrite: bool = False, recipe: Recipe | None = None) -> Path:
+    def write(
+        self,
+        path: str | Path,
+        *,
+        overwrite: bool = False,
+        recipe: Recipe | None = None,
+        verdicts: Sequence[Verdict] = (),
+    ) -> Path:
         """Write a file that :meth:`read` turns back into an identical catalogue; the suffix chooses the format.
 
         ``.ecsv`` is text, ``.fits`` a binary table, ``.parquet`` for pandas and databases, ``.vot`` or ``.xml`` a
         VOTable for TOPCAT and Aladin.
 
-        A ``recipe`` is kept in the record, beside the provenance, as that by which the catalogue was made.
+        A ``recipe`` is kept in the record, beside the provenance, as that by which the catalogue was made; so are
+        ``verdicts`` of a check.
 
         Raises
         ------
@@ -417,13 +426,15 @@ class SourceCatalog:
         """
         from larun.io.tables import write_table
 
-        record = {
+        record: dict[str, Any] = {
             "class": registry.name_of(type(self)),
             "provenance": self.provenance.to_dict(),
             "environment": dict(environment()),
         }
         if recipe is not None:
             record["recipe"] = recipe.note(self)
+        if verdicts:
+            record["checks"] = [verdict.note for verdict in verdicts]
         write_table(Path(path), self._table, record, overwrite=overwrite)
         return Path(path)
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Concatenate, ParamSpec, Self, TypeVar
 
@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from astropy.nddata import CCDData
     from astropy.wcs import WCS
 
+    from larun.model.checks.verdict import Verdict
     from larun.model.recipe import Recipe
 
 __all__ = ["Image", "piped"]
@@ -183,17 +184,25 @@ class Image:
         """
         return store.read(cls, RawPart(path, ext, channel), verify=verify, given=given)
 
-    def write(self, path: str | Path, *, overwrite: bool = False, recipe: Recipe | None = None) -> Path:
+    def write(
+        self,
+        path: str | Path,
+        *,
+        overwrite: bool = False,
+        recipe: Recipe | None = None,
+        verdicts: Sequence[Verdict] = (),
+    ) -> Path:
         """Write a multi-extension FITS product; read it back with :meth:`read` for an identical object.
 
-        A ``recipe`` is kept in the record, beside the provenance, as that by which the image was made.
+        A ``recipe`` is kept in the record, beside the provenance, as that by which the image was made; so are
+        ``verdicts`` of a check, and those that are bad or doubtful stand in the first header, ``CHECK1`` and on.
 
         Raises
         ------
         FileError
             If the file exists and ``overwrite`` is not set, or it is not a product of larun.
         """
-        return store.write(self, path, overwrite=overwrite, recipe=recipe)
+        return store.write(self, path, overwrite=overwrite, recipe=recipe, verdicts=verdicts)
 
     # -- what it is ------------------------------------------------------------------------------------------------
 

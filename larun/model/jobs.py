@@ -20,6 +20,7 @@ from larun import flags as fl
 from larun.algorithms.overscan import OverscanOptions
 from larun.errors import FileError, LarunError, LarunWarning, OptionError
 from larun.model.catalog import SourceCatalog
+from larun.model.checks.verdict import Verdict
 from larun.model.frame import Frame
 from larun.model.masters import Master, Masters
 from larun.model.raw.exposures import Exposure, slug
@@ -86,6 +87,8 @@ class Task:
     masters: tuple[Path, ...]
     recipe: Recipe
     camera: type[Frame]
+    #: What is known of the night before its frames are made; kept in the products.
+    verdicts: tuple[Verdict, ...] = ()
 
     @property
     def raw(self) -> Path:
@@ -254,18 +257,18 @@ def _reduce(task: Task) -> Row:
             frame = recipe.prepare(raw, there)
             if task.catalog_path.exists():  # the frame alone was lost
                 catalog = _kept(SourceCatalog.read, task.catalog_path, expected_catalog(recipe, raw, frame.provenance))
-            writing = disk.submit(_write, frame, task.frame_path, recipe)  # while its sources are measured
+            writing = disk.submit(_write, frame, task.frame_path, task)  # while its sources are measured
         measured = recipe.measure(frame) if catalog is None else catalog
         if writing is not None:  # a catalogue never stands without its frame
             written += writing.result()
         if catalog is None:
-            written += _write(measured, task.catalog_path, recipe)
+            written += _write(measured, task.catalog_path, task)
     return _row(task, raw, measured, written)
 
 
-def _write(product: Frame | SourceCatalog, path: Path, recipe: Recipe) -> int:
+def _write(product: Frame | SourceCatalog, path: Path, task: Task) -> int:
     path.parent.mkdir(parents=True, exist_ok=True)
-    product.write(path, overwrite=True, recipe=recipe)
+    product.write(path, overwrite=True, recipe=task.recipe, verdicts=task.verdicts)
     return 1
 
 
@@ -354,8 +357,8 @@ def _row(task: Task, raw: Frame, catalog: SourceCatalog, written: int) -> Row:
     )
 
 
-def write_summary(rows: tuple[Row, ...], path: Path, recipe: Recipe) -> None:
-    """The summary as an ECSV table; its metadata hold the recipe and its digest."""
+def write_summary(rows: tuple[Row, ...], path: Path, recipe: Recipe, verdicts: Iterable[Verdict] = ()) -> None:
+    """The summary as an ECSV table; its metadata hold the recipe, its digest, and what the night was found to be."""
     from astropy.table import MaskedColumn, Table
 
     from larun.io.atomic import atomic_path
@@ -372,5 +375,6 @@ def write_summary(rows: tuple[Row, ...], path: Path, recipe: Recipe) -> None:
         )
     path.parent.mkdir(parents=True, exist_ok=True)
     with atomic_path(path, overwrite=True) as temporary:
-        meta = {"made_by": "larun", "recipe": recipe.record(), "recipe_digest": recipe.digest}
+        meta: dict[str, Any] = {"made_by": "larun", "recipe": recipe.record(), "recipe_digest": recipe.digest}
+        meta["checks"] = [verdict.note for verdict in verdicts]
         Table(made, meta=meta).write(temporary, format="ascii.ecsv", overwrite=True)

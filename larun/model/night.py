@@ -24,7 +24,7 @@ from larun.model.recipe import Recipe
 
 if TYPE_CHECKING:
     from larun.model.building import BuildOptions
-    from larun.model.checks.verdict import Report
+    from larun.model.checks.verdict import Report, Verdict
 
 __all__ = ["Night", "Summary"]
 
@@ -47,9 +47,12 @@ class Summary:
     ----------
     rows : tuple of Row
         One per master and science frame, and per file that could not be used.
+    verdicts : tuple of Verdict
+        What headers and a few raw frames tell of the night; :meth:`Night.check` tells more.
     """
 
     rows: tuple[Row, ...]
+    verdicts: tuple[Verdict, ...] = ()
 
     @property
     def failed(self) -> tuple[Row, ...]:
@@ -142,6 +145,7 @@ class Night:
         recipe: Recipe,
         progress: Progress | None,
         report: Callable[[Row], None] | None,
+        verdicts: tuple[Verdict, ...] = (),
     ) -> Masters:
         groups = self._groups(recipe)
         recipe = recipe.evolve(keywords=self.given)
@@ -151,7 +155,7 @@ class Night:
             if progress:
                 progress(f"master {group.name}", index, len(groups))
             try:
-                master, row = self._master(group, Masters(made), out, recipe, build)
+                master, row = self._master(group, Masters(made), out, recipe, build, verdicts)
             except LarunError as error:
                 if report is None:
                     raise
@@ -163,7 +167,13 @@ class Night:
         return Masters(made)
 
     def _master(
-        self, group: jobs.Group, before: Masters, out: str | Path | None, recipe: Recipe, build: BuildOptions
+        self,
+        group: jobs.Group,
+        before: Masters,
+        out: str | Path | None,
+        recipe: Recipe,
+        build: BuildOptions,
+        verdicts: tuple[Verdict, ...],
     ) -> tuple[Master, Row]:
         """One master, from disk if it is there and made of the same files in the same way."""
         choice: dict[str, Any] = {**getattr(recipe, group.kind), "options": build}
@@ -196,7 +206,7 @@ class Night:
             master = cls.combine(good, **choice)
         if path is not None:
             path.parent.mkdir(parents=True, exist_ok=True)
-            master.write(path, overwrite=True, recipe=recipe)
+            master.write(path, overwrite=True, recipe=recipe, verdicts=verdicts)
         where = "" if path is None else str(path)
         return master, Row(
             name=group.name,
@@ -322,19 +332,21 @@ class Night:
             Row(name=item.path.name, kind="unreadable", status="failed", message=item.evidence)
             for item in self.of("unreadable")
         ]
-        self._masters(out / "masters", recipe, progress, rows.append)
+        from larun.model.checks.driver import check_cheaply  # it reduces nights itself
+
+        verdicts = check_cheaply(self, recipe)
+        self._masters(out / "masters", recipe, progress, rows.append, verdicts)
         # of the folder's masters those of this run: an older one may come from files that are there no more
         made_now = tuple(Path(row.path) for row in rows if row.kind in Selection._fields and row.path)
-        tasks = self.tasks(out, recipe, (*made_now, *others))
+        tasks = [attrs.evolve(task, verdicts=verdicts) for task in self.tasks(out, recipe, (*made_now, *others))]
         if not tasks:
             raise OptionError(f"{self.folder}: holds no science frames ({len(self.files)} files; see larun ls)")
         for index, row in enumerate(_run(tasks, processes)):
             rows.append(row)
             if progress:
                 progress(row.name, index + 1, len(tasks))
-        made = Summary(tuple(rows))
-        jobs.write_summary(made.rows, out / "summary.ecsv", recipe)
-        return made
+        jobs.write_summary(tuple(rows), out / "summary.ecsv", recipe, verdicts)
+        return Summary(tuple(rows), verdicts)
 
     def check(
         self,

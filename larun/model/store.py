@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import re
 import warnings
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from astropy.io.fits import Header
     from astropy.wcs import WCS
 
+    from larun.model.checks.verdict import Verdict
     from larun.model.image import Image
     from larun.model.recipe import Recipe
 
@@ -219,11 +220,18 @@ def _read_product(cls: type[_I], path: Path, verify: bool) -> _I:
     return image
 
 
-def write(image: Image, path: str | Path, *, overwrite: bool, recipe: Recipe | None = None) -> Path:
+def write(
+    image: Image,
+    path: str | Path,
+    *,
+    overwrite: bool,
+    recipe: Recipe | None = None,
+    verdicts: Sequence[Verdict] = (),
+) -> Path:
     """See :meth:`larun.model.image.Image.write`."""
     from larun.io.product import ProductParts, write_product
 
-    record = {
+    record: dict[str, Any] = {
         "detector": image.detector.to_dict(),
         "provenance": image.provenance.to_dict(),
         "environment": dict(environment()),
@@ -231,6 +239,8 @@ def write(image: Image, path: str | Path, *, overwrite: bool, recipe: Recipe | N
     }
     if recipe is not None:
         record["recipe"] = recipe.note(image)
+    if verdicts:
+        record["checks"] = [verdict.note for verdict in verdicts]
     parts = ProductParts(
         class_name=registry.name_of(type(image)),
         header=image._header,
@@ -242,6 +252,7 @@ def write(image: Image, path: str | Path, *, overwrite: bool, recipe: Recipe | N
         unit=image.unit,
         wcs_header=image._wcs_header,
         record=record,
+        remarks=tuple(str(verdict) for verdict in verdicts if not verdict.passed),
     )
     write_product(Path(path), parts, overwrite=overwrite)
     return Path(path)

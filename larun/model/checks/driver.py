@@ -29,7 +29,7 @@ from larun.model.recipe import Recipe
 if TYPE_CHECKING:
     from larun.model.night import Night
 
-__all__ = ["check_frame", "check_night", "check_products"]
+__all__ = ["check_cheaply", "check_frame", "check_night", "check_products"]
 
 Progress = Callable[[str, int, int], None]
 
@@ -68,6 +68,20 @@ def check_night(
         report = suite.run(material, str(night.folder))
     failed = tuple(_failed(row) for row in rows if row.status == "failed")
     return attrs.evolve(report, verdicts=failed + report.verdicts, seconds=time.perf_counter() - start)
+
+
+def check_cheaply(night: Night, recipe: Recipe) -> tuple[Verdict, ...]:
+    """What headers and a few raw frames tell before anything is made of them."""
+    material = Material(
+        exposures=night.files,
+        recipe=recipe.evolve(keywords={**recipe.keywords, **night.given}),
+        camera=night.camera,
+        masters=Masters(()),
+        facts=(),
+    )
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", LarunWarning)
+        return suite.run(material, str(night.folder), tuple(test for test in suite.TESTS if test.cheap)).verdicts
 
 
 def check_products(folder: Path, processes: int = 1, progress: Progress | None = None) -> Report:

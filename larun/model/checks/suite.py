@@ -24,11 +24,14 @@ class NightTest(NamedTuple):
         Gives the verdicts; none where there is nothing to say.
     single : bool
         Whether it says something about one calibrated frame alone, too.
+    cheap : bool
+        Whether it looks at headers and a few raw frames alone, so that every reduction runs it.
     """
 
     name: str
     run: Callable[[Material], Iterable[Verdict]]
     single: bool = False
+    cheap: bool = False
 
 
 TESTS: tuple[NightTest, ...] = ()

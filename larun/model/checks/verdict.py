@@ -172,6 +172,12 @@ class Verdict:
         made = attrs.asdict(self, recurse=False)
         return made | {"evidence": None if self.evidence is None else self.evidence.to_dict()}
 
+    @property
+    def note(self) -> dict[str, str]:
+        """What a product keeps of it: texts without evidence."""
+        made = {"test": self.test, "status": self.status, "where": self.where, "meaning": self.meaning}
+        return {**made, "number": self.number, "fix": self.fix}
+
     def __str__(self) -> str:
         about = f" ({self.where})" if self.where else ""
         return f"{self.status}: {self.test}{about}: {self.meaning}" + (f" [{self.fix}]" if self.fix else "")

@@ -16,8 +16,9 @@ _SMALL = attrs.evolve(OPTIONS, camera=Camera(shape=(96, 96)), biases=3, darks=1,
 def materials(monkeypatch):
     seen = []
 
-    def run(material, subject, tests=()):
-        seen.append(material)
+    def run(material, subject, tests=None):
+        if tests is None:  # not those that every reduction runs
+            seen.append(material)
         return Report(subject)
 
     monkeypatch.setattr(driver.suite, "run", run)
