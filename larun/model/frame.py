@@ -196,7 +196,7 @@ class Frame(SkyImage):
 
     def __repr__(self) -> str:
         ny, nx = self.shape
-        name = next((root.name for root in self.provenance.roots() if root.name), "")
+        name = self.provenance.name
         about = ", ".join(str(part) for part in (name, self.filter, self.exposure and f"{self.exposure:g} s") if part)
         return f"<{type(self).__name__} {nx} × {ny} {self.unit}{', ' + about if about else ''}>"
 

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import importlib
 import math
 import pickle
 import sys
+import threading
 import warnings
 from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
@@ -35,6 +37,7 @@ __all__ = [
     "Task",
     "candidates",
     "check_portable",
+    "expect_summary",
     "expected_catalog",
     "expected_frame",
     "group",
@@ -355,6 +358,11 @@ def _row(task: Task, raw: Frame, catalog: SourceCatalog, written: int) -> Row:
         saturated=_saturated(raw, catalog),
         cosmic_pixels=cosmic,
     )
+
+
+def expect_summary() -> None:
+    """Import what the summary needs, beside whatever is waited for."""
+    threading.Thread(target=importlib.import_module, args=("astropy.table",), daemon=True).start()
 
 
 def write_summary(rows: tuple[Row, ...], path: Path, recipe: Recipe, verdicts: Iterable[Verdict] = ()) -> None:

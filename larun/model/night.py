@@ -341,6 +341,8 @@ class Night:
         tasks = [attrs.evolve(task, verdicts=verdicts) for task in self.tasks(out, recipe, (*made_now, *others))]
         if not tasks:
             raise OptionError(f"{self.folder}: holds no science frames ({len(self.files)} files; see larun ls)")
+        if processes > 1:
+            jobs.expect_summary()
         for index, row in enumerate(_run(tasks, processes)):
             rows.append(row)
             if progress:

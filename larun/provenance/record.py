@@ -210,6 +210,11 @@ class Provenance:
             yield node
             node = next((parent.provenance for parent in node.parents if parent.role == "self"), None)
 
+    @property
+    def name(self) -> str:
+        """Name of the file that the object itself came from; empty where it came from none."""
+        return next((node.root.name for node in self.line() if node.root is not None and node.root.name), "")
+
     def has(self, operation: str) -> bool:
         """Whether the object itself (not a master it used) has been through an operation, also as a substep.
 

@@ -126,7 +126,7 @@ def check_frame(frame: Frame, recipe: Recipe | None = None) -> Report:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", LarunWarning)
         catalog = (recipe or Recipe()).measure(frame)
-    name = next((root.name for root in frame.provenance.roots() if root.name), repr(frame))
+    name = frame.provenance.name or repr(frame)
     material = Material(
         exposures=(),
         recipe=recipe or Recipe(),

@@ -365,7 +365,7 @@ def of_frame(frame: Frame) -> ExposureTime:
 
     A WCS that contradicts the telescope by degrees is left aside: calibration frames carry that of some other field.
     """
-    name = next((root.name for root in frame.provenance.roots() if root.name), "")
+    name = frame.provenance.name
     found = registry.ask(type(frame), "time_for", name or repr(frame), frame._header)
     if not isinstance(found, ExposureTime):
         raise HeaderError(f"{type(frame).__name__}.time_for returned {found!r}: it must be an ExposureTime")
