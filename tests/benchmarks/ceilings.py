@@ -7,6 +7,7 @@ machine, whatever its bar says.
 from __future__ import annotations
 
 import argparse
+import hashlib
 import json
 import sys
 import time
@@ -21,13 +22,15 @@ from tests.benchmarks.worker import THREADS
 __all__ = ["TRAFFIC", "limits", "main", "measure"]
 
 _PIXELS = 4096**2
-#: Bytes a pixel that each task at full size has to read (inputs), and to write into new memory (outputs).
-TRAFFIC: dict[str, tuple[float, float]] = {
-    "combine median": (20 * 2, 4 + 4 + 4),  # 20 uint16; data, variance, flags
-    "calibrate": (4 + 4 * 4 + 4, 4 + 4 + 4 + 2 * 4),  # raw, masters, flags; data, variance, flags, shared
-    "background": (4, 4 + 4),  # data; level and noise
-    "detect": (4, 0),  # data
-    "read": (2, 4),  # uint16; float32 (the flags are zeros that nothing touches)
+#: Bytes a pixel that each task at full size has to read, to write into new memory, and to digest (SHA-256).
+TRAFFIC: dict[str, tuple[float, float, float]] = {
+    "combine median": (2 * 20 * 2, 4 + 4 + 4, 20 * 2),  # 20 uint16, twice; data, variance, flags
+    # raw, flags, masters, their flags; data, variance, flat, noise of bias, of it in the dark, of dark, of flat;
+    # flags that masters add, data, variance, flags, uncertainty
+    "calibrate": (4 + 4 + 3 * 4 + 3 * 4 + 7 * 4, 1 + 3 * 4 + 4, 2),
+    "background": (4 + 4 + 4, 4 + 4, 0),  # data, variance, flags; level and noise
+    "detect": (5 * 4, 3 * 4, 0),  # data, variance, flags, level, noise of the sky; these two and the S/N
+    "read": (2, 4, 0),  # uint16; float32 (the flags are zeros that nothing touches)
 }
 
 
@@ -56,21 +59,23 @@ def measure(pixels: int = _PIXELS) -> dict[str, float]:
         both = _best(lambda: list(pool.map(lambda part: np.copyto(target[part], source[part]), halves)))
         new = _best(fresh)
     read = _best(lambda: source.sum())
+    digest = _best(lambda: hashlib.sha256(source.data), 3)
     moved = 8 * pixels / 1e9  # read and written
     return {
         "copy_gb_s": moved / copy,
         "copy_threads_gb_s": moved / both,
         "fresh_gb_s": moved / new,
         "sum_gb_s": moved / 2 / read,
+        "sha256_gb_s": moved / 2 / digest,
         "page_ns": 1e9 * max(new - both, 0) / (4 * pixels / 4096),
     }
 
 
 def limits(found: dict[str, float], pixels: int = _PIXELS) -> dict[str, float]:
-    """Seconds below which no task can come: its bytes at the bandwidth of a copy, and the pages of its outputs."""
-    bandwidth = found["copy_threads_gb_s"] * 1e9
+    """Seconds below which no task can come: bytes at the bandwidth of a copy, new pages, digests by all threads."""
+    bandwidth, digest = found["copy_threads_gb_s"] * 1e9, found["sha256_gb_s"] * 1e9 * THREADS
     page = found["page_ns"] * 1e-9 / 4096
-    return {task: pixels * ((i + o) / bandwidth + o * page) for task, (i, o) in TRAFFIC.items()}
+    return {task: pixels * ((i + o) / bandwidth + o * page + d / digest) for task, (i, o, d) in TRAFFIC.items()}
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -82,6 +87,7 @@ def main(arguments: list[str] | None = None) -> int:
     bounds = limits(found)
     print(f"copy {found['copy_gb_s']:.1f} GB/s on one thread, {found['copy_threads_gb_s']:.1f} on {THREADS}; into new ")
     print(f"memory {found['fresh_gb_s']:.1f} GB/s ({found['page_ns']:.0f} ns a page); sum {found['sum_gb_s']:.1f} GB/s")
+    print(f"SHA-256 {found['sha256_gb_s']:.2f} GB/s on one thread")
     for task, seconds in bounds.items():
         print(f"{task}: at least {1e3 * seconds:.1f} ms at 4096²")
     if given.json:

@@ -38,7 +38,7 @@ def test_every_series_names_cases_that_are_there():
 def test_the_limits_follow_from_what_was_measured():
     found = ceilings.measure(pixels=2**16)
     assert all(value >= 0 for value in found.values())
-    bounds = ceilings.limits({"copy_threads_gb_s": 10.0, "page_ns": 0.0}, pixels=10**6)
+    bounds = ceilings.limits({"copy_threads_gb_s": 10.0, "page_ns": 0.0, "sha256_gb_s": 1.0}, pixels=10**6)
     assert bounds["read"] == pytest.approx(6e6 / 10e9)
     assert bounds.keys() == ceilings.TRAFFIC.keys()
 
