@@ -20,7 +20,8 @@ def _load_larun(folder: Path) -> Any:
 def _larun(state: Any) -> Any:
     raw, masters = state
     frame = raw.calibrate(masters)
-    return frame, frame.uncertainty  # what the masters add to the noise is worked out when it is asked for
+    assert frame.provenance.id  # the digest of the raw pixels, too, is worked out when it is asked for
+    return frame, frame.uncertainty  # and so is what the masters add to the noise
 
 
 def _load_ccdproc(folder: Path) -> Any:
