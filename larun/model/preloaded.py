@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import gc
+
 import astropy.coordinates
 import astropy.table
 import astropy.wcs  # noqa: F401
@@ -19,3 +21,4 @@ __all__: list[str] = []
 jit.set_threads(1)  # a process with threads must not be forked
 compile_all(1, FRAME_PARTS)  # from the cache: the server is asked for this only when all of them are there
 jit.set_threads(None)
+gc.freeze()  # what is here stays: no fork needs to look at it, and the server ends at once

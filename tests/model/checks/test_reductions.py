@@ -15,7 +15,7 @@ from larun.model.checks.verdict import Verdict
 
 @pytest.fixture(scope="module")
 def night(tmp_path_factory):
-    options = simulate.NightOptions(biases=3, darks=2, dark_exposures=(60.0,), flats=3, frames=2)
+    options = simulate.NightOptions(biases=3, darks=2, flats=3, frames=2)
     options = attrs.evolve(
         options, camera=attrs.evolve(options.camera, filters=("V",)), zero_points=(23.5,), sky=(4.0,)
     )
