@@ -30,6 +30,7 @@ __all__ = [
     "light_travel",
     "seconds_between",
     "sidereal_time",
+    "sun",
     "tdb",
     "to_icrs",
 ]
@@ -238,6 +239,22 @@ def sidereal_time(instant: Instant, longitude: float) -> float:
     """Apparent local sidereal time in hours, within 0.9 s (UT1 is taken for UTC); longitude in degrees east."""
     tt = _erfa("taitt", *_erfa("utctai", *instant))
     return float((np.degrees(_erfa("gst06a", *instant, *tt)) + longitude) / 15.0 % 24.0)
+
+
+def sun(instant: Instant) -> tuple[float, float]:
+    """ICRS right ascension and declination of the Sun from the centre of the Earth, degrees.
+
+    From ERFA's ``epv00``, without the 20" of aberration.
+
+    Examples
+    --------
+    >>> ra, dec = sun(from_calendar((2024, 6, 20), 75060.0))  # the solstice
+    >>> round(ra, 1), round(dec, 1)
+    (89.6, 23.4)
+    """
+    towards = [-float(value) for value in _erfa("epv00", *tdb(instant))[0]["p"]]
+    lon, lat = _erfa("c2s", np.array(towards))
+    return float(np.degrees(lon) % 360.0), float(np.degrees(lat))
 
 
 def geodetic(x: float, y: float, z: float) -> tuple[float, float, float]:

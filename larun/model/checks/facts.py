@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from larun import flags as fl
+from larun.algorithms.hollow import hollowness
 from larun.model.checks.noisefacts import NoiseFacts, noise_facts
 from larun.model.checks.skyfacts import SkyFacts, sky_facts
 
@@ -67,12 +68,16 @@ class FrameFacts:
         As stated or computed.
     center : (float, float) or None
         Right ascension and declination of the middle of the array, degrees, where there is a WCS.
+    scale : float or None
+        Arcseconds per pixel, where there is a WCS.
     sources, saturated, cosmic_pixels : int
         Sources; saturated pixels; pixels that cosmic rays hit.
     fwhm, ellipticity, theta : float
         Medians of the brighter stars: pixels; 1 - b/a; degrees. NaN where there are too few.
     alignment : float
         Length of the mean of ``ellipticity exp(2 i theta)``: as large as the ellipticity if all are drawn out alike.
+    hollow : float
+        Part of the light of their brightest ring that is missing in the middle of the stars: 0 in focus.
     stars : StarFacts
         The brightest stars.
     sky : SkyFacts
@@ -89,6 +94,7 @@ class FrameFacts:
     mid_jd: float | None
     airmass: float | None
     center: tuple[float, float] | None
+    scale: float | None
     sources: int
     saturated: int
     cosmic_pixels: int
@@ -96,6 +102,7 @@ class FrameFacts:
     ellipticity: float
     theta: float
     alignment: float
+    hollow: float
     stars: StarFacts
     sky: SkyFacts
     noise: NoiseFacts
@@ -128,6 +135,7 @@ def frame_facts(name: str, frame: Frame, catalog: SourceCatalog) -> FrameFacts:
         mid_jd=None if time.mid_text is None else time.jd_utc,
         airmass=time.airmass,
         center=_center(frame),
+        scale=_scale(frame),
         sources=len(catalog.table),
         saturated=int(np.count_nonzero(frame.flags & fl.SATURATED)),
         cosmic_pixels=int(np.count_nonzero(frame.flags & fl.COSMIC)),
@@ -135,8 +143,9 @@ def frame_facts(name: str, frame: Frame, catalog: SourceCatalog) -> FrameFacts:
         ellipticity=_median(stars.ellipticity[bright]),
         theta=float(np.rad2deg(np.angle(mean)) / 2),
         alignment=abs(mean),
+        hollow=hollowness(frame.data, stars.x, stars.y, _median(stars.fwhm[bright])),
         stars=stars,
-        sky=sky_facts(frame),
+        sky=sky_facts(frame, catalog),
         noise=noise_facts(frame, catalog),
     )
 
@@ -175,3 +184,13 @@ def _center(frame: Frame) -> tuple[float, float] | None:
     ny, nx = frame.shape
     ra, dec = wcs.wcs_pix2world([[(nx - 1) / 2, (ny - 1) / 2]], 0)[0]
     return (float(ra), float(dec)) if math.isfinite(ra) and math.isfinite(dec) else None
+
+
+def _scale(frame: Frame) -> float | None:
+    wcs = frame.wcs
+    if wcs is None:
+        return None
+    from astropy.wcs.utils import proj_plane_pixel_scales
+
+    scale = float(np.sqrt(np.prod(proj_plane_pixel_scales(wcs))) * 3600)
+    return scale if math.isfinite(scale) and scale > 0 else None

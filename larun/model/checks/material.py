@@ -13,6 +13,8 @@ from numpy.typing import NDArray
 from larun.algorithms.overscan import OverscanOptions
 from larun.detector import Amplifier
 from larun.model.checks.facts import FrameFacts
+from larun.model.checks.fields import Field, fields_of
+from larun.model.checks.rawfacts import RawFacts, raw_facts
 from larun.model.jobs import Group, group
 from larun.model.masters import Masters
 from larun.model.raw.exposures import Exposure
@@ -72,6 +74,16 @@ class Material:
     def leveled(self, item: Exposure) -> Leveled:
         """A raw exposure whose overscan is measured; the last dozen are kept."""
         return self._leveled(item.part)
+
+    @functools.cached_property
+    def raw(self) -> tuple[RawFacts, ...]:
+        """Facts about every raw exposure whose pixels can be read: each is read once."""
+        return raw_facts(self.exposures, self.leveled)
+
+    @functools.cached_property
+    def fields(self) -> tuple[Field, ...]:
+        """The science frames by the field they claim to show, their stars matched."""
+        return fields_of(self.facts)
 
     @functools.cached_property
     def _leveled(self) -> functools._lru_cache_wrapper[Leveled]:

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable
 from typing import NamedTuple
 
 from larun.errors import LarunError
+from larun.model.checks import exposuretimes, fluxes, illumination, kinds, oddframes, shapes, skies, times
 from larun.model.checks.material import Material
 from larun.model.checks.verdict import Report, Verdict, untested
 
@@ -34,7 +35,24 @@ class NightTest(NamedTuple):
     cheap: bool = False
 
 
-TESTS: tuple[NightTest, ...] = ()
+TESTS: tuple[NightTest, ...] = (
+    NightTest("focus", shapes.focus),
+    NightTest("trailing", shapes.trailing, single=True),
+    NightTest("sky", skies.sky, single=True),
+    NightTest("clouds", fluxes.clouds),
+    NightTest("satellite trails", skies.satellite_trails, single=True),
+    NightTest("cosmic rays", skies.cosmic_rays, single=True),
+    NightTest("shutter", illumination.shutter),
+    NightTest("fringes", illumination.fringes),
+    NightTest("dust", illumination.dust),
+    NightTest("time stamps", times.time_stamps),
+    NightTest("exposure time", exposuretimes.exposure_time),
+    NightTest("filter", fluxes.filters),
+    NightTest("kind", kinds.kind),
+    NightTest("duplicates", kinds.duplicates),
+    NightTest("pointing", fluxes.pointing),
+    NightTest("odd frame", oddframes.odd_frame),
+)
 
 
 def run(material: Material, subject: str, tests: Iterable[NightTest] | None = None) -> Report:
