@@ -116,7 +116,7 @@ def exposure_time(material: Material) -> Iterator[Verdict]:
     if not parts:
         yield untested(_TEST, "neither three frames of one field in one filter nor two darks: nothing to compare with")
         return
-    yield Verdict(test=_TEST, status="good", meaning=f"{' and '.join(parts)} grow as the headers say")
+    yield Verdict(test=_TEST, status="good", meaning=f"{' and '.join(parts)} go with the times in the headers")
 
 
 def _science(wrong: WrongExposure) -> Verdict:

@@ -18,6 +18,8 @@ from larun.model.checks.words import counted, listed
 __all__ = ["duplicates", "kind"]
 
 _STARS = 5  # in a frame that should have none: dust, warm pixels and cosmic rays that look like one are rarer
+_RAYS = 0.3  # a second: cosmic rays in a thick chip spread their charge, and some look like stars
+_MORE = 4.0  # times the other darks
 _LIT = 10.0  # times the read noise
 _DARK = 3.0  # times the read noise
 _NOISIER = 1.25  # times the noise without light: photons of that level make more
@@ -136,7 +138,9 @@ def _lit(one: RawFacts, light: float, zero: _Zero) -> str:
 
 
 def _not_dark(one: RawFacts, peers: Sequence[RawFacts], zero: _Zero) -> str:
-    if one.stars >= _STARS:
+    usual = float(np.median([other.stars for other in peers])) if len(peers) > 1 else math.nan
+    rays = _RAYS * (one.item.exposure or 0.0)
+    if one.stars >= _STARS + (rays if math.isnan(usual) else _MORE * usual):
         return f"holds {one.stars} stars"
     if not peers:
         return ""

@@ -94,9 +94,9 @@ def material(facts):
     return Material(exposures=(), recipe=Recipe(), camera=Frame, masters=Masters(()), facts=tuple(facts))
 
 
-def clean(rng, *, frames=5, filters=("V", "R"), **changes):
+def clean(rng, *, frames=5, filters=("V", "R"), count=250, **changes):
     """The frames of a clean night: seeing, dithers, a sky that brightens, air mass, thin losses of light."""
-    field = Sky(rng)
+    field = Sky(rng, count=count)
     made = []
     for number in range(frames * len(filters)):
         band = filters[number // frames]
