@@ -296,4 +296,7 @@ def _evidence(dated: Sequence[RawFacts]) -> Evidence:
         those = [n for n, one in enumerate(ordered) if one.item.kind == name]
         if those:
             series.append(Series(name, those, [hours[n] for n in those]))
-    return Evidence(x_label="file, in order of name", y_label="hours from the median of the stamps", series=series)
+    names = [one.name for one in ordered] if len(ordered) <= 60 else []
+    return Evidence(
+        x_label="file, in order of name", y_label="hours from the median of the stamps", series=series, names=names
+    )
