@@ -43,7 +43,7 @@ def hollowness(data: NDArray[np.float32], x: ArrayLike, y: ArrayLike, fwhm: floa
     (0.0, 0.8)
     """
     reach = int(np.ceil(_SKY[1] * fwhm)) if np.isfinite(fwhm) and fwhm > 0 else 0
-    found = []
+    found: list[float] = []
     for column, row in zip(np.asarray(x, float)[: 3 * most], np.asarray(y, float)[: 3 * most], strict=True):
         x0, y0 = round(column) - reach, round(row) - reach
         if len(found) >= most or reach == 0:

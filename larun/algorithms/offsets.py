@@ -129,7 +129,7 @@ def _fullest(shifts: NDArray[np.float64], tolerance: float) -> NDArray[np.float6
         top = int(counts.argmax())
         if counts[top] > best:
             best, where = int(counts[top]), np.median(shifts[keys == values[top]], axis=0)
-    return where
+    return np.asarray(where)
 
 
 def _pairs(

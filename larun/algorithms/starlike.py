@@ -24,13 +24,13 @@ class Starlike(NamedTuple):
 
     Attributes
     ----------
-    count : int
+    stars : int
         How many.
     noise : float
         Pixel-to-pixel noise of the image, in its unit.
     """
 
-    count: int
+    stars: int
     noise: float
 
 
@@ -79,7 +79,7 @@ def starlike_peaks(image: NDArray[np.float32], *, sigma: float = 10.0) -> Starli
     >>> image = rng.normal(1000.0, 5.0, (100, 100)).astype(np.float32)
     >>> image[30, 30] += 5000.0
     >>> y, x = np.mgrid[:100, :100]
-    >>> starlike_peaks(image + 900 * np.exp(-((x - 60) ** 2 + (y - 70) ** 2) / 4.0, dtype=np.float32)).count
+    >>> starlike_peaks(image + 900 * np.exp(-((x - 60) ** 2 + (y - 70) ** 2) / 4.0, dtype=np.float32)).stars
     1
     """
     noise = difference_noise(image)

@@ -39,7 +39,7 @@ class WrongExposure(NamedTuple):
     ----------
     field : Field
         Where it is.
-    index : int
+    member : int
         Of the frame in it.
     seconds, error : float
         The exposure time that its stars tell, and its 1 σ.
@@ -48,7 +48,7 @@ class WrongExposure(NamedTuple):
     """
 
     field: Field
-    index: int
+    member: int
     seconds: float
     error: float
     stars: float
@@ -63,7 +63,7 @@ def wrong_exposures(fields: Sequence[Field]) -> tuple[WrongExposure, ...]:
     found = []
     for field in fields:
         for band in field.bands:
-            frames = [field.frames[n] for n in band.index]
+            frames = [field.frames[n] for n in band.members]
             known = np.array([bool(f.exposure) and f.sky.level > 0 for f in frames]) & np.isfinite(band.zero)
             if known.sum() < _FEWEST:
                 continue
@@ -76,7 +76,7 @@ def wrong_exposures(fields: Sequence[Field]) -> tuple[WrongExposure, ...]:
                     ratio, seconds = math.exp(zero[n]), frames[n].exposure or math.nan
                     error = seconds * ratio * max(float(band.error[n]), spread(zero[known]), _AIR)
                     found.append(
-                        WrongExposure(field, int(band.index[n]), seconds * ratio, error, ratio, math.exp(sky[n]))
+                        WrongExposure(field, int(band.members[n]), seconds * ratio, error, ratio, math.exp(sky[n]))
                     )
     return tuple(found)
 
@@ -106,7 +106,10 @@ def exposure_time(material: Material) -> Iterator[Verdict]:
     if science or darks or lost:
         return
     compared = sum(
-        len(band.index) for field in material.fields for band in field.bands if np.isfinite(band.zero).sum() >= _FEWEST
+        len(band.members)
+        for field in material.fields
+        for band in field.bands
+        if np.isfinite(band.zero).sum() >= _FEWEST
     )
     parts = []
     if compared:
@@ -120,7 +123,7 @@ def exposure_time(material: Material) -> Iterator[Verdict]:
 
 
 def _science(wrong: WrongExposure) -> Verdict:
-    frame = wrong.field.frames[wrong.index]
+    frame = wrong.field.frames[wrong.member]
     said = frame.exposure or math.nan
     return Verdict(
         test=_TEST,
@@ -142,11 +145,11 @@ def _science(wrong: WrongExposure) -> Verdict:
 def _light_evidence(field: Field) -> Evidence:
     stars: list[float] = [math.nan] * len(field.frames)
     for band in field.bands:
-        for n, zero in zip(band.index, band.zero, strict=True):
+        for n, zero in zip(band.members, band.zero, strict=True):
             stars[n] = math.exp(zero)
     sky = np.array([f.sky.level / f.exposure if f.exposure else np.nan for f in field.frames])
     for band in field.bands:
-        sky[band.index] /= np.nanmedian(sky[band.index])
+        sky[band.members] /= np.nanmedian(sky[band.members])
     order = np.arange(len(stars))
     return Evidence(
         x_label="",

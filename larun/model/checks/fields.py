@@ -32,7 +32,7 @@ class Band(NamedTuple):
     ----------
     filter : str or None
         By the headers.
-    index : ndarray of intp, (frames,)
+    members : ndarray of intp, (frames,)
         Of its frames in the field.
     zero, error : ndarray of float64, (frames,)
         ln of the flux per second of the same stars, against the median frame of the band, and its 1 σ; NaN where too
@@ -42,7 +42,7 @@ class Band(NamedTuple):
     """
 
     filter: str | None
-    index: NDArray[np.intp]
+    members: NDArray[np.intp]
     zero: Array
     error: Array
     stars: Array
@@ -87,8 +87,8 @@ class Field(NamedTuple):
 
         The frame itself has no part in what it is compared with.
         """
-        others = band.index[band.index != index]
-        stars = _mean_stars(self.rates[:, others], band.zero[band.index != index])
+        others = band.members[band.members != index]
+        stars = _mean_stars(self.rates[:, others], band.zero[band.members != index])
         away, error = self.rates[:, index] - stars, self.errors[:, index]
         good = np.isfinite(away) & np.isfinite(error)
         away = away[good]

@@ -33,7 +33,7 @@ _PART = 0.05  # of the field, by which it may be off
 
 def clouds(material: Material) -> Iterator[Verdict]:
     """The light of matched stars against the best frames of the night, extinction taken off."""
-    wrong = {w.field.frames[w.index].name for w in wrong_exposures(material.fields)}
+    wrong = {w.field.frames[w.member].name for w in wrong_exposures(material.fields)}
     tested = 0
     worst = 0.0
     found: list[Verdict] = []
@@ -45,7 +45,7 @@ def clouds(material: Material) -> Iterator[Verdict]:
                 continue
             tested += len(known)
             for n in known:
-                frame = field.frames[band.index[n]]
+                frame = field.frames[band.members[n]]
                 error = _MAG * float(band.error[n])
                 if frame.name in wrong:
                     continue
@@ -64,12 +64,12 @@ def clouds(material: Material) -> Iterator[Verdict]:
 
 def _losses(field: Field, band: Band) -> NDArray[np.float64]:
     """Magnitudes that the stars lose against the best frames, beyond usual extinction; NaN where not matched."""
-    airmass = np.array([field.frames[n].airmass or np.nan for n in band.index])
+    airmass = np.array([field.frames[n].airmass or np.nan for n in band.members])
     extra = np.where(np.isfinite(airmass), airmass, np.nanmin(airmass) if np.isfinite(airmass).any() else 1.0)
     light = _MAG * band.zero + _EXTINCTION * (extra - extra.min())
     known = light[np.isfinite(light)]
     if known.size == 0:
-        return light
+        return np.asarray(light)
     best = float(np.quantile(known, 0.9)) if known.size >= 10 else float(known.max())
     return np.asarray(best - light)
 
@@ -92,7 +92,8 @@ def _cloudy(frame: FrameFacts, loss: float, error: float, field: Field, band: Ba
 
 def _light(fields: Sequence[Field]) -> Evidence:
     """Magnitudes lost against the order of the frames, each filter with its own marks."""
-    series, names = [], []
+    series: list[Series] = []
+    names: list[str] = []
     for field in fields:
         for band in field.bands:
             loss = _losses(field, band)
@@ -101,7 +102,7 @@ def _light(fields: Sequence[Field]) -> Evidence:
                 continue
             places = len(names) + np.flatnonzero(good)
             series.append(Series(f"{field.name} {band.filter or ''}", places, -loss[good], _MAG * band.error[good]))
-            names += [field.frames[n].name for n in band.index]
+            names += [field.frames[n].name for n in band.members]
     shown = names if len(names) <= 60 else []
     return Evidence(x_label="frame", y_label="light of the stars (mag, 0 is the best)", series=series, names=shown)
 
@@ -112,7 +113,7 @@ def filters(material: Material) -> Iterator[Verdict]:
     tested = 0
     for field in material.fields:
         for band in field.bands:
-            spreads = {int(n): _scatter(field, int(n), band) for n in band.index}
+            spreads = {int(n): _scatter(field, int(n), band) for n in band.members}
             for n, own in spreads.items():
                 if not math.isfinite(own):
                     continue
@@ -131,13 +132,13 @@ def filters(material: Material) -> Iterator[Verdict]:
 
 def _scatter(field: Field, index: int, band: Band) -> float:
     """Scatter of the stars of a frame against the other frames of a band, beyond their noise; NaN if too few."""
-    if not any(n != index for n in band.index):
+    if not any(n != index for n in band.members):
         return math.nan
     away, error = field.residuals(index, band)
     good = error < 0.05
     if good.sum() < _STARS:
         return math.nan
-    noise = float(np.median(error[good])) * math.sqrt(1 + 1 / max(len(band.index) - 1, 1))
+    noise = float(np.median(error[good])) * math.sqrt(1 + 1 / max(len(band.members) - 1, 1))
     return math.sqrt(max(spread(away[good]) ** 2 - noise**2, 0.0))
 
 
@@ -173,7 +174,7 @@ def _colours(field: Field, index: int, band: Band, right: Band | None) -> Eviden
     """Magnitudes of the frame less those of a band, against the magnitude."""
     series = []
     for other in filter(None, (band, right)):
-        others = other.index[other.index != index]
+        others = other.members[other.members != index]
         if len(others) == 0:
             continue
         away = field.rates[:, index] - other.stars

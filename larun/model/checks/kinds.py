@@ -47,7 +47,7 @@ def kind(material: Material) -> Iterator[Verdict]:
             said = _fault(one, facts, zero)
             if said:
                 wrong[one.name] = _misnamed(one, said, zero, facts)
-    counts = defaultdict(int)
+    counts: dict[str, int] = defaultdict(int)
     for one in material.raw:
         counts[one.item.kind] += one.name not in wrong
     told = ", ".join(f"{number} {name}" for name, number in sorted(counts.items()) if number)

@@ -27,9 +27,9 @@ def odd_frame(material: Material) -> Iterator[Verdict]:
     tested, found = 0, []
     for field in material.fields:
         for band in field.bands:
-            if len(band.index) < _FEWEST:
+            if len(band.members) < _FEWEST:
                 continue
-            tested += len(band.index)
+            tested += len(band.members)
             found += list(_odd(field, band))
     if not tested:
         yield untested("odd frame", f"no field has {_FEWEST} frames in one filter to compare")
@@ -40,7 +40,7 @@ def odd_frame(material: Material) -> Iterator[Verdict]:
 
 
 def _odd(field: Field, band: Band) -> Iterator[Verdict]:
-    frames = [field.frames[n] for n in band.index]
+    frames = [field.frames[n] for n in band.members]
     values = _quantities(frames, band)
     away = {name: _deviations(value, _FLOORS[name]) for name, value in values.items()}
     evidence = _evidence(frames, away)

@@ -116,7 +116,7 @@ def _facts(item: Exposure, leveled: Callable[[Exposure], Leveled]) -> RawFacts |
         zeroed=all(value is not None for value in found.noise),
         noise=look.noise,
         overscan_noise=float(np.median(noise)) if noise else None,
-        stars=look.count,
+        stars=look.stars,
         cells=_cells(pixels[:: step[0], :: step[1]]),
         **moment,
     )
