@@ -24,7 +24,7 @@ _SHARE = 0.35  # of the mean of the whole line, in a bright part
 _BESIDE = 6  # bins: the lines beside a streak
 _DARKER = 0.5  # of the streak, that is left beside it at most
 _WIDTH = 4  # bins on either side that are taken out with a streak
-_FAINTEST = 0.1  # of the brightest streak: what is left beside a bright one is no other
+_FAINTEST = 0.25  # of the brightest streak: what is left beside a bright one is no other
 _AXIS = 2.5  # bins of slope across the image: what runs along rows or columns is a defect of the chip
 
 
