@@ -16,6 +16,7 @@ Array = NDArray[np.float32]
 
 _SIDE = 256  # bins along the longer axis, at most
 _CELL = 16  # bins: the level is a median in each
+_PIECE = 50  # bins of a column or row, from which its median is taken
 _CLIP = (-3.0, 4.0)  # in units of the noise of a bin: no star or cosmic ray counts for more
 _LEAST = 0.4  # of the shorter axis in bins: a line is at least so long, without what is masked
 _PARTS = 8
@@ -40,7 +41,7 @@ class Streak(NamedTuple):
     sigma : float
         Its sum in units of the scatter of the sums along all lines.
     brightness : float
-        Its excess per pixel of length, in the unit of the image; of a bright one a lower limit.
+        Its excess per pixel of length, in the unit of the image.
     """
 
     x1: float
@@ -69,8 +70,9 @@ def find_streaks(
     The image is binned, levelled in cells and clipped; the sums along all lines come from the fast Radon transform
     (Götz & Druckmüller 1996, Pattern Recognition 29, 711; Brady 1998, SIAM J. Comput. 27, 107; for streaks Nir, Zackay
     & Ofek 2018, AJ 156, 229), each over the root of the number of its bins, and are counted in units of their own
-    scatter, which holds whatever stars are left. A streak is bright in most of its parts and dark beside it, and does
-    not run along rows or columns, where the chip has its defects.
+    scatter, which holds whatever stars are left. A streak is bright in most of its parts and dark beside it. Rows
+    and columns are levelled first, because the chip has its defects along them: with
+    them go streaks within 2° of an axis.
 
     Parameters
     ----------
@@ -104,7 +106,7 @@ def find_streaks(
     level, weight = _binned(image, usable, size)
     if min(level.shape) < 2 * _CELL or not weight.any():
         return ()
-    values, noise = _flattened(level, weight)
+    high, values = _flattened(level, weight)
     found: list[Streak] = []
     while len(found) < most:
         orientation, line = _best(values, weight)
@@ -113,7 +115,8 @@ def find_streaks(
         x, y = _places(line, orientation, values.shape)
         good = weight[y, x] > 0
         if _is_streak(values, weight, (x, y), orientation):
-            found.append(_streak(line, (x[good], y[good]), size, float(values[y, x][good].mean()) * noise))
+            made = _streak(line, (x[good], y[good]), size)
+            found.append(made._replace(brightness=_brightness(high, weight, (x, y), orientation) * made.brightness))
         weight = weight.copy()  # whatever it is, the next one lies elsewhere
         for away in range(-_WIDTH, _WIDTH + 1):
             there = _beside(x, y, orientation, away, values.shape)
@@ -172,18 +175,25 @@ def _binned(image: Array, usable: NDArray[np.bool_], size: int) -> tuple[Array, 
     return total / np.maximum(count, 1), weight
 
 
-def _flattened(level: Array, weight: Array) -> tuple[Array, float]:
-    """The bins less the median around them, over their noise and clipped, 0 where they mean nothing; and the noise."""
+def _flattened(level: Array, weight: Array) -> tuple[Array, Array]:
+    """The bins less the median around them; and over their noise, clipped, 0 where they mean nothing."""
     ny, nx = (-(-length // _CELL) * _CELL for length in level.shape)
     pad = ((0, ny - level.shape[0]), (0, nx - level.shape[1]))
     known = np.where(weight > 0, level, np.float32(np.median(level[weight > 0])))
     cells = np.pad(known, pad, mode="reflect").reshape(ny // _CELL, _CELL, nx // _CELL, _CELL)
     medians = np.median(cells.transpose(0, 2, 1, 3).reshape(ny // _CELL, nx // _CELL, -1), axis=2)
     high = (cells - medians[:, None, :, None]).reshape(ny, nx)[: level.shape[0], : level.shape[1]]
+    high = _without_columns(_without_columns(high).T).T
     noise = 1.4826 * float(np.median(np.abs(high[weight > 0])))
     if not noise > 0:
-        return np.zeros_like(level), 0.0
-    return np.asarray(np.where(weight > 0, np.clip(high / noise, *_CLIP), 0), np.float32), noise
+        return high, np.zeros_like(level)
+    return high, np.asarray(np.where(weight > 0, np.clip(high / noise, *_CLIP), 0), np.float32)
+
+
+def _without_columns(high: Array) -> Array:
+    """Less the median of each piece of a column: defects of columns begin somewhere and go on for long."""
+    pieces = np.array_split(high, max(1, round(high.shape[0] / _PIECE)), axis=0)
+    return np.concatenate([piece - np.median(piece, axis=0) for piece in pieces], axis=0)
 
 
 def _turned(plane: Array, orientation: int) -> Array:
@@ -260,9 +270,22 @@ def _is_streak(
     return sum(part > _SHARE * mean for part in parts) >= _FILLED and max(sides) < _DARKER * mean
 
 
-def _streak(line: _Line, places: tuple[NDArray[np.intp], NDArray[np.intp]], size: int, mean: float) -> Streak:
+def _brightness(
+    high: Array, weight: Array, places: tuple[NDArray[np.intp], NDArray[np.intp]], orientation: int
+) -> float:
+    """Sum across a streak of the means along it and along the lines beside it."""
+    total = 0.0
+    for away in range(-_WIDTH, _WIDTH + 1):
+        x, y = _beside(*places, orientation, away, high.shape)
+        there = high[y, x][weight[y, x] > 0]
+        total += float(there.mean()) if there.size else 0.0
+    return total
+
+
+def _streak(line: _Line, places: tuple[NDArray[np.intp], NDArray[np.intp]], size: int) -> Streak:
+    """Its geometry; ``brightness`` is the width of a bin across it, pixels."""
     x, y = ((place + 0.5) * size - 0.5 for place in places)
     first, last = (float(x[0]), float(y[0])), (float(x[-1]), float(y[-1]))
     angle = math.degrees(math.atan2(last[1] - first[1], last[0] - first[0])) % 180.0
     across = size * max(abs(math.cos(math.radians(angle))), abs(math.sin(math.radians(angle))))
-    return Streak(*first, *last, angle, line.sigma, mean * across)
+    return Streak(*first, *last, angle, line.sigma, across)
