@@ -183,11 +183,11 @@ def _flattened(level: Array, weight: Array) -> tuple[Array, Array]:
     cells = np.pad(known, pad, mode="reflect").reshape(ny // _CELL, _CELL, nx // _CELL, _CELL)
     medians = np.median(cells.transpose(0, 2, 1, 3).reshape(ny // _CELL, nx // _CELL, -1), axis=2)
     high = (cells - medians[:, None, :, None]).reshape(ny, nx)[: level.shape[0], : level.shape[1]]
-    high = _without_columns(_without_columns(high).T).T
-    noise = 1.4826 * float(np.median(np.abs(high[weight > 0])))
+    even = _without_columns(_without_columns(high).T).T
+    noise = 1.4826 * float(np.median(np.abs(even[weight > 0])))
     if not noise > 0:
         return high, np.zeros_like(level)
-    return high, np.asarray(np.where(weight > 0, np.clip(high / noise, *_CLIP), 0), np.float32)
+    return high, np.asarray(np.where(weight > 0, np.clip(even / noise, *_CLIP), 0), np.float32)
 
 
 def _without_columns(high: Array) -> Array:
