@@ -64,6 +64,7 @@ def check_night(
             camera=night.camera,
             masters=jobs.candidates((*made_now, *masters)),
             facts=tuple(sorted(facts, key=_by_time)),
+            products={task.name: partial(_read, task.frame_path, task.catalog_path) for task in tasks},
         )
         report = suite.run(material, str(night.folder))
     failed = tuple(_failed(row) for row in rows if row.status == "failed")
@@ -106,7 +107,12 @@ def check_products(folder: Path, processes: int = 1, progress: Progress | None =
         facts.append(_facts_of(*pair))
     made = Masters.read(folder / "masters") if any((folder / "masters").glob("*.fits")) else Masters(())
     material = Material(
-        exposures=(), recipe=Recipe(), camera=Frame, masters=made, facts=tuple(sorted(facts, key=_by_time))
+        exposures=(),
+        recipe=Recipe(),
+        camera=Frame,
+        masters=made,
+        facts=tuple(sorted(facts, key=_by_time)),
+        products={pair[0].stem: partial(_read, *pair) for pair in pairs},
     )
     report = suite.run(material, str(folder))
     return attrs.evolve(report, seconds=time.perf_counter() - start)
@@ -133,6 +139,7 @@ def check_frame(frame: Frame, recipe: Recipe | None = None) -> Report:
         camera=type(frame),
         masters=Masters(()),
         facts=(frame_facts(name, frame, catalog),),
+        products={name: lambda: (frame, catalog)},
     )
     report = suite.run(material, name, tuple(test for test in suite.TESTS if test.single))
     return attrs.evolve(report, seconds=time.perf_counter() - start)
@@ -174,12 +181,15 @@ def _facts(task: Task) -> FrameFacts:
 def _facts_of(frame_path: Path, catalog_path: Path, name: str | None = None) -> FrameFacts:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", LarunWarning)
-        frame = Frame.read(frame_path)
-        try:
-            catalog = SourceCatalog.read(catalog_path)
-        except LarunError as error:
-            raise FileError(f"{catalog_path}: its frame cannot be tested without it: {error}") from error
-        return frame_facts(name or frame_path.stem, frame, catalog)
+        return frame_facts(name or frame_path.stem, *_read(frame_path, catalog_path))
+
+
+def _read(frame_path: Path, catalog_path: Path) -> tuple[Frame, SourceCatalog]:
+    frame = Frame.read(frame_path)
+    try:
+        return frame, SourceCatalog.read(catalog_path)
+    except LarunError as error:
+        raise FileError(f"{catalog_path}: its frame cannot be tested without it: {error}") from error
 
 
 def _by_time(facts: FrameFacts) -> tuple[float, str]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from typing import TYPE_CHECKING, NamedTuple
 
 import attrs
@@ -22,6 +22,7 @@ from larun.model.raw.reduction import Leveled, measure, open_raw
 from larun.model.recipe import Recipe
 
 if TYPE_CHECKING:
+    from larun.model.catalog import SourceCatalog
     from larun.model.frame import Frame
 
 __all__ = ["AmplifierPixels", "Material"]
@@ -55,6 +56,9 @@ class Material:
         Of the night.
     facts : tuple of FrameFacts
         One for each science frame that could be reduced, in the order of their times.
+    products : mapping of str to callable
+        By the name of a science frame, what gives the calibrated frame and its catalogue: for a test that has to look
+        at the pixels of a few of them.
     """
 
     exposures: tuple[Exposure, ...]
@@ -62,6 +66,7 @@ class Material:
     camera: type[Frame]
     masters: Masters
     facts: tuple[FrameFacts, ...]
+    products: Mapping[str, Callable[[], tuple[Frame, SourceCatalog]]] = attrs.field(factory=dict)
 
     def of(self, kind: str) -> tuple[Exposure, ...]:
         """The raw exposures of one kind."""

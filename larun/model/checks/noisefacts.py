@@ -2,16 +2,84 @@
 
 from __future__ import annotations
 
+import itertools
+import math
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
+from larun import flags as fl
+from larun.algorithms.annulus import mask_radius
+from larun.algorithms.background import Background
+from larun.algorithms.pixelnoise import BlockNoise, Estimate, block_noise, correlation, mean_of_blocks
+from larun.model.checks.emptyplaces import empty_places, open_pixels
+from larun.model.measure.measuring import ApertureOptions, photometered, placed
+
 if TYPE_CHECKING:
+    from larun.detector import Amplifier
     from larun.model.catalog import SourceCatalog
     from larun.model.frame import Frame
 
-__all__ = ["NoiseFacts", "noise_facts"]
+__all__ = ["EmptyApertures", "NoiseFacts", "PixelSample", "free_pixels", "noise_facts"]
+
+_LEAST_BLOCKS = 6  # in a bin of level
+_WIDE = 0.2  # relative range of the sky that is worth bins
+_SAMPLE = 12_000  # pixels kept of a frame
+_PLACES = 250  # empty apertures of a radius
+_LEAST_PLACES = 20
+_KEEP = 3.5  # σ
+_KEPT_DEVIATION = 0.99627  # of a normal distribution cut there
+_ERROR = "aperture_flux_error"
+
+
+class PixelSample(NamedTuple):
+    """Some pixels of a frame at the same places in all frames of its shape; (n,) each.
+
+    Attributes
+    ----------
+    residual : ndarray of float32
+        Data above the smooth sky, electrons; NaN in sources and flagged pixels.
+    variance : ndarray of float32
+        Modelled variance of the frame's own noise.
+    shared : float
+        Median of the variance that the masters add.
+    masters : tuple of str
+        Whose noise that is.
+    """
+
+    residual: NDArray[np.float32]
+    variance: NDArray[np.float32]
+    shared: float
+    masters: tuple[str, ...]
+
+
+class EmptyApertures(NamedTuple):
+    """Sums above the local sky in apertures where no source is, over their reported 1 σ; float64, (radii,) each.
+
+    Attributes
+    ----------
+    radii : ndarray
+        Pixels.
+    scatter, error : ndarray
+        Of the pulls, and its 1 σ.
+    offset : ndarray
+        Median of the pulls.
+    upper : ndarray
+        Scatter above the median over that below: above 1 where undetected sources are summed.
+    sigma : ndarray
+        Median reported 1 σ, electrons.
+    places : ndarray
+        How many.
+    """
+
+    radii: NDArray[np.float64]
+    scatter: NDArray[np.float64]
+    error: NDArray[np.float64]
+    offset: NDArray[np.float64]
+    upper: NDArray[np.float64]
+    sigma: NDArray[np.float64]
+    places: NDArray[np.float64]
 
 
 class NoiseFacts(NamedTuple):
@@ -21,22 +89,228 @@ class NoiseFacts(NamedTuple):
     ----------
     level, ratio, ratio_error : ndarray, (bins,)
         Signal (electrons) of pixels outside sources, variance measured over modelled at that signal, and its 1 σ.
-    correlation : float
-        Correlation of the residuals of pixels that touch by a side.
-    radii, scatter, scatter_error : ndarray, (radii,)
-        Aperture radii (pixels), scatter of the sums in empty apertures over their reported 1 σ, and its 1 σ.
+    amplifier : ndarray, (bins,)
+        Number of the amplifier.
+    read, poisson, shared : ndarray, (bins,)
+        Parts of the modelled variance: readout, charge, masters; electrons².
+    names : tuple of str
+        Of the amplifiers.
+    gain, read_noise : tuple of float or None
+        That the model assumes, electrons per ADU and electrons.
+    along_x, along_y : Estimate
+        Correlation of pixels that touch.
+    near, far : Estimate
+        Variance measured over modelled of all bins, from pixels that touch and from pixels that lie apart.
+    expected_correlation : float
+        That the frame states of its own noise.
+    empty : EmptyApertures
+        Empty apertures.
+    sample : PixelSample
+        For comparison with other frames.
+    limit : float
+        Flux of a star of the frame's size that the modelled noise of the sky makes 5 σ, electrons.
     """
 
     level: NDArray[np.float64]
     ratio: NDArray[np.float64]
     ratio_error: NDArray[np.float64]
-    correlation: float
-    radii: NDArray[np.float64]
-    scatter: NDArray[np.float64]
-    scatter_error: NDArray[np.float64]
+    amplifier: NDArray[np.float64]
+    read: NDArray[np.float64]
+    poisson: NDArray[np.float64]
+    shared: NDArray[np.float64]
+    names: tuple[str, ...]
+    gain: tuple[float | None, ...]
+    read_noise: tuple[float | None, ...]
+    along_x: Estimate
+    along_y: Estimate
+    near: Estimate
+    far: Estimate
+    expected_correlation: float
+    empty: EmptyApertures
+    sample: PixelSample
+    limit: float
+
+    @property
+    def correlation(self) -> float:
+        """Correlation of pixels that touch by a side."""
+        return (self.along_x.value + self.along_y.value) / 2
+
+    @property
+    def radii(self) -> NDArray[np.float64]:
+        """Of the empty apertures, pixels."""
+        return self.empty.radii
+
+    @property
+    def scatter(self) -> NDArray[np.float64]:
+        """Of the sums in empty apertures over their reported 1 σ."""
+        return self.empty.scatter
+
+    @property
+    def scatter_error(self) -> NDArray[np.float64]:
+        """1 σ of that."""
+        return self.empty.error
 
 
 def noise_facts(frame: Frame, catalog: SourceCatalog) -> NoiseFacts:
     """Measure them outside the sources of the catalogue."""
-    nothing = np.empty(0)
-    return NoiseFacts(nothing, nothing, nothing, float("nan"), nothing, nothing, nothing)
+    sky = frame.background()
+    free = free_pixels(frame, catalog, sky)
+    own = frame.variance if frame.variance is not None else sky.variance
+    shared = np.zeros_like(own)
+    for item in frame.shared:
+        shared += np.abs(item.variance)
+    blocks = block_noise(frame.data, own + shared, free)
+    bins = _bins(frame, blocks, own, shared)
+    acf = frame.noise_acf
+    middle = 0 if acf is None else acf.shape[0] // 2
+    expected = 0.0 if acf is None or middle < 1 else float(acf[middle, middle + 1] + acf[middle + 1, middle]) / 2
+    fwhm = float(catalog.table.meta["fwhm"])
+    amplifiers, before = frame.detector.amplifiers, frame.raw_detector.amplifiers
+    return NoiseFacts(
+        **bins,
+        names=tuple(a.name for a in amplifiers),
+        gain=tuple(a.gain for a in before),
+        read_noise=tuple(a.read_noise for a in amplifiers),
+        along_x=correlation(blocks.near_x, blocks.far, blocks.pairs),
+        along_y=correlation(blocks.near_y, blocks.far, blocks.pairs),
+        near=mean_of_blocks(blocks.near, blocks.pairs),
+        far=mean_of_blocks(blocks.far, blocks.pairs),
+        expected_correlation=expected,
+        empty=_empty_apertures(frame, catalog, free),
+        sample=_sample(frame, free, sky, float(np.median(shared[::7, ::7]))),
+        # behind a filter of its own shape a Gaussian star of width s has the noise σ s √(4 π)
+        limit=5 * float(np.sqrt(np.median(sky.variance[::16, ::16]))) * math.sqrt(4 * math.pi) * fwhm / 2.3548,
+    )
+
+
+def free_pixels(frame: Frame, catalog: SourceCatalog, sky: Background) -> NDArray[np.bool_]:
+    """Pixels that neither carry a flag nor are near enough to a source to see its light.
+
+    Stars are masked as far as they are brighter than a tenth of the noise, as for the local sky; saturated ones, of
+    which only a part was measured, one and a half times as far.
+    """
+    table = catalog.table
+    x, y, flux = (np.asarray(getattr(table[name], "value", table[name]), np.float64) for name in ("x", "y", "flux"))
+    noise = float(np.median(sky.mesh_rms))
+    fwhm = float(table.meta["fwhm"])
+    radius = np.zeros(len(x))
+    if noise > 0 and len(x):
+        radius = np.maximum(mask_radius(flux, fwhm, noise), 1.5 * fwhm)
+        radius[(np.asarray(table["flags"]) & fl.SATURATED) != 0] *= 1.5
+    usable = ((frame.flags & (fl.UNUSABLE | fl.NONLINEAR | fl.EDGE | fl.INTERPOLATED)) == 0) & np.isfinite(frame.data)
+    return open_pixels(usable, x, y, radius)
+
+
+def _bins(
+    frame: Frame, blocks: BlockNoise, own: NDArray[np.float32], shared: NDArray[np.float32]
+) -> dict[str, NDArray[np.float64]]:
+    """Ratio of variances and parts of the model in bins of level, amplifier by amplifier."""
+    rows = []
+    for number, amplifier in enumerate(frame.detector.amplifiers):
+        inside = _inside(blocks, amplifier)
+        for chosen in _by_level(blocks.level, inside):
+            found = mean_of_blocks(blocks.near[chosen], blocks.pairs[chosen])
+            if not (math.isfinite(found.value) and math.isfinite(found.error)):
+                continue
+            level, total = float(np.median(blocks.level[chosen])), float(np.median(blocks.variance[chosen]))
+            added = _typical(shared, blocks, chosen)
+            variance = max(total - added, 0.0)
+            read = _read_part(variance, level, amplifier.read_noise)
+            rows.append((level, found.value, found.error, number, read, variance - read, added))
+    table = np.array(rows, np.float64).reshape(-1, 7)
+    names = ("level", "ratio", "ratio_error", "amplifier", "read", "poisson", "shared")
+    return dict(zip(names, table.T, strict=True))
+
+
+def _inside(blocks: BlockNoise, amplifier: Amplifier) -> NDArray[np.bool_]:
+    section = amplifier.data
+    return (
+        (blocks.y >= section.y0) & (blocks.y < section.y1) & (blocks.x >= section.x0) & (blocks.x < section.x1)
+    ) & np.isfinite(blocks.near)
+
+
+def _by_level(level: NDArray[np.float64], inside: NDArray[np.bool_]) -> list[NDArray[np.bool_]]:
+    """The blocks of an amplifier in up to four bins of their level, or in one where the sky is flat."""
+    if not inside.any():
+        return []
+    low, middle, high = np.quantile(level[inside], [0.05, 0.5, 0.95])
+    many = int(min(4, inside.sum() // _LEAST_BLOCKS))
+    if high - low < _WIDE * max(abs(middle), 1e-9) or many < 2:
+        return [inside]
+    edges = np.quantile(level[inside], np.linspace(0, 1, many + 1))
+    edges[-1] = np.inf
+    return [inside & (level >= a) & (level < b) for a, b in itertools.pairwise(edges)]
+
+
+def _typical(plane: NDArray[np.float32], blocks: BlockNoise, chosen: NDArray[np.bool_]) -> float:
+    """Median of a plane at the middle of some blocks."""
+    ny, nx = plane.shape
+    y, x = np.minimum(blocks.y[chosen] + 16, ny - 1), np.minimum(blocks.x[chosen] + 16, nx - 1)
+    return float(np.median(plane[y, x]))
+
+
+def _read_part(variance: float, level: float, read_noise: float | None) -> float:
+    """The readout's part of a variance (level / F + read noise²/F²), F the flat, which the variance itself tells."""
+    if not read_noise:
+        return 0.0
+    signal = max(level, 0.0)
+    flat = (signal + math.sqrt(signal**2 + 4 * variance * read_noise**2)) / (2 * variance) if variance > 0 else 1.0
+    return min(read_noise**2 / flat**2, variance)
+
+
+def _sample(frame: Frame, free: NDArray[np.bool_], sky: Background, shared: float) -> PixelSample:
+    """Pixels at places that depend on the shape alone."""
+    ny, nx = frame.shape
+    rng = np.random.default_rng([ny, nx])
+    places = np.sort(rng.choice(ny * nx, size=min(_SAMPLE, ny * nx), replace=False))
+    row, column = places // nx, places % nx
+    residual = (frame.data[row, column] - sky.level[row, column]).astype(np.float32)
+    residual[~free[row, column]] = np.nan
+    variance = sky.variance[row, column].astype(np.float32)
+    return PixelSample(residual, variance, shared, tuple(sorted(item.master for item in frame.shared)))
+
+
+def _empty_apertures(frame: Frame, catalog: SourceCatalog, free: NDArray[np.bool_]) -> EmptyApertures:
+    """What aperture photometry says where nothing is, measured as the sources of the catalogue were."""
+    meta = catalog.table.meta
+    radii = np.asarray(meta.get("aperture_radii", ()), np.float64)
+    blank = np.full(len(radii), np.nan)
+    nothing = EmptyApertures(radii, blank, blank, blank, blank, blank, np.zeros(len(radii)))
+    if not len(radii) or frame.variance is None:
+        return nothing
+    rng = np.random.default_rng(int(frame.provenance.id[:15], 16))
+    places = [empty_places(free, float(radius), _PLACES, rng) for radius in radii]
+    x, y = np.concatenate(places).T
+    if not len(x):
+        return nothing
+    options = ApertureOptions(
+        radii=tuple(radii), unit="pixel", sky=meta.get("sky", "annulus"), annulus=meta.get("annulus_radii")
+    )
+    sources = catalog.table
+    table = photometered(placed(frame, x, y, sources), frame, options, neighbours=sources)
+    rows, start = [], 0
+    for number, found in enumerate(places, start=1):
+        own = slice(start, start + len(found))
+        start += len(found)
+        flux, error = (np.asarray(table[f"{name}_{number}"].value)[own] for name in ("aperture_flux", _ERROR))
+        rows.append(_pulls(flux, error))
+    return EmptyApertures(radii, *np.array(rows).T)
+
+
+def _pulls(flux: NDArray[np.float64], error: NDArray[np.float64]) -> tuple[float, ...]:
+    """Scatter, its error, offset, asymmetry, typical error and number."""
+    known = np.isfinite(flux) & (error > 0)
+    pull = flux[known] / error[known]
+    if len(pull) < _LEAST_PLACES:
+        return math.nan, math.nan, math.nan, math.nan, math.nan, float(len(pull))
+    offset = float(np.median(pull))
+    above, below = pull[pull > offset] - offset, offset - pull[pull < offset]
+    scatter = 1.4826 * float(np.median(np.abs(pull - offset)))
+    for _ in range(20):
+        kept = np.abs(pull - offset) <= _KEEP * scatter
+        before, scatter = scatter, float(np.std(pull[kept], ddof=1)) / _KEPT_DEVIATION
+        if abs(scatter - before) < 1e-6 * scatter:
+            break
+    number = int(kept.sum())
+    upper = float(np.median(above) / np.median(below))
+    return scatter, scatter / math.sqrt(2 * (number - 1)), offset, upper, float(np.median(error)), float(number)

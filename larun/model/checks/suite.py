@@ -7,7 +7,21 @@ from collections.abc import Callable, Iterable
 from typing import NamedTuple
 
 from larun.errors import LarunError
-from larun.model.checks import exposuretimes, fluxes, illumination, kinds, oddframes, shapes, skies, times
+from larun.model.checks import (
+    apertures,
+    depth,
+    exposuretimes,
+    fluxes,
+    illumination,
+    kinds,
+    oddframes,
+    pairs,
+    pixels,
+    shapes,
+    skies,
+    stars,
+    times,
+)
 from larun.model.checks.material import Material
 from larun.model.checks.verdict import Report, Verdict, untested
 
@@ -36,6 +50,14 @@ class NightTest(NamedTuple):
 
 
 TESTS: tuple[NightTest, ...] = (
+    NightTest("pixel noise", pixels.pixel_noise, single=True),
+    NightTest("pixel correlation", pixels.pixel_correlation, single=True),
+    NightTest("empty apertures", apertures.empty_apertures, single=True),
+    NightTest("repeated stars", stars.stars_repeat),
+    NightTest("flat error", stars.flat_error),
+    NightTest("frame pairs", pairs.frame_pairs),
+    NightTest("completeness", depth.completeness_of_sources, single=True),
+    NightTest("limiting magnitude", depth.limiting_magnitude, single=True),
     NightTest("focus", shapes.focus),
     NightTest("trailing", shapes.trailing, single=True),
     NightTest("sky", skies.sky, single=True),

@@ -1,0 +1,127 @@
+"""Apertures where nothing is: do their sums scatter by the reported errors? Test ``empty apertures``."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+
+from larun.algorithms.pixelnoise import Estimate
+from larun.model.checks.common import by_filter, combined
+from larun.model.checks.facts import FrameFacts
+from larun.model.checks.material import Material
+from larun.model.checks.verdict import STATUSES, Evidence, Series, Verdict, judge, untested
+
+__all__ = ["empty_apertures"]
+
+_TEST = "empty apertures"
+_TOLERANCE = 0.10  # of an error
+_LOPSIDED = 1.15  # scatter above over that below the median
+_GROWS = 0.05
+
+
+def empty_apertures(material: Material) -> Iterator[Verdict]:
+    """Scatter of sums in random empty apertures over their reported 1 σ, for every radius of the catalogue."""
+    if not material.facts:
+        yield untested(_TEST, "there is no calibrated science frame")
+    for name, frames in by_filter(material.facts).items():
+        known = [item for item in frames if np.isfinite(item.noise.scatter).any()]
+        if not known:
+            yield untested(_TEST, "no aperture of the catalogues fits between the sources: a crowded field", name)
+            continue
+        whole = _verdict(name, known)
+        yield whole
+        if len(known) > 2:
+            yield from (_verdict(item.name, [item]) for item in known if _unlike(item, whole))
+
+
+def _unlike(item: FrameFacts, whole: Verdict) -> bool:
+    """Whether the sums of one frame scatter far from those of all."""
+    found = _of_radii([item])
+    usual = whole.value or 1.0
+    return any(judge(value, error, usual, tolerance=4 * _TOLERANCE) == "bad" for value, error in found)
+
+
+def _of_radii(frames: Sequence[FrameFacts]) -> list[Estimate]:
+    """The scatter for each radius, over all frames that have as many."""
+    count = max(len(item.noise.radii) for item in frames)
+    alike = [item.noise.empty for item in frames if len(item.noise.radii) == count]
+    return [combined([Estimate(e.scatter[k], e.error[k]) for e in alike]) for k in range(count)]
+
+
+def _verdict(where: str, frames: Sequence[FrameFacts]) -> Verdict:
+    found = _of_radii(frames)
+    known = [k for k, item in enumerate(found) if math.isfinite(item.value) and math.isfinite(item.error)]
+    states = {k: judge(found[k].value, found[k].error, 1.0, tolerance=_TOLERANCE) for k in known}
+    # what stands for all: the worst radius, or the second where all are good (that of magnitudes of stars)
+    status = max(states.values(), key=STATUSES.index)
+    worst = max(known, key=lambda k: (STATUSES.index(states[k]), abs(found[k].value - 1) if status != "good" else -k))
+    empties = [item.noise.empty for item in frames]
+    radii = [float(np.median([e.radii[k] for e in empties if len(e.radii) > k])) for k in known]
+    told = ", ".join(
+        f"{found[k].value:.2f} ± {found[k].error:.2f} (r = {r:.1f})" for k, r in zip(known, radii, strict=True)
+    )
+    places = int(sum(e.places[known[0]] for e in empties if len(e.places) > known[0]))
+    meaning = f"{places} empty apertures scatter by {told} times their reported errors"
+    missing = len(found) - len(known)
+    if missing:
+        meaning += (
+            f"; for the {missing} widest there is no room between the sources"
+            if missing > 1
+            else ("; for the widest there is no room between the sources")
+        )
+    fix = ""
+    if status in ("bad", "doubtful"):
+        why, fix = _why(frames, found, known, worst)
+        meaning += f": {why}"
+    return Verdict(
+        test=_TEST,
+        status=status,
+        meaning=meaning,
+        where=where,
+        value=found[worst].value,
+        error=found[worst].error,
+        expected=1.0,
+        fix=fix,
+        evidence=_evidence(frames, found, known, radii),
+    )
+
+
+def _why(frames: Sequence[FrameFacts], found: list[Estimate], known: list[int], worst: int) -> tuple[str, str]:
+    """What the scatter comes from, as far as other numbers tell."""
+    pixels = math.sqrt(combined([item.noise.near for item in frames]).value)
+    correlation = combined([item.noise.along_x for item in frames]).value
+    correlation += combined([item.noise.along_y for item in frames]).value
+    smallest = found[known[0]].value
+    upper = float(np.nanmedian([item.noise.empty.upper[worst] for item in frames if len(item.noise.radii) > worst]))
+    said, fix = [], ""
+    if abs(pixels - 1) > _TOLERANCE / 2:
+        said.append(f"single pixels scatter by {pixels:.2f} times the model, see pixel noise")
+        fix = "as for pixel noise"
+    if found[known[-1]].value > smallest + _GROWS and pixels < found[known[-1]].value - _GROWS:
+        if upper > _LOPSIDED:
+            said.append("the sums are skewed upwards: stars below the limit of detection (a crowded field)")
+            fix = fix or "measure point spread functions, or smaller apertures"
+        elif abs(correlation) > 0.05:
+            said.append("neighbouring pixels are correlated, see pixel correlation")
+        else:
+            said.append("the wider the aperture the more: the sky has structure on that scale that no error knows of")
+            fix = fix or "smaller apertures"
+    if not said:
+        said.append("pixels scatter as they should: the errors of the sky around the apertures do not fit")
+    return "; ".join(said), fix
+
+
+def _evidence(frames: Sequence[FrameFacts], found: list[Estimate], known: list[int], radii: list[float]) -> Evidence:
+    each = [item.noise.empty for item in frames]
+    x = np.concatenate([e.radii for e in each])
+    y = np.concatenate([e.scatter for e in each])
+    error = np.concatenate([e.error for e in each])
+    shown = np.isfinite(y)
+    series = [
+        Series("frames", x[shown], y[shown], error[shown]),
+        Series("together", radii, [found[k].value for k in known], [found[k].error for k in known]),
+        Series("as it should be", [min(radii), max(radii)], [1.0, 1.0], line=True),
+    ]
+    return Evidence(x_label="radius of the aperture (pixels)", y_label="scatter over reported error", series=series)
