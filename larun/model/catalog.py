@@ -432,7 +432,7 @@ class SourceCatalog:
             "environment": dict(environment()),
         }
         if recipe is not None:
-            record["recipe"] = recipe.note(self)
+            record["recipe"] = recipe._note(self)
         if verdicts:
             record["checks"] = [verdict.note for verdict in verdicts]
         write_table(Path(path), self._table, record, overwrite=overwrite)

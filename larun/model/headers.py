@@ -32,6 +32,9 @@ __all__ = [
     "classify",
     "detector_from_header",
     "exposure_seconds",
+    "measured_text",
+    "source_of",
+    "sources_of",
     "split_given",
 ]
 
@@ -124,6 +127,7 @@ _NAMES = (
 )
 
 
+_MEASURED = re.compile(r"\s*(\S.*?)\s+measured\s*")
 _MILLISECONDS = re.compile(r"^[\d.]+\s*(ms|msecs?)\b|[\[(]\s*(ms|msecs?)\s*[\])]|\bin (ms|msecs?)\b|\bmillisec", re.I)
 
 
@@ -300,7 +304,8 @@ def split_given(
     ----------
     given : mapping
         By quantity (``gain=1.8``, ``exposure=60``) or by keyword in capitals (``EXPTIME=60``). A quantity of the
-        detector is one number, or one for each amplifier (``gain=(2.01, 1.99)``).
+        detector is one number, or one for each amplifier (``gain=(2.01, 1.99)``); one that was measured is a text
+        with the error (``gain="1.79 +- 0.01 measured"``).
     keywords : mapping
         The camera's table of keywords.
 
@@ -338,10 +343,46 @@ def split_given(
     return values, cards
 
 
+def measured_text(estimates: Iterable[tuple[float, float]]) -> str:
+    """Numbers with their errors, one for each amplifier, as :func:`split_given` reads them.
+
+    Examples
+    --------
+    >>> measured_text([(1.79341, 0.00312), (1.8, 0.02)])
+    '1.79341 +- 0.0031, 1.8 +- 0.02'
+    """
+    return ", ".join(f"{value:.6g} +- {error:.2g}" for value, error in estimates)
+
+
+def source_of(value: Any) -> str:
+    """Where a value of the detector comes from that somebody gave: ``given``, or that it was measured and how well.
+
+    Examples
+    --------
+    >>> source_of(1.8), source_of("1.79341 +- 0.0031 measured")
+    ('given', 'measured: 1.79341 +- 0.0031')
+    """
+    measured = _MEASURED.fullmatch(value) if isinstance(value, str) else None
+    return f"measured: {measured[1]}" if measured else "given"
+
+
+def sources_of(given: Mapping[str, Any], keywords: Mapping[str, tuple[str, ...]]) -> dict[str, str]:
+    """:func:`source_of` each quantity of the detector that somebody gave."""
+    return {
+        quantity: source_of(given[name])
+        for quantity in DETECTOR_QUANTITIES
+        for name in (quantity, *keywords[quantity])
+        if name in given
+    }
+
+
 def _detector_value(name: str, quantity: str, value: Any) -> float | tuple[float, ...]:
     """One number, or one for each amplifier."""
     try:
-        words = re.split(r"[,;\s]+", value.strip(" []()")) if isinstance(value, str) else np.atleast_1d(value)
+        if isinstance(value, str) and (measured := _MEASURED.fullmatch(value)):
+            words: Iterable[Any] = [one.partition("+-")[0] for one in measured[1].split(",")]
+        else:
+            words = re.split(r"[,;\s]+", value.strip(" []()")) if isinstance(value, str) else np.atleast_1d(value)
         numbers = tuple(float(word) for word in words)
     except (TypeError, ValueError) as error:
         raise OptionError(f"{name} = {value!r}: must be a number, or one for each amplifier") from error

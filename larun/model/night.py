@@ -20,7 +20,9 @@ from larun.model.jobs import Row, Task
 from larun.model.masters import Master, MasterBias, MasterDark, MasterFlat, Masters, Selection
 from larun.model.raw import exposures
 from larun.model.raw.exposures import Exposure
+from larun.model.raw.reduction import Leveled, measure, open_raw
 from larun.model.recipe import Recipe
+from larun.model.transfer import measured_values
 
 if TYPE_CHECKING:
     from larun.model.building import BuildOptions
@@ -133,11 +135,43 @@ class Night:
             Called with a :class:`Row` for every master; without it a master that fails raises.
         """
         chosen = recipe or Recipe()
-        return self._following(chosen)._masters(out, chosen, progress, report)
+        night, chosen = self.measured(chosen)
+        return night._masters(out, chosen, progress, report)
 
     def _following(self, recipe: Recipe) -> Self:
         """This night with what the recipe says of the headers; what was given to the night itself comes first."""
         return attrs.evolve(self, given={**recipe.keywords, **self.given}) if recipe.keywords else self
+
+    def measured(self, recipe: Recipe) -> tuple[Self, Recipe]:
+        """This night and a recipe in which gain and read noise that are to be measured are numbers of its keywords.
+
+        They come from the night's own flats and biases; what was given to the night itself is never measured.
+
+        Raises
+        ------
+        OptionError
+            If a quantity is to be measured that is given as well, or that the night does not tell.
+        """
+        night = self._following(recipe)
+        wanted = [name for name, source in recipe.detector.items() if source == "measured"]
+        if not wanted:
+            return night, recipe
+        keywords = night.camera.all_keywords()
+        for name in wanted:
+            said = [key for key in (name, *keywords[name]) if key in night.given]
+            if said:
+                raise OptionError(
+                    f"detector.{name}=measured, but {said[0]} = {night.given[said[0]]!r} is given: say one of the two"
+                )
+        overscan = recipe.build.overscan
+
+        @functools.lru_cache(maxsize=16)
+        def load(part: object) -> Leveled:
+            return measure(open_raw(part, night.camera, given=night.given, in_memory=True), overscan)  # type: ignore[arg-type]
+
+        values = measured_values(night.files, wanted, lambda item: load(item.part))
+        told = recipe.evolve(keywords={**recipe.keywords, **values}, detector=dict.fromkeys(wanted, "header"))
+        return attrs.evolve(night, given={**night.given, **values}), told
 
     def _masters(
         self,
@@ -313,7 +347,8 @@ class Night:
         if count > 1:
             jobs.check_portable(chosen)
             workers.prepare()
-        return self._following(chosen)._reduce(Path(out), chosen, masters, count, progress)
+        night, chosen = self.measured(chosen)
+        return night._reduce(Path(out), chosen, masters, count, progress)
 
     def _reduce(
         self,

@@ -48,6 +48,8 @@ class Recipe:
     ----------
     keywords : mapping
         What the headers do not say or get wrong, for every file: ``{"GAIN": 1.8}``.
+    detector : mapping
+        Whether gain and read noise are measured on the flats and biases of the night.
     masters : mapping
         Known bad pixels, and the memory a combination may use.
     overscan : mapping
@@ -78,6 +80,7 @@ class Recipe:
     """
 
     keywords: Mapping[str, Any] = attrs.field(factory=dict)
+    detector: Mapping[str, Any] = attrs.field(factory=dict)
     masters: Mapping[str, Any] = attrs.field(factory=dict)
     overscan: Mapping[str, Any] = attrs.field(factory=dict)
     bias: Mapping[str, Any] = attrs.field(factory=dict)
@@ -200,7 +203,7 @@ class Recipe:
                 made[name] = canonical(kept)
         return made
 
-    def note(self, product: Image | SourceCatalog) -> dict[str, Any]:
+    def _note(self, product: Image | SourceCatalog) -> dict[str, Any]:
         """What the record of a product keeps: the sections that made it, and their digest."""
         until = "clean" if hasattr(product, "data") else "photometer"
         made = self.record(product.kind if isinstance(product, Master) else until)
@@ -259,8 +262,19 @@ class Recipe:
         return self.measure(self.prepare(frame, masters))
 
     def prepare(self, frame: Frame, masters: Masters | Master | Iterable[Master] | str | Path = ()) -> Frame:
-        """A raw frame calibrated (unless it is already), and cleaned unless the recipe leaves that out."""
+        """A raw frame calibrated (unless it is already), and cleaned unless the recipe leaves that out.
+
+        Raises
+        ------
+        OptionError
+            If gain or read noise is still to be measured: :meth:`larun.Night.measured`.
+        """
         made = frame
+        if "measured" in self.detector.values():
+            raise OptionError(
+                "gain or read noise is to be measured ([detector]): one frame does not tell it; "
+                "night, recipe = larun.Night(folder).measured(recipe) gives a recipe with numbers"
+            )
         if not frame.calibrated:
             build = self.build
             made = frame.calibrate(masters, overscan=build.overscan, bad_pixels=build.bad_pixels, **self.calibrate)

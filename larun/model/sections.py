@@ -24,6 +24,7 @@ from larun.model.headers import split_given
 from larun.model.masters import MasterBias, MasterDark, MasterFlat
 from larun.model.options import Option, Source, nearest
 from larun.model.sky import SkyImage
+from larun.model.transfer import DetectorOptions
 
 __all__ = ["ENABLED", "KEYWORDS", "SECTIONS", "OutputOptions", "Section", "file_entries", "switch", "understood"]
 
@@ -90,6 +91,7 @@ SECTIONS: Mapping[str, Section] = {
         "What headers do not say or get wrong, for every file: by keyword (GAIN = 1.8, EXPTIME = 60) or by quantity "
         '(gain = 1.8, filter = "V").',
     ),
+    "detector": Section(Source(DetectorOptions)),
     "masters": Section(Source(BuildOptions, but=("overscan", "given", "camera"))),
     "overscan": Section(Source(OverscanOptions), "How the level of the overscan is found, in every raw frame."),
     "bias": Section(Source(MasterBias, "combine", but=("options",))),

@@ -238,7 +238,7 @@ def write(
         "fields": {name: plain_field(image, name) for name in record_fields(type(image))},
     }
     if recipe is not None:
-        record["recipe"] = recipe.note(image)
+        record["recipe"] = recipe._note(image)
     if verdicts:
         record["checks"] = [verdict.note for verdict in verdicts]
     parts = ProductParts(

@@ -90,7 +90,7 @@ def test_every_parameter_of_every_step_is_in_the_recipe():
         parameters = [p for p in inspect.signature(step).parameters.values() if p.kind is not p.VAR_KEYWORD]
         wanted = {p.name for p in parameters} - NO_OPTIONS.get(name, set()) - {"self"}
         assert set(SECTIONS[name].options) == wanted, name
-    assert set(SECTIONS) == {*STEPS, KEYWORDS, "output"}
+    assert set(SECTIONS) == {*STEPS, KEYWORDS, "detector", "output"}
 
 
 def test_defaults_are_those_of_the_steps_and_every_option_is_documented():
@@ -159,7 +159,7 @@ def fingerprint(recipe, sample, folder):
         predict("photometer", raw, **recipe.photometer),
     ]
     mask = None if build.bad_pixels is None else build.bad_pixels.provenance.id
-    return [step.identity() for step in steps], mask, build.max_memory, recipe.output["catalog"]
+    return [step.identity() for step in steps], mask, build.max_memory, recipe.output["catalog"], dict(recipe.detector)
 
 
 @pytest.mark.parametrize("key", [f"{name}.{option.name}" for name, option in options()] + ["clean.enabled"])

@@ -44,6 +44,7 @@ def check_night(
 ) -> Report:
     """Reduce a night, into a folder that is kept or not, and test everything it tells about its own errors."""
     start = time.perf_counter()
+    night, recipe = night.measured(recipe)
     with _folder(out) as folder, warnings.catch_warnings():
         warnings.simplefilter("ignore", LarunWarning)  # what they say, the verdicts say better
         rows: list[Row] = []

@@ -16,7 +16,7 @@ import attrs
 from larun.detector import Detector
 from larun.errors import FileError, HeaderError, OptionError
 from larun.model import registry
-from larun.model.headers import split_given
+from larun.model.headers import sources_of, split_given
 from larun.model.time.card_notes import GIVEN
 from larun.provenance import Provenance, Root
 from larun.provenance.canonical import canonical, digest_of
@@ -139,7 +139,10 @@ def interpret(
             except (ValueError, TypeError) as error:
                 raise OptionError(f"{keyword} = {value!r}: {error}; give a number or a word") from error
     detector = registry.ask(camera, "detector_for", where, header, shape)
-    return Interpreted(camera, header, detector.with_values(**values) if values else detector)
+    sources = sources_of(given, camera.all_keywords())
+    for quantity, value in values.items():
+        detector = detector.with_values(sources.get(quantity, "given"), **{quantity: value})
+    return Interpreted(camera, header, detector)
 
 
 def open_part(part: RawPart, base: type[Any], given: Mapping[str, Any]) -> Opened:
