@@ -9,18 +9,26 @@ from typing import NamedTuple
 from larun.errors import LarunError
 from larun.model.checks import (
     apertures,
+    biases,
+    darks,
+    defects,
     depth,
     exposuretimes,
+    flats,
     fluxes,
     illumination,
+    jackknife,
     kinds,
+    noise,
     oddframes,
     pairs,
     pixels,
+    response,
     shapes,
     skies,
     stars,
     times,
+    unsteady,
 )
 from larun.model.checks.material import Material
 from larun.model.checks.verdict import Report, Verdict, untested
@@ -50,6 +58,25 @@ class NightTest(NamedTuple):
 
 
 TESTS: tuple[NightTest, ...] = (
+    NightTest("gain", noise.gain),
+    NightTest("read noise", noise.read_noise),
+    NightTest("linearity", response.linearity),
+    NightTest("saturation", response.saturation),
+    NightTest("overscan drift", biases.overscan_drift),
+    NightTest("bias structure", biases.bias_structure),
+    NightTest("bias level", biases.bias_level),
+    NightTest("bad columns", defects.bad_columns),
+    NightTest("dead amplifier", defects.dead_amplifier),
+    NightTest("missing masters", defects.missing_masters),
+    NightTest("dark current", darks.dark_current),
+    NightTest("amplifier glow", darks.amplifier_glow),
+    NightTest("hot pixels", defects.hot_pixels),
+    NightTest("telegraph pixels", unsteady.telegraph_pixels),
+    NightTest("light leak", darks.light_leak),
+    NightTest("flat level", flats.flat_level),
+    NightTest("flat gradient", flats.flat_gradient),
+    NightTest("master noise", jackknife.master_noise),
+    NightTest("pickup", unsteady.pickup),
     NightTest("pixel noise", pixels.pixel_noise, single=True),
     NightTest("pixel correlation", pixels.pixel_correlation, single=True),
     NightTest("empty apertures", apertures.empty_apertures, single=True),
