@@ -259,10 +259,10 @@ def fit_gain(pairs: Sequence[PairCells], read_noise: Estimate) -> PhotonTransfer
     (True, 'line')
     """
     points = _Points.of(pairs, read_noise)
-    if points.line.size < 3:
+    straight = _fitted(points, 1) if points.line.size >= 3 else None
+    if straight is None or not straight.slope.value > 0:
         nan = math.nan
         return PhotonTransfer(*(nan,) * 8, "line", *(np.empty(0),) * 3)
-    straight = _fitted(points, 1)
     shared = _fitted(points._replace(photons=points.shared), 1)
     part = Estimate(shared.slope.value / straight.slope.value, shared.slope.error / straight.slope.value)
     chosen, method, curvature, bend = straight, "line", Estimate(math.nan, math.nan), Estimate(math.nan, math.nan)
@@ -271,7 +271,8 @@ def fit_gain(pairs: Sequence[PairCells], read_noise: Estimate) -> PhotonTransfer
         curve = _fitted(points, 2)
         curvature = curve.curvature
         whole = _fitted(points._replace(photons=points.photons + points.shared), 2)
-        bend = Estimate(*(one / whole.slope.value for one in whole.curvature))
+        if whole.slope.value > 0:
+            bend = Estimate(*(one / whole.slope.value for one in whole.curvature))
         significant = abs(curvature.value) > _SIGNIFICANT * curvature.error
         if curve.slope.value > 0 and (significant or curve.slope.error < _GOOD_RAMP * curve.slope.value):
             chosen, method = curve, "curve"

@@ -88,6 +88,7 @@ def _drift(material: Material, kit: Kit, frames: Sequence[Exposure], found: list
     still = [level for item, level in zip(frames, levels, strict=True) if item.kind == "bias"]
     if len(still) > 2:
         said += f" (biases {still[0]:.1f} to {still[-1]:.1f})"
+    apart = _apart(material, kit, where)
     common: dict[str, Any] = {
         "test": "overscan drift",
         "where": where,
@@ -108,6 +109,9 @@ def _drift(material: Material, kit: Kit, frames: Sequence[Exposure], found: list
             fix="--set overscan.method=median",
             **common,
         )
+    if apart > max(_LEVEL[0] * noise, 0.5):
+        meaning = f"the overscan does not follow the level: biases scatter by {apart:.2g} adu above it; {said}"
+        return Verdict(status="bad", meaning=meaning, fix="--set overscan.method=none", **common)
     if sure[worst] and excess[worst] > _RESIDUE[0] * noise:
         status = "bad" if excess[worst] > _RESIDUE[1] * noise else "doubtful"
         count = int(np.sum(sure & (excess > _RESIDUE[0] * noise)))
@@ -126,6 +130,17 @@ def _drift(material: Material, kit: Kit, frames: Sequence[Exposure], found: list
         meaning = f"{said}: the overscan removes it; a bias frame alone would leave up to {high - low:.1f} adu"
         return Verdict(status="doubtful", meaning=meaning, fix="leave the overscan subtraction on", **common)
     return Verdict(status="good", meaning=f"{said}: the overscan removes it", **common)
+
+
+def _apart(material: Material, kit: Kit, where: str) -> float:
+    """Scatter of the levels of biases above the overscan, ADU; one that is odd is another fault."""
+    if len(kit.biases) < 4:
+        return 0.0
+    frames = [planes(material.leveled(item)) for item in spread(kit.biases, 12)]
+    detector = material.leveled(kit.biases[0]).source.detector
+    number = next((n for n in range(len(frames[0])) if kit.amplifier(detector, n) == where), 0)
+    levels = np.array([steady_level(frame[number][::4, ::4]) for frame in frames])
+    return 1.4826 * float(np.median(np.abs(levels - np.median(levels))))
 
 
 def _trend(values: NDArray[np.float64]) -> float:
@@ -184,7 +199,8 @@ def _levels(material: Material, kit: Kit, name: str, items: list[Exposure]) -> I
         }
         least = max(_LEVEL[0] * noise, 0.5)
         removed = "above the overscan" if amplifier.overscan is not None else "and no overscan tells it"
-        if amplifier.overscan is None and rms > _SIGMAS * error and rms > least:
+        spread_out = rms if amplifier.overscan is None else scatter
+        if spread_out > _SIGMAS * error and spread_out > least:
             status = "bad" if rms > _LEVEL[1] * noise or np.ptp(away) > 2 * _LEVEL[1] * noise else "doubtful"
             meaning = (
                 f"the level scatters by {rms:.2g} adu from frame to frame ({np.ptp(away):.3g} adu in all), {removed}: "
@@ -231,6 +247,8 @@ def bias_structure(material: Material) -> Iterator[Verdict]:
 def _structure(change: NDArray[np.float32], level: NDArray[np.float32], noise: float, where: str) -> Verdict:
     change = change - np.float32(np.nanmedian(change))
     pixel = 1.4826 * float(np.nanmedian(np.abs(change)))
+    if not pixel > 0:
+        return untested("bias structure", "the biases have no noise", where)
     change = np.where(np.abs(change) <= 5 * max(pixel, 0.3), change, np.nan)
     side = min(CELL, *change.shape)
     parts = {

@@ -69,9 +69,9 @@ def dark_current(material: Material) -> Iterator[Verdict]:
             rates = []
             for seconds, levels in found.items():
                 values = np.array([level[number] for level in levels])
-                unsure = single * math.sqrt(1 / len(values) + 1 / len(zero)) * gain / seconds
-                unsure = math.hypot(1.25 * unsure, float(np.median(values) - np.mean(zero)) * gain / seconds * scale)
-                away = (values - np.mean(zero)) * gain / seconds
+                unsure = single * math.sqrt(1 / len(values) + 1.5 / len(zero)) * gain / seconds
+                unsure = math.hypot(1.25 * unsure, float(np.median(values) - np.median(zero)) * gain / seconds * scale)
+                away = (values - np.median(zero)) * gain / seconds
                 names = [item.path.name for item in spread(groups[seconds], 12)]
                 rates.append(_Rate(seconds, float(np.median(away)), unsure, away, names))
             yield _dark(rates, noise * gain, single * gain, _longest(kit), where)
@@ -141,11 +141,12 @@ class _Corner(NamedTuple):
 
 def _corners(material: Material, kit: Kit, number: int) -> list[_Corner]:
     """The light from up to two corners in the mean dark of an amplifier, electrons per second."""
-    seconds = max(kit.by_exposure)
+    longest, shortest = max(kit.by_exposure), min(kit.by_exposure)
+    seconds = longest if kit.biases else longest - shortest
     gain = gain_of(material, kit, number)
-    dark = mean_frame(material, kit.by_exposure[seconds])[number]
-    data = dark.data - mean_frame(material, kit.biases)[number].data if kit.biases else dark.data
-    data = np.where(dark.bad, np.nan, data) * np.float32(gain / seconds)
+    dark = mean_frame(material, kit.by_exposure[longest])[number]
+    zero = mean_frame(material, kit.biases or kit.by_exposure[shortest])[number]
+    data = np.where(dark.bad, np.nan, dark.data - zero.data) * np.float32(gain / seconds)
     image = cell_means(data, max(2, min(data.shape) // _CELLS))
     made = []
     for _ in range(2):
@@ -172,6 +173,12 @@ def _from_corners(material: Material, test: str, *, glow: bool) -> Iterator[Verd
     for kit in kits(material):
         if not kit.darks or not max(kit.by_exposure) > 0:
             yield untested(test, "there are no darks", kit.where())
+            continue
+        if not kit.biases and len(kit.by_exposure) < 2:
+            why = (
+                "the darks hold the bias, and there are neither biases nor darks of another exposure to tell them apart"
+            )
+            yield untested(test, why, kit.where())
             continue
         detector = material.leveled(kit.darks[0]).source.detector
         for number in range(len(detector.amplifiers)):

@@ -21,7 +21,8 @@ _SEGMENTS = 8  # of rows: a column may be bad from some row on
 _AROUND = 15  # columns with which one is compared
 _STANDS_OUT = 8.0  # σ of the columns
 _RESPONSE = 0.05  # of the light
-_OFFSET = 10.0  # ADU
+_LOST = 0.2  # of the light: more than a flat should have to mend
+_OFFSET = 50.0  # ADU: less leaves with the bias
 _NO_LIGHT = 0.02  # of the brightest amplifier
 _HOT_SIGMA = 10.0
 _HOT_RATE = 0.5  # electrons per second above the others
@@ -46,6 +47,8 @@ def bad_columns(material: Material) -> Iterator[Verdict]:
             for number, one in enumerate(mean_frame(material, items)):
                 at = trimmed.amplifiers[number].data
                 deviation = _deviation(one.data, relative=flat)
+                if np.isfinite(deviation).mean() < 0.5 or (flat and np.nanmedian(one.data) < _OFFSET):
+                    continue  # an amplifier without light is another fault
                 limit = _limit(deviation, _RESPONSE if flat else _OFFSET)
                 found = np.abs(deviation) > limit
                 found |= ~np.isfinite(deviation)
@@ -57,7 +60,8 @@ def bad_columns(material: Material) -> Iterator[Verdict]:
                     size = worst[np.argmax(np.abs(worst))] if np.isfinite(worst).all() else math.nan
                     said = f"{100 * max(1 + size, 0.0):.0f} % of the light" if flat else f"{size:+.3g} adu"
                     columns.setdefault(int(at.x0 + column), said)
-                    if bits[rows, column].mean() < 0.5 and int(at.x0 + column) not in missed:
+                    slight = flat and abs(size) < _LOST
+                    if not slight and bits[rows, column].mean() < 0.5 and int(at.x0 + column) not in missed:
                         missed.append(int(at.x0 + column))
         yield _columns(kit, columns, missed, pictures, shape[1])
 
@@ -127,7 +131,8 @@ def _columns(
         names = ", ".join(map(str, sorted(missed)[:12]))
         meaning = f"{said}; not flagged: {names}"
         return Verdict(status="bad", meaning=meaning, fix="--bad-pixels MASK.fits", **common)
-    return Verdict(status="doubtful", meaning=f"{said}; all of them are flagged, no value of theirs counts", **common)
+    meaning = f"{said}; those that no flat mends are flagged, no value of theirs counts"
+    return Verdict(status="doubtful", meaning=meaning, **common)
 
 
 def dead_amplifier(material: Material) -> Iterator[Verdict]:

@@ -138,7 +138,8 @@ def _gradients(material: Material, kit: Kit, name: str, items: Sequence[Exposure
         return
     slopes, errors, ratios = [], [], []
     for number, (one, level) in enumerate(zip(maps, levels, strict=True)):
-        ratio = one / np.median(maps[:number] + maps[number + 1 :], axis=0) - 1
+        others = np.median(maps[:number] + maps[number + 1 :], axis=0)
+        ratio = one / np.where(others > 0.05, others, np.nan) - 1  # without amplifiers that see nothing
         slope, error, _ = _plane(ratio, 1 / math.sqrt(level * gain) / cell)
         slopes.append(slope)
         errors.append(error)

@@ -127,7 +127,7 @@ def _top(material: Material, items: list[Exposure], number: int) -> _Top:
         leveled = material.leveled(item)
         block = list(leveled.blocks(0, leveled.shape[0]))[number]
         values = np.asarray(block.data)[(block.flags & (fl.BAD | fl.NO_DATA)) == 0]
-        if values.size:
+        if values.size and values.max() > values.min():
             parts.append(values[values > 0.9 * values.max()][:200_000].astype(np.float64))
     values = np.concatenate(parts) if parts else np.zeros(1)
     highest = float(values.max())

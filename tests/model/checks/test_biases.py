@@ -81,6 +81,19 @@ def test_a_bias_that_jumps_is_named(broken):
     assert found[0].value == pytest.approx(9.0, abs=0.5)
 
 
+def test_an_overscan_that_does_not_follow_is_bad(broken):
+    rng = np.random.default_rng(2)
+
+    def wander(data, number):
+        data[:, 128:] += rng.normal(0, 6)
+        return data
+
+    material = broken("*.fits", wander)
+    (drift,), (level,) = overscan_drift(material), bias_level(material)
+    assert drift.status == level.status == "bad"
+    assert "does not follow" in drift.meaning
+
+
 def test_levels_without_an_overscan_are_bad(tmp_path):
     folder = night(tmp_path / "bare", biases=8, camera={"overscan": 0, "bias_drift": 4.0})
     found = list(bias_level(material_of(folder)))

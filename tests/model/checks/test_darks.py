@@ -89,6 +89,15 @@ def test_a_leak_is_not_the_glow_of_an_amplifier(tmp_path):
 def test_without_darks_or_biases_nothing_is_said(tmp_path):
     material = material_of(night(tmp_path / "n", darks=0))
     assert {next(iter(test(material))).status for test in (dark_current, amplifier_glow, light_leak)} == {"untested"}
-    (found,) = dark_current(material_of(real_data("tres1")))
-    assert found.status == "untested"
-    assert "no biases" in found.meaning
+    material = material_of(real_data("tres1"))
+    for test in (dark_current, amplifier_glow, light_leak):
+        (found,) = test(material)
+        assert found.status == "untested"
+        assert "biases" in found.meaning
+
+
+def test_darks_of_two_exposures_do_without_biases(tmp_path):
+    options = {"biases": 0, "dark_exposures": (10.0, 60.0), "faults": Faults(glow=3.0)}
+    (glow,) = amplifier_glow(material_of(night(tmp_path / "n", **options)))
+    assert glow.status == "bad"
+    assert glow.value == pytest.approx(3.0, rel=0.25)

@@ -6,6 +6,7 @@ from astropy.io import fits
 
 import larun
 from larun.instruments.generic import Generic
+from larun.model.checks import suite
 from larun.model.checks.defects import bad_columns, dead_amplifier, hot_pixels, missing_masters
 from larun.model.checks.material import Material
 from larun.model.recipe import Recipe
@@ -31,7 +32,7 @@ def test_a_dead_column_is_found_and_known_to_the_masters(tmp_path):
     assert found.value == 1
     assert "41 (0 % of the light)" in found.meaning
     assert found.status == "doubtful"
-    assert "all of them are flagged" in found.meaning
+    assert "are flagged, no value of theirs counts" in found.meaning
     (missed,) = bad_columns(material_of(folder))  # no masters, no flags
     assert missed.status == "bad"
     assert "not flagged: 41" in missed.meaning
@@ -54,8 +55,8 @@ def test_hot_pixels_are_counted(tmp_path):
     assert none.status == "untested"
 
 
-def halves(folder, dead):
-    """Two amplifiers in one file; one of them may see nothing."""
+def halves(folder, dead, constant=False):
+    """Two amplifiers in one file; one of them may see nothing, or not even have noise."""
     for path in folder.glob("*.fits"):
         with fits.open(path, mode="update") as file:
             header, data = file[0].header, file[0].data
@@ -64,7 +65,7 @@ def halves(folder, dead):
             header["DATASECA"], header["DATASECB"] = "[1:64,1:128]", "[65:128,1:128]"
             header["BIASSECA"], header["BIASSECB"] = "[129:136,1:128]", "[137:144,1:128]"
             if dead:
-                data[:, 64:128] = np.random.default_rng(1).normal(1000, 4, (128, 64))
+                data[:, 64:128] = 1000 if constant else np.random.default_rng(1).normal(1000, 4, (128, 64))
     return folder
 
 
@@ -75,6 +76,16 @@ def test_an_amplifier_that_sees_nothing(tmp_path):
     assert found.status == "bad"
     assert found.where == "amplifier B"
     assert "sees no light" in found.meaning
+
+
+def test_an_amplifier_without_noise_stops_no_test(tmp_path):
+    folder = halves(night(tmp_path / "n"), True, constant=True)
+    material = material_of(folder)
+    found = [verdict for test in suite.TESTS[:19] for verdict in test.run(material)]
+    assert {verdict.test for verdict in found} == {test.name for test in suite.TESTS[:19]}
+    (dead,) = [verdict for verdict in found if verdict.test == "dead amplifier"]
+    assert dead.status == "bad"
+    assert "has no noise" in dead.meaning
 
 
 def test_masters_that_are_not_there(clean, tmp_path):
