@@ -32,8 +32,9 @@ def empty_apertures(material: Material) -> Iterator[Verdict]:
             continue
         whole = _verdict(name, known)
         yield whole
-        if len(known) > 2:
-            yield from (_verdict(item.name, [item]) for item in known if _unlike(item, whole))
+        odd = [item for item in known if _unlike(item, whole)]
+        if len(known) > 2 and len(odd) <= len(known) / 3:  # else none is usual
+            yield from (_verdict(item.name, [item]) for item in odd)
 
 
 def _unlike(item: FrameFacts, whole: Verdict) -> bool:
@@ -96,13 +97,21 @@ def _why(frames: Sequence[FrameFacts], found: list[Estimate], known: list[int], 
     smallest = found[known[0]].value
     upper = float(np.nanmedian([item.noise.empty.upper[worst] for item in frames if len(item.noise.radii) > worst]))
     said, fix = [], ""
+    crowded = [item for item in frames if item.noise.structured]
+    if len(crowded) > len(frames) / 2:
+        far = math.sqrt(combined([item.noise.far for item in crowded]).value)
+        said.append(
+            f"pixels 6 apart scatter by {far:.1f} times the model, neighbours by {pixels:.2f}: light of undetected and "
+            "of masked stars lies between the sources (a crowded field, or nebulae)"
+        )
+        return said[0], "fit point spread functions, or subtract images"
     if abs(pixels - 1) > _TOLERANCE / 2:
         said.append(f"single pixels scatter by {pixels:.2f} times the model, see pixel noise")
         fix = "as for pixel noise"
     if found[known[-1]].value > smallest + _GROWS and pixels < found[known[-1]].value - _GROWS:
         if upper > _LOPSIDED:
             said.append("the sums are skewed upwards: stars below the limit of detection (a crowded field)")
-            fix = fix or "measure point spread functions, or smaller apertures"
+            fix = fix or "fit point spread functions, or smaller apertures"
         elif abs(correlation) > 0.05:
             said.append("neighbouring pixels are correlated, see pixel correlation")
         else:

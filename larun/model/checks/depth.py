@@ -202,6 +202,9 @@ def _completeness_verdict(name: str, item: FrameFacts, made: Injected, fit: Comp
     if status in ("bad", "doubtful"):
         meaning += f": {abs(gap):.2f} mag {'fainter' if gap > 0 else 'brighter'} than it should be"
         fix = "give detect.fwhm; a finer detect.mesh where the sky is not smooth"
+        if item.noise.structured and gap < 0:
+            meaning += ", since the sky between the sources is full of faint stars"
+            fix = "fit point spread functions, or subtract images"
     bright = max(len(made.flux) // 5, 5)
     if fit.top + 5 * math.sqrt(max(fit.top * (1 - fit.top), 0.25 / bright) / bright) < _MISSED:
         status = "bad" if status == "bad" else "doubtful"
@@ -260,7 +263,7 @@ def _limit_verdict(name: str, frames: Sequence[FrameFacts], scatter: Estimate) -
     gap, error = -2.5 * math.log10(scatter.value), _MAG * scatter.error / scatter.value
     status = grade(gap, error, doubtful=_SLIGHT, bad=_LARGE)
     measured = modelled + gap
-    exposures = sorted({f"{item.exposure:g} s" for item in frames if item.exposure is not None})
+    exposures = sorted({f"{round(item.exposure, 2):g} s" for item in frames if item.exposure is not None})
     meaning = f"a star of 5 σ has magnitude {measured:.2f} ± {error:.2f}"
     meaning += f" in {', '.join(exposures)}" if 0 < len(exposures) <= 3 else ""
     meaning += f", {modelled:.2f} by the noise model"

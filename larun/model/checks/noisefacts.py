@@ -24,6 +24,9 @@ if TYPE_CHECKING:
 __all__ = ["EmptyApertures", "NoiseFacts", "PixelSample", "free_pixels", "noise_facts"]
 
 _LEAST_BLOCKS = 6  # in a bin of level
+_LAG = 6  # px between the pixels of ``far``
+_STRUCTURED = 0.1  # of the noise: variance of the sky itself between pixels 6 apart
+_SMOOTHED = 0.9  # of the modelled variance between pixels that touch: less means that they know of each other
 _WIDE = 0.2  # relative range of the sky that is worth bins
 _SAMPLE = 12_000  # pixels kept of a frame
 _PLACES = 250  # empty apertures of a radius
@@ -88,7 +91,8 @@ class NoiseFacts(NamedTuple):
     Attributes
     ----------
     level, ratio, ratio_error : ndarray, (bins,)
-        Signal (electrons) of pixels outside sources, variance measured over modelled at that signal, and its 1 σ.
+        Signal (electrons) of pixels outside sources, variance measured over modelled at that signal, and its 1 σ; what
+        stars that are not detected add between pixels that touch is taken off.
     amplifier : ndarray, (bins,)
         Number of the amplifier.
     read, poisson, shared : ndarray, (bins,)
@@ -131,6 +135,16 @@ class NoiseFacts(NamedTuple):
     limit: float
 
     @property
+    def structured(self) -> bool:
+        """Whether the sky between the sources is not smooth: undetected stars, nebulae, light of masked stars.
+
+        Pixels 6 apart then differ by more than pixels that touch, and these by what the model says or more; in a
+        smoothed image they differ by less.
+        """
+        excess = self.far.value - self.near.value
+        return self.near.value > _SMOOTHED and excess > max(_STRUCTURED, 5 * self.far.error)
+
+    @property
     def correlation(self) -> float:
         """Correlation of pixels that touch by a side."""
         return (self.along_x.value + self.along_y.value) / 2
@@ -160,11 +174,11 @@ def noise_facts(frame: Frame, catalog: SourceCatalog) -> NoiseFacts:
     for item in frame.shared:
         shared += np.abs(item.variance)
     blocks = block_noise(frame.data, own + shared, free)
-    bins = _bins(frame, blocks, own, shared)
+    fwhm = float(catalog.table.meta["fwhm"])
+    bins = _bins(frame, blocks, own, shared, fwhm)
     acf = frame.noise_acf
     middle = 0 if acf is None else acf.shape[0] // 2
     expected = 0.0 if acf is None or middle < 1 else float(acf[middle, middle + 1] + acf[middle + 1, middle]) / 2
-    fwhm = float(catalog.table.meta["fwhm"])
     amplifiers, before = frame.detector.amplifiers, frame.raw_detector.amplifiers
     return NoiseFacts(
         **bins,
@@ -202,14 +216,14 @@ def free_pixels(frame: Frame, catalog: SourceCatalog, sky: Background) -> NDArra
 
 
 def _bins(
-    frame: Frame, blocks: BlockNoise, own: NDArray[np.float32], shared: NDArray[np.float32]
+    frame: Frame, blocks: BlockNoise, own: NDArray[np.float32], shared: NDArray[np.float32], fwhm: float
 ) -> dict[str, NDArray[np.float64]]:
     """Ratio of variances and parts of the model in bins of level, amplifier by amplifier."""
     rows = []
     for number, amplifier in enumerate(frame.detector.amplifiers):
         inside = _inside(blocks, amplifier)
         for chosen in _by_level(blocks.level, inside):
-            found = mean_of_blocks(blocks.near[chosen], blocks.pairs[chosen])
+            found = _without_structure(blocks, chosen, fwhm)
             if not (math.isfinite(found.value) and math.isfinite(found.error)):
                 continue
             level, total = float(np.median(blocks.level[chosen])), float(np.median(blocks.variance[chosen]))
@@ -220,6 +234,20 @@ def _bins(
     table = np.array(rows, np.float64).reshape(-1, 7)
     names = ("level", "ratio", "ratio_error", "amplifier", "read", "poisson", "shared")
     return dict(zip(names, table.T, strict=True))
+
+
+def _without_structure(blocks: BlockNoise, chosen: NDArray[np.bool_], fwhm: float) -> Estimate:
+    """Ratio of variances between pixels that touch, less what a sky full of faint stars adds to it.
+
+    The covariance of such a sky is that of the stars' profile with itself, exp(-r²/4s²) for Gaussian stars of width s:
+    what pixels 6 apart differ by tells what neighbours do. The correction is trusted to a half.
+    """
+    near, far = (mean_of_blocks(part[chosen], blocks.pairs[chosen]) for part in (blocks.near, blocks.far))
+    square = (max(fwhm, 1.5) / 2.3548) ** 2
+    touching, apart = math.exp(-1 / (4 * square)), math.exp(-(_LAG**2) / (4 * square))
+    excess = max(far.value - near.value, 0.0) * (1 - touching) / (touching - apart)
+    trust = 0.5 * excess if excess > _STRUCTURED * (1 - touching) else 0.0
+    return Estimate(near.value - excess, math.hypot(near.error, trust))
 
 
 def _inside(blocks: BlockNoise, amplifier: Amplifier) -> NDArray[np.bool_]:

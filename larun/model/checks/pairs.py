@@ -49,7 +49,11 @@ def frame_pairs(material: Material) -> Iterator[Verdict]:
         if any(abs(item.noise.expected_correlation) > _CORRELATED for item in frames):
             yield untested(_TEST, "the frames were resampled: their pixels are not those of the chip", name)
             continue
-        pairs = [pair for one, two in _couples(frames) if (pair := _pair(one, two)) is not None]
+        smooth = [item for item in frames if not item.noise.structured]
+        if len(smooth) < 2:
+            yield untested(_TEST, "the sky between the sources is not smooth: it changes with the seeing", name)
+            continue
+        pairs = [pair for one, two in _couples(smooth) if (pair := _pair(one, two)) is not None]
         if not pairs:
             yield untested(_TEST, "too few pixels are free of sources in two frames", name)
             continue

@@ -62,7 +62,11 @@ def _ratios(frames: Iterable[FrameFacts], amplifier: int | None) -> list[Estimat
 
 
 def _noise_verdict(name: str, frames: Sequence[FrameFacts], amplifier: int | None) -> Verdict:
-    ratio = combined(_ratios(frames, amplifier))
+    each = _ratios(frames, amplifier)
+    ratio = combined(each)
+    structured = sum(item.noise.structured for item in frames) > len(frames) / 2
+    if structured:  # what was taken off for faint stars is wrong by the same share in all frames
+        ratio = Estimate(ratio.value, math.hypot(ratio.error, float(np.median([item.error for item in each]))))
     status = judge(ratio.value, ratio.error, 1.0, tolerance=_TOLERANCE)
     first = frames[0].noise
     terms = _terms(frames, amplifier)
@@ -75,7 +79,7 @@ def _noise_verdict(name: str, frames: Sequence[FrameFacts], amplifier: int | Non
         words, fix = _explained(remedies, first.gain, first.read_noise, amplifier or 0)
         meaning += f": {words}" if words else ": neither gain nor read noise alone explains it"
         between = combined([item.noise.along_x for item in frames]), combined([item.noise.along_y for item in frames])
-        if max(abs(part.value) for part in between) > _CORRELATED:
+        if not structured and max(abs(part.value) for part in between) > _CORRELATED:
             meaning += f" (but see {_CORRELATION}: neighbours are not independent)"
     where = name
     if amplifier is not None and len(first.names) > 1:
@@ -203,9 +207,11 @@ def pixel_correlation(material: Material) -> Iterator[Verdict]:
         if not known:
             yield untested(_CORRELATION, "too few pixels of the frames are free of sources", name)
             continue
+        smooth = [item for item in known if not item.noise.structured]
+        known = smooth if len(smooth) >= 0.5 * len(known) else known
         whole = _correlation_verdict(name, known)
         yield whole
-        if len(known) < 3:
+        if len(known) < 3 or not whole.passed:
             continue
         usual = whole.value or 0.0
         for item in known:
@@ -231,12 +237,12 @@ def _correlation_verdict(where: str, frames: Sequence[FrameFacts]) -> Verdict:
     if status in ("bad", "doubtful"):
         if worst.value < expected:
             meaning += ": against each other, as in an image that was sharpened, or with interference"
-        elif abs(near - 1) < _TOLERANCE and far > near + _SLIGHTLY:
+        elif all(item.noise.structured for item in frames) or (abs(near - 1) < _TOLERANCE and far > near + _SLIGHTLY):
             # the noise is right, the sky is not smooth: no fault of the frame, though apertures feel it
             status = "doubtful"
             meaning += (
-                f": neighbours differ as the model says ({near:.2f}), pixels 6 apart by more ({far:.2f}): stars below "
-                "the limit, nebulosity or structure of the sky, which errors of apertures do not know of"
+                f": variances are {near:.2f} times the model for neighbours, {far:.2f} for pixels 6 apart: the sky has "
+                "structure (undetected stars, nebulae), which errors of apertures do not know of"
             )
         else:
             growth = math.sqrt(max(1 + 2 * (x.value + y.value), 0.0))

@@ -28,7 +28,7 @@ _LEAST_SNR = 10.0
 _ISOLATED = 3.0  # FWHM without a neighbour
 _FAINT = 0.01  # of a star's flux: a neighbour that does not count
 _SAME_SCALE = 0.03  # by which stars and empty apertures may differ
-_SPOILT = 1.5  # scatter of a frame over that of the others
+_SPOILT = 2.0  # scatter of a frame over that of the others
 
 
 class Field(NamedTuple):
@@ -52,7 +52,7 @@ class Field(NamedTuple):
     def name(self) -> str:
         """Filter, exposure and, where there is one, the object."""
         first = self.frames[0]
-        parts = (first.filter, first.exposure and f"{first.exposure:g} s", first.object)
+        parts = (first.filter, first.exposure and f"{round(first.exposure, 2):g} s", first.object)
         return ", ".join(str(part) for part in parts if part)
 
     @property
@@ -179,7 +179,7 @@ def _measured(field: Field) -> RepeatedStars:
     lonely = _isolated(field.frames[0])
     field = field._replace(rows=field.rows[lonely])
     spoilt: list[tuple[FrameFacts, float]] = []
-    for _ in range(max(1, len(field.frames) // 3)):
+    for _ in range(max(1, len(field.frames) // 6)):
         repeats = _repeats(field)
         worst, factor = _worst_frame(repeats)
         if len(field.frames) < 4 or factor < _SPOILT:

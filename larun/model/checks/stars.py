@@ -78,7 +78,13 @@ def _stars_verdict(item: RepeatedStars) -> Verdict:
         pixels = float(np.median([frame.noise.near.value for frame in field.frames]))
         empty = [frame.noise.scatter[1] for frame in field.frames if len(frame.noise.scatter) > 1]
         background = float(np.nanmedian(empty)) if np.isfinite(empty).any() else math.nan
-        if abs(pixels - 1) > _TOLERANCE:
+        crowded = sum(frame.noise.structured for frame in field.frames) > len(field.frames) / 2
+        if crowded and repeats.scale > 1:
+            meaning += (
+                "; neighbours too faint to be detected enter the apertures, by shares that change with the seeing"
+            )
+            fix = "fit point spread functions, or subtract images"
+        elif abs(pixels - 1) > _TOLERANCE:
             meaning += f"; single pixels, too, have {pixels:.2f} times the modelled variance"
             fix = "--set detector.gain=measured"
         elif math.isfinite(background) and abs(background - 1) > _TOLERANCE:
@@ -134,6 +140,11 @@ def _flat_verdict(item: RepeatedStars) -> Verdict:
         if moved < _STILL:
             meaning += ": too little for a flat to matter, so that seeing, scintillation or clouds do it"
             fix = "wider apertures; comparison stars nearby"
+        elif sum(frame.noise.structured for frame in field.frames) > len(field.frames) / 2:
+            meaning += (
+                ": in a crowded field the light of neighbours does that as the seeing changes, and so does a flat"
+            )
+            fix = "fit point spread functions, or subtract images"
         elif not all(frame.noise.sample.masters for frame in field.frames):
             meaning += ": no flat was divided by, or it has no noise of its own"
             fix = "give flats"
