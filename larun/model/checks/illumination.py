@@ -27,6 +27,7 @@ Array = NDArray[np.float64]
 _FEWEST = 3  # frames of a filter
 _SEEN = 20.0  # electrons of sky: of a fainter one no structure is told
 _SMOOTH = 6  # the part of the map that structure is small against
+_DEGREE = 4  # of the polynomial
 _SIGMAS = 5.0
 _FRINGES = 0.003, 0.01  # rms over the sky: doubtful, bad
 _SHADOWS = 0.25, 0.6  # of the flat's dust that is missing in the sky: doubtful, bad
@@ -80,7 +81,14 @@ def _skies(material: Material) -> list[_Sky]:
 
 
 def _fine(cells: NDArray[np.float32]) -> Array:
-    """Relative to the smooth part."""
+    """Relative to the smooth part: a polynomial for the vignetting, then running means, which bend at the edges."""
+    _, x, y = plane(cells.shape)
+    powers = [(i, j) for i in range(_DEGREE + 1) for j in range(_DEGREE + 1 - i)]
+    try:
+        fit = fit_patterns(cells, [(2 * x) ** i * (2 * y) ** j for i, j in powers])
+    except OptionError:
+        return np.full(cells.shape, np.nan)
+    cells = np.asarray(cells / (cells - fit.residual), np.float32)
     smooth = smoothed(cells, max(5, min(cells.shape) // _SMOOTH))
     with np.errstate(invalid="ignore", divide="ignore"):
         made = cells / smooth - 1
@@ -133,7 +141,7 @@ def _picture(found: Common) -> Evidence:
 
 def _missing(map_: Array, flat: Array) -> tuple[float, float]:
     """The part of the flat's dark spots that the sky has the inverse of, and its 1 σ."""
-    spots = np.isfinite(flat) & np.isfinite(map_) & (np.abs(flat) > _DARK_SPOT)
+    spots = np.isfinite(flat) & np.isfinite(map_) & (flat < -_DARK_SPOT)
     if spots.sum() < 8:
         return 0.0, math.inf
     noise = 1.4826 * float(np.nanmedian(np.abs(map_[np.isfinite(map_)])))

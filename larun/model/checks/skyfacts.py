@@ -26,6 +26,8 @@ _LIMIT = 3.5  # times the noise of 3 × 3 pixels: what lies farther from the sky
 _GROWTH = 3  # pixels around it
 _WIDE = 2.5  # times the FWHM, of a masked star; of a bright one more
 _ROUND = 0.4  # ellipticity of what may be a star, and not a piece of a streak
+_BRIGHT = 10.0  # of a streak that is looked for among the stars
+_NEAR, _ALONG = 40.0, 8.0  # pixels and degrees within which a second streak is the first
 _COARSE = 8  # cells in a piece of the map that a plane is fitted to
 
 
@@ -104,10 +106,22 @@ def _streaks(residual: NDArray[np.float32], usable: NDArray[np.bool_], catalog: 
     usual = float(np.nanmedian(fwhm)) if np.isfinite(fwhm).any() else 3.0
     star = np.isfinite(x) & np.isfinite(y) & ~(ellipticity > _ROUND)
     radius = _WIDE * usual * (1 + 0.4 * np.log10(np.maximum(snr[star] / 10, 1)))
+    bright = find_streaks(residual, usable, threshold=_BRIGHT)  # one whose pieces were taken for stars
     mask = ~usable
     ny, nx = residual.shape
     for column, row, reach in zip(x[star], y[star], radius, strict=True):
         x0, x1 = max(0, round(column - reach)), min(nx, round(column + reach) + 1)
         y0, y1 = max(0, round(row - reach)), min(ny, round(row + reach) + 1)
         mask[y0:y1, x0:x1] = True
-    return find_streaks(residual, ~mask)
+    faint = [one for one in find_streaks(residual, ~mask) if not any(_same(one, other) for other in bright)]
+    return (*bright, *faint)
+
+
+def _same(one: Streak, other: Streak) -> bool:
+    """Whether two streaks lie on nearly the same line: the ends of one are near the other."""
+    angle = math.radians(other.angle)
+    away = [
+        abs((y - other.y1) * math.cos(angle) - (x - other.x1) * math.sin(angle))
+        for x, y in ((one.x1, one.y1), (one.x2, one.y2))
+    ]
+    return min(away) < _NEAR and abs((one.angle - other.angle + 90) % 180 - 90) < _ALONG
