@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -14,6 +14,7 @@ from larun import flags as fl
 from larun.algorithms.structure import Common, cell_means, common, fit_patterns, smoothed
 from larun.errors import OptionError
 from larun.model.checks.facts import FrameFacts
+from larun.model.checks.fields import Field
 from larun.model.checks.material import Material
 from larun.model.checks.rawfacts import CELLS, RawFacts
 from larun.model.checks.skyfacts import plane
@@ -28,6 +29,7 @@ _FEWEST = 3  # frames of a filter
 _SEEN = 20.0  # electrons of sky: of a fainter one no structure is told
 _SMOOTH = 6  # the part of the map that structure is small against
 _DEGREE = 4  # of the polynomial
+_EDGE = 0.05  # of the shorter axis, that is left out all around
 _SIGMAS = 5.0
 _FRINGES = 0.003, 0.01  # rms over the sky: doubtful, bad
 _SHADOWS = 0.25, 0.6  # of the flat's dust that is missing in the sky: doubtful, bad
@@ -39,12 +41,13 @@ _RATIO = 1.4  # of exposure times of flats that are compared
 
 
 class _Sky(NamedTuple):
-    """The sky of a filter: relative maps of its frames, and the cells of its master flat where there is one."""
+    """The sky of a filter: relative maps of its frames, and of its master flat; those of a field, star on star."""
 
     filter: str | None
     frames: tuple[FrameFacts, ...]
     maps: tuple[Array, ...]
     flat: Array | None
+    moved: tuple[tuple[Array, ...], ...]
 
 
 def fringes(material: Material) -> Iterator[Verdict]:
@@ -74,9 +77,35 @@ def _skies(material: Material) -> list[_Sky]:
     for (name, _), frames in groups.items():
         if len(frames) >= _FEWEST:
             maps = tuple(_fine(one.sky.cells) for one in frames)
-            made.append(
-                _Sky(name if name is None else str(name), tuple(frames), maps, _flat_cells(material, frames[0]))
-            )
+            flat = _flat_cells(material, frames[0])
+            moved = _moved(material.fields, {one.name: map_ for one, map_ in zip(frames, maps, strict=True)}, frames)
+            made.append(_Sky(None if name is None else str(name), tuple(frames), maps, flat, moved))
+    return made
+
+
+def _moved(
+    fields: Sequence[Field], maps: Mapping[str, Array], frames: Sequence[FrameFacts]
+) -> tuple[tuple[Array, ...], ...]:
+    """For each field its maps, moved by whole cells to where the stars of its reference are."""
+    size = frames[0].sky.size
+    found = []
+    for field in fields:
+        those = []
+        for frame, offset, turned in zip(field.frames, field.offsets, field.turned, strict=True):
+            if frame.name in maps and offset is not None and not turned:
+                those.append(_shifted(maps[frame.name], -round(offset.dy / size), -round(offset.dx / size)))
+        if len(those) >= 2:
+            found.append(tuple(those))
+    return tuple(found)
+
+
+def _shifted(map_: Array, rows: int, columns: int) -> Array:
+    made = np.full(map_.shape, np.nan)
+    ny, nx = map_.shape
+    if abs(rows) < ny and abs(columns) < nx:
+        to = slice(max(rows, 0), ny + min(rows, 0)), slice(max(columns, 0), nx + min(columns, 0))
+        come = slice(max(-rows, 0), ny + min(-rows, 0)), slice(max(-columns, 0), nx + min(-columns, 0))
+        made[to] = map_[come]
     return made
 
 
@@ -94,8 +123,11 @@ def _fine(cells: NDArray[np.float32]) -> Array:
         made = cells / smooth - 1
     made -= np.nanmedian(made)
     limit = 6 * 1.4826 * float(np.nanmedian(np.abs(made)))
+    edge = max(1, round(_EDGE * min(made.shape)))  # the edges of chips are a matter of their own
+    inner = np.zeros(made.shape, bool)
+    inner[edge:-edge, edge:-edge] = True
     # a star or its wings that was not masked, a bad column: neither is what frames have in common
-    return np.asarray(np.where(np.abs(made) <= max(limit, 0.05), made, np.nan))
+    return np.asarray(np.where(inner & (np.abs(made) <= max(limit, 0.05)), made, np.nan))
 
 
 def _flat_cells(material: Material, frame: FrameFacts) -> Array | None:
@@ -115,7 +147,9 @@ def _fringes(sky: _Sky) -> Verdict:
         maps = [one + max(shadows, 0.0) * known for one in maps]  # moved dust is told as such
     found = common(maps)
     error = found.error / (2 * found.rms) if found.rms > 0 else math.nan
-    real = found.sigma > _SIGMAS and found.rms > _FRINGES[0]
+    starlight = [common(those).variance for those in sky.moved]
+    faint = bool(starlight) and float(np.mean(starlight)) > found.variance
+    real = found.sigma > _SIGMAS and found.rms > _FRINGES[0] and not faint
     amplitude = f"{percent(found.rms)} rms of the sky in {sky.filter}"
     return Verdict(
         test="fringes",
@@ -124,6 +158,8 @@ def _fringes(sky: _Sky) -> Verdict:
         meaning=(
             f"{counted(len(sky.frames), 'frame')} share fine structure of {amplitude}: fringes, or an unfit flat"
             if real
+            else f"what {counted(len(sky.frames), 'frame')} share, {amplitude}, moves with the stars: faint ones"
+            if faint and found.sigma > _SIGMAS
             else f"{counted(len(sky.frames), 'frame')} share no fine structure above {amplitude}"
         ),
         value=found.rms,

@@ -20,7 +20,8 @@ _SEEING = 0.6  # power of the air mass that the seeing grows with (Kolmogorov)
 _BLURRED, _UNFOCUSED = math.log(1.45), math.log(1.8)  # over the median of the night
 _SIGMAS = 5.0  # of the scatter of the night
 _HOLLOW = 0.25  # of the light, missing in the middle of the stars
-_LONG, _TRAILED = 0.12, 0.2  # common ellipticity
+_EVERYWHERE = 0.6  # of the frames: then it is the night that trails
+_LONG, _TRAILED = 0.14, 0.2  # common ellipticity
 
 
 def focus(material: Material) -> Iterator[Verdict]:
@@ -99,16 +100,19 @@ def trailing(material: Material) -> Iterator[Verdict]:
             expected=0.0,
             evidence=evidence,
         )
-    everywhere = len(drawn) > 0.8 * len(frames) and len(frames) >= _FEWEST
+    if len(drawn) > _EVERYWHERE * len(frames) and len(frames) >= _FEWEST:
+        yield _all_drawn(drawn, len(frames), evidence)
+        common = np.array([one.alignment for one in drawn])
+        limit = float(np.median(common)) + max(_LONG, _SIGMAS * spread(common))
+        drawn = [one for one in drawn if one.alignment > limit]
     for one in drawn:
-        cause = "as in all frames: the optics, or the polar axis" if everywhere else "the telescope moved"
         yield Verdict(
             test="trailing",
             status="bad" if one.alignment > _TRAILED else "doubtful",
             where=one.name,
             meaning=(
                 f"its stars are drawn out at {round(one.theta) % 180}° from +x, by a common ellipticity of "
-                f"{one.alignment:.3f} ± {_error(one):.3f}: {cause}"
+                f"{one.alignment:.3f} ± {_error(one):.3f}: the telescope moved"
             ),
             value=one.alignment,
             error=_error(one),
@@ -116,6 +120,27 @@ def trailing(material: Material) -> Iterator[Verdict]:
             fix="larger apertures, or leave it out",
             evidence=evidence,
         )
+
+
+def _all_drawn(drawn: Sequence[FrameFacts], count: int, evidence: Evidence) -> Verdict:
+    """A night that trails as a whole: where most frames are alike it is told once."""
+    common = [one.alignment for one in drawn]
+    angle = np.angle(np.mean([one.alignment * np.exp(2j * math.radians(one.theta)) for one in drawn]), deg=True) / 2
+    typical = float(np.median(common))
+    return Verdict(
+        test="trailing",
+        status="bad" if typical > _TRAILED else "doubtful",
+        meaning=(
+            f"the stars of {len(drawn)} of {count} frames are drawn out at about {round(angle) % 180}° from +x, by a "
+            f"common ellipticity of {typical:.2f}, up to {max(common):.2f} ({drawn[int(np.argmax(common))].name}): "
+            "tracking, the polar axis, or the optics"
+        ),
+        value=typical,
+        error=spread(np.array(common)),
+        expected=0.0,
+        fix="larger apertures",
+        evidence=evidence,
+    )
 
 
 def _error(one: FrameFacts) -> float:
