@@ -24,6 +24,7 @@ from larun.model.checks.verdict import Report, Verdict
 from larun.model.frame import Frame
 from larun.model.jobs import Row, Task
 from larun.model.masters import Masters, Selection
+from larun.model.raw.exposures import Exposure
 from larun.model.recipe import Recipe
 
 if TYPE_CHECKING:
@@ -73,9 +74,10 @@ def check_night(
 
 
 def check_cheaply(night: Night, recipe: Recipe) -> tuple[Verdict, ...]:
-    """What headers and a few raw frames tell before anything is made of them."""
+    """What a few biases and flats tell before anything is made of them."""
+    few = [item for kind in ("bias", "flat") for group in jobs.group(kind, night.of(kind)) for item in _few(group)]
     material = Material(
-        exposures=night.files,
+        exposures=tuple(few),
         recipe=recipe.evolve(keywords={**recipe.keywords, **night.given}),
         camera=night.camera,
         masters=Masters(()),
@@ -84,6 +86,12 @@ def check_cheaply(night: Night, recipe: Recipe) -> tuple[Verdict, ...]:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", LarunWarning)
         return suite.run(material, str(night.folder), tuple(test for test in suite.TESTS if test.cheap)).verdicts
+
+
+def _few(group: jobs.Group) -> tuple[Exposure, ...]:
+    """A pair from the middle of a group: its first exposures may not have settled."""
+    middle = max(0, len(group.exposures) // 2 - 1)
+    return group.exposures[middle : middle + 2]
 
 
 def check_products(folder: Path, processes: int = 1, progress: Progress | None = None) -> Report:
