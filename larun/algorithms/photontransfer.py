@@ -37,6 +37,7 @@ _KEPT = 1 - 2 * _CLIP * math.exp(-(_CLIP**2) / 2) / math.sqrt(2 * math.pi) / mat
 _ROUNDING = 0.3  # no scatter of whole counts is smaller
 _MOST = 2048  # cells that are looked at: two million pixels say a gain to 0.1 %
 _LEAST_FULL = 0.5  # of its pixels a cell must have
+_UNLIKE = math.log(4.0)  # of the ratio: the dark one of a pair of such flats tells little, and its stars much
 _OUTLIER = 5.0  # σ: cells beyond it do not count
 _BLOCKS = 64  # of the jackknife
 _RAMP = 1.5  # highest over lowest level, from which on a curve can be told from a line
@@ -175,33 +176,42 @@ def pair_cells(
     a, b = np.where(good, a, 0.0), np.where(good, b, 0.0)
     difference = a - ratio[:, None, None] * b
     centre = np.nanmedian(np.where(good, difference, np.nan)[enough].reshape(-1, cell * cell), axis=1)
-    offset = np.zeros(len(a))
-    offset[enough] = centre
-    spread = np.abs(difference - offset[:, None, None])
+    smooth = np.zeros((len(a), 1, 1))
+    smooth[enough, 0, 0] = centre
+    spread = np.abs(difference - smooth)
     scale = np.full(len(a), _ROUNDING)
     scale[enough] = np.nanmedian(np.where(good, spread, np.nan)[enough].reshape(-1, cell * cell), axis=1) / 0.6745
     for _ in range(4):
-        kept = good & (
-            np.abs(difference - offset[:, None, None]) <= _CLIP * np.maximum(scale, _ROUNDING)[:, None, None]
-        )
-        count = np.maximum(kept.sum(axis=(1, 2)), 2)
+        kept = good & (np.abs(difference - smooth) <= _CLIP * np.maximum(scale, _ROUNDING)[:, None, None])
+        count = np.maximum(kept.sum(axis=(1, 2)), 4)
         if scaled:
             total = np.where(kept, b, 0.0).sum(axis=(1, 2))
             ratio = np.where(enough, np.where(kept, a, 0.0).sum(axis=(1, 2)) / np.where(enough, total, 1.0), 1.0)
             difference = a - ratio[:, None, None] * b
-        offset = np.where(kept, difference, 0.0).sum(axis=(1, 2)) / count
-        residual = np.where(kept, difference - offset[:, None, None], 0.0)
-        variance = np.sum(residual**2, axis=(1, 2)) / (count - 1) / _KEPT
+        smooth = _plane(difference, kept, count)
+        residual = np.where(kept, difference - smooth, 0.0)
+        variance = np.sum(residual**2, axis=(1, 2)) / (count - 3) / _KEPT
         scale = np.sqrt(variance)
     level = np.where(kept, a, 0.0).sum(axis=(1, 2)) / count
     blank = np.where(enough, 1.0, np.nan)
-    return PairCells(
-        level * blank, ratio * blank, variance * blank, _shared(residual, kept, variance / count) * blank, count * blank
-    )
+    shared = _shared(residual, kept, 3 * variance / count)
+    return PairCells(level * blank, ratio * blank, variance * blank, shared * blank, count * blank)
+
+
+def _plane(difference: Floats, kept: NDArray[np.bool_], count: NDArray[np.intp]) -> Floats:
+    """Mean and slopes of each cell: the light of two flats may fall off in different ways."""
+    cell = difference.shape[1]
+    u = np.linspace(-1, 1, cell)
+    made: Floats = (np.where(kept, difference, 0.0).sum(axis=(1, 2)) / count)[:, None, None]
+    for slope in (u[None, None, :], u[None, :, None]):
+        left = np.where(kept, difference - made, 0.0)
+        norm = np.maximum(np.where(kept, slope**2, 0.0).sum(axis=(1, 2)), 1e-9)
+        made = made + ((left * slope).sum(axis=(1, 2)) / norm)[:, None, None] * slope
+    return made
 
 
 def _shared(residual: Floats, kept: NDArray[np.bool_], lost: Floats) -> Floats:
-    """Sum of the covariances with the eight neighbours; ``lost`` is what each loses with the mean that was removed."""
+    """Sum of the covariances with the eight neighbours; ``lost`` is what each loses with the plane that was removed."""
     cell = residual.shape[1]
     total = np.zeros(len(residual))
     for dy, dx in _NEIGHBOURS:
@@ -226,9 +236,11 @@ def mean_of_cells(values: Floats) -> Estimate:
 def pair_noise(pairs: Sequence[PairCells]) -> Estimate:
     """Noise of one frame, rms, from pairs of frames that were not scaled: of all pairs, the error from the cells.
 
-    Pairs may share frames: cells are independent of each other, and their scatter is that of the mean of all pairs.
+    Pairs may share frames: cells are independent of each other, and their scatter is that of the mean of all pairs
+    (of five or more the median: one odd frame spoils two of them).
     """
-    variance = mean_of_cells(np.mean([pair.variance / 2 for pair in pairs], axis=0))
+    variances = [pair.variance / 2 for pair in pairs]
+    variance = mean_of_cells(np.mean(variances, axis=0) if len(pairs) < 5 else np.median(variances, axis=0))
     if not variance.value > 0:
         return Estimate(math.nan, math.nan)
     noise = math.sqrt(variance.value)
@@ -308,7 +320,7 @@ class _Points(NamedTuple):
             line = pair.level * (1 + pair.ratio)
             read = 1 + pair.ratio**2
             photons = pair.variance - read * read_noise.value**2
-            good = np.isfinite(photons) & (pair.level > 0)
+            good = np.isfinite(photons) & (pair.level > 0) & (np.abs(np.log(np.maximum(pair.ratio, 1e-9))) < _UNLIKE)
             if good.sum() < 3:
                 continue
             slope = float(np.median(photons[good] / line[good]))

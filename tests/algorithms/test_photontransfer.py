@@ -75,6 +75,15 @@ def test_stars_cosmic_rays_and_bad_pixels_do_not_count():
     assert gain_of([one, two]).gain == pytest.approx(clean.gain, rel=0.015)
 
 
+def test_light_that_falls_off_in_another_way_does_not_count():
+    rng = np.random.default_rng(11)
+    one, two = flat(40000, rng), flat(40000, rng)
+    tilted = two * (1 + 0.06 * np.linspace(-0.5, 0.5, 256))
+    assert gain_of([one, tilted]).gain == pytest.approx(gain_of([one, two]).gain, rel=0.003)
+    dark = rng.normal(100, 30, one.shape)  # a flat of another world
+    assert gain_of([one, two, dark]).gain == pytest.approx(gain_of([one, two]).gain, rel=1e-6)
+
+
 def shared_noise(level, share, rng, shape=(512, 512)):
     """Photon noise of which each pixel shares a part with its four neighbours; sums over many pixels keep theirs."""
     kernel = np.array([[0, share, 0], [share, 1 - 4 * share, share], [0, share, 0]])

@@ -26,6 +26,7 @@ _MUCH = 1.0  # of the variance of the read noise: noise of the dark current
 _CORNER = (0.5, 2.0)  # of the read noise, in the longest science exposure
 _GLOW = 0.13  # of the diagonal: what falls off faster is the glow of an amplifier, not a leak
 _CELLS = 32  # along an axis
+_SECOND = 0.25  # of the light of the first corner: less is what the fit left of it
 
 
 class _Rate(NamedTuple):
@@ -148,12 +149,14 @@ def _corners(material: Material, kit: Kit, number: int) -> list[_Corner]:
     zero = mean_frame(material, kit.biases or kit.by_exposure[shortest])[number]
     data = np.where(dark.bad, np.nan, dark.data - zero.data) * np.float32(gain / seconds)
     image = cell_means(data, max(2, min(data.shape) // _CELLS))
-    made = []
+    made: list[_Corner] = []
     for _ in range(2):
         # differences of neighbours know nothing of what is smooth
         steps = np.diff(image, axis=1)
         sigma = 1.4826 * float(np.nanmedian(np.abs(steps - np.nanmedian(steps)))) / math.sqrt(2)
         light = corner_light(image, max(sigma, 1e-9))
+        if made and light.amplitude < _SECOND * made[0].light.amplitude:
+            break
         made.append(_Corner(light, image, light.amplitude * _longest(kit)))
         image = image - light.model
     return made

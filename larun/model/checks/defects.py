@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from larun import flags as fl
+from larun.algorithms.corners import cell_means
 from larun.model.checks.kits import Kit, gain_of, kits, mean_frame, noise_of
 from larun.model.checks.material import Material
 from larun.model.checks.verdict import Evidence, Series, Verdict, untested
@@ -95,6 +96,15 @@ def _rows(found: NDArray[np.bool_], rows: int) -> NDArray[np.intp]:
     """The rows of the segments that were found."""
     parts = np.array_split(np.arange(rows), len(found))
     return np.concatenate([part for part, bad in zip(parts, found, strict=True) if bad])
+
+
+def _around(image: NDArray[np.floating], cell: int = 16) -> NDArray[np.float64]:
+    """What is smooth in an image: means of cells without what stands out; of the whole where a cell has none."""
+    cell = min(cell, *image.shape)
+    means = cell_means(image, cell)
+    means = np.where(np.isfinite(means), means, np.nanmedian(image))
+    rows, columns = (np.minimum(np.arange(n) // cell, m - 1) for n, m in zip(image.shape, means.shape, strict=True))
+    return np.asarray(means[rows[:, None], columns[None, :]])
 
 
 def _masters_flags(material: Material, shape: tuple[int, int]) -> NDArray[np.bool_] | None:
@@ -189,6 +199,7 @@ def missing_masters(material: Material) -> Iterator[Verdict]:
         return
     without = tuple(material.recipe.calibrate["without"])
     wanted: dict[str, list[str]] = {}
+    held_by_darks = False
     for item in science:
         assert item.camera is not None
         held = any(
@@ -197,7 +208,8 @@ def missing_masters(material: Material) -> Iterator[Verdict]:
         )
         for kind in ("bias", "dark", "flat"):
             there = any(not m.differences(item.criteria) for m in material.masters.of(kind))
-            if not there and not (kind == "bias" and held):
+            if not there:
+                held_by_darks |= kind == "bias" and held
                 label = f"{kind} {item.filter}" if kind == "flat" and item.filter else kind
                 wanted.setdefault(label, []).append(item.path.name)
     cameras = {item.camera for item in science if item.camera is not None}
@@ -208,9 +220,12 @@ def missing_masters(material: Material) -> Iterator[Verdict]:
         if kind in without:
             status, meaning, fix = "good", f"{number} do without a {label}, as told (--without {kind})", ""
         else:
-            status = "bad" if kind in required else "doubtful"
+            held = kind == "bias" and held_by_darks
+            status = "bad" if kind in required and not held else "doubtful"
             left = {
-                "bias": "the structure of the bias stays in them",
+                "bias": "the darks hold theirs, serve their own exposure only, and count its level as charge"
+                if held
+                else "the structure of the bias stays in them",
                 "dark": "dark current and hot pixels stay in them",
                 "flat": "pixels keep their own sensitivity, dust and vignetting",
             }[kind]
@@ -246,6 +261,7 @@ def hot_pixels(material: Material) -> Iterator[Verdict]:
             where, gain = kit.amplifier(detector, number), gain_of(material, kit, number)
             dark = one.data if zero is None else one.data - zero[number].data
             electrons = np.where(one.bad, np.nan, dark - np.nanmedian(dark)) * gain
+            electrons -= _around(electrons)
             noise = noise_of(material, kit, where) * gain
             limit = max(_HOT_SIGMA * noise, _HOT_RATE * longest)
             hot = electrons > limit

@@ -35,7 +35,7 @@ def _image(material: Material, kit: Kit, item: Exposure, *, flagged: bool = Fals
     leveled = material.leveled(item)
     made = np.full(leveled.shape, np.nan, np.float32)
     zero = None
-    if kit.biases and any(amplifier.overscan is None for amplifier in leveled.source.detector.amplifiers):
+    if kit.biases:
         zero = mean_frame(material, spread(kit.biases, 3))
     places: list[Section] = [amplifier.data for amplifier in leveled.source.detector.trimmed().amplifiers]
     for number, (at, plane) in enumerate(zip(places, planes(leveled, flagged=flagged), strict=True)):

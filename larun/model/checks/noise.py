@@ -63,11 +63,11 @@ def _gain(leveled: Leveled, number: int, found: PhotonTransfer, where: str, coun
         "unit": _UNIT,
         "evidence": _ramp(found, lines),
     }
-    how = {
-        "line": "",
-        "curve": f", with a curvature of {found.curvature:.2g} per electron",
-        "neighbours": f", {100 * found.shared:.1f} % of the variance shared by neighbours",
-    }[found.method]
+    how = ""
+    if found.method == "curve" and abs(found.curvature) > 3 * found.curvature_error:
+        how = f", with a curvature of {found.curvature:.2g} per electron"
+    elif found.method == "neighbours":
+        how = f", {100 * found.shared:.1f} % of the variance shared by neighbours"
     photons = f"photons of {count} flats say {said} {_UNIT}{how}"
     fix = "--set detector.gain=measured"
     if used is None:
