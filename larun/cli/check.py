@@ -40,7 +40,8 @@ def show(
         screen = console()
         shown = report.verdicts if everything else report.faults
         if shown:
-            screen.print(check.verdict_table(shown))
+            for part in check.told(shown):
+                screen.print(part)
             screen.print()
         screen.print(heading(check.outcome(report)))
         if drawn:

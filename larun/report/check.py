@@ -1,35 +1,39 @@
-"""A check as a table and as pictures."""
+"""A check in words and as pictures."""
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from rich.table import Table
+from rich.console import RenderableType
+from rich.padding import Padding
 from rich.text import Text
 
 from larun.errors import FileError
-from larun.report.terminal import Column, cell, table
+from larun.provenance.show import printable
+from larun.report.terminal import cell
 
 if TYPE_CHECKING:
     from larun.model.checks.verdict import Report, Verdict
 
-__all__ = ["draw", "outcome", "verdict_table"]
+__all__ = ["draw", "outcome", "told"]
 
 _STYLES = {"good": "green", "untested": "dim", "doubtful": "yellow", "bad": "bold red"}
 
 
-def verdict_table(verdicts: Iterable[Verdict]) -> Table:
-    """One row a verdict."""
-    columns = [Column("test", whole=True), Column("where"), Column("verdict", whole=True), Column("meaning")]
-    columns.append(Column("what to do"))
-    rows = (
-        (item.test, item.where, Text(item.status, style=_STYLES[item.status]), cell(item.meaning), item.fix)
-        for item in verdicts
-    )
-    return table(columns, rows)
+def told(verdicts: Iterable[Verdict]) -> Iterator[RenderableType]:
+    """Each verdict as a headed paragraph: what is found, what it means, what to do."""
+    for item in verdicts:
+        head = Text(f"{item.status}  ", style=_STYLES[item.status])
+        head.append(printable(item.test), style="bold")
+        if item.where:
+            head.append(f"  {printable(item.where)}")
+        yield head
+        yield Padding(cell(item.meaning), (0, 0, 0, 4))
+        if item.fix:
+            yield Padding(Text("→ ").append_text(cell(item.fix)), (0, 0, 0, 4))
 
 
 def outcome(report: Report) -> str:
