@@ -94,7 +94,8 @@ def _why(frames: Sequence[FrameFacts], found: list[Estimate], known: list[int], 
     pixels = math.sqrt(combined([item.noise.near for item in frames]).value)
     correlation = combined([item.noise.along_x for item in frames]).value
     correlation += combined([item.noise.along_y for item in frames]).value
-    smallest = found[known[0]].value
+    first, last = found[known[0]], found[known[-1]]
+    grows = last.value - first.value > max(_GROWS, 3 * math.hypot(first.error, last.error))
     upper = float(np.nanmedian([item.noise.empty.upper[worst] for item in frames if len(item.noise.radii) > worst]))
     said, fix = [], ""
     crowded = [item for item in frames if item.noise.structured]
@@ -108,7 +109,7 @@ def _why(frames: Sequence[FrameFacts], found: list[Estimate], known: list[int], 
     if abs(pixels - 1) > _TOLERANCE / 2:
         said.append(f"single pixels scatter by {pixels:.2f} times the model, see pixel noise")
         fix = "as for pixel noise"
-    if found[known[-1]].value > smallest + _GROWS and pixels < found[known[-1]].value - _GROWS:
+    if grows and pixels < last.value - _GROWS:
         if upper > _LOPSIDED:
             said.append("the sums are skewed upwards: stars below the limit of detection (a crowded field)")
             fix = fix or "fit point spread functions, or smaller apertures"

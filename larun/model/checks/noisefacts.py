@@ -111,6 +111,8 @@ class NoiseFacts(NamedTuple):
         Empty apertures.
     sample : PixelSample
         For comparison with other frames.
+    flagged : ndarray, (n, 3)
+        x, y and flux of sources that carry a flag, such as saturated stars: they spoil those beside them.
     limit : float
         Flux of a star of the frame's size that the modelled noise of the sky makes 5 σ, electrons.
     """
@@ -132,6 +134,7 @@ class NoiseFacts(NamedTuple):
     expected_correlation: float
     empty: EmptyApertures
     sample: PixelSample
+    flagged: NDArray[np.float64]
     limit: float
 
     @property
@@ -192,6 +195,7 @@ def noise_facts(frame: Frame, catalog: SourceCatalog) -> NoiseFacts:
         expected_correlation=expected,
         empty=_empty_apertures(frame, catalog, free),
         sample=_sample(frame, free, sky, float(np.median(shared[::7, ::7]))),
+        flagged=_flagged(catalog),
         # behind a filter of its own shape a Gaussian star of width s has the noise σ s √(4 π)
         limit=5 * float(np.sqrt(np.median(sky.variance[::16, ::16]))) * math.sqrt(4 * math.pi) * fwhm / 2.3548,
     )
@@ -213,6 +217,16 @@ def free_pixels(frame: Frame, catalog: SourceCatalog, sky: Background) -> NDArra
         radius[(np.asarray(table["flags"]) & fl.SATURATED) != 0] *= 1.5
     usable = ((frame.flags & (fl.UNUSABLE | fl.NONLINEAR | fl.EDGE | fl.INTERPOLATED)) == 0) & np.isfinite(frame.data)
     return open_pixels(usable, x, y, radius)
+
+
+def _flagged(catalog: SourceCatalog) -> NDArray[np.float64]:
+    """Place and flux of sources that are saturated or otherwise spoilt."""
+    table = catalog.table
+    chosen = (np.asarray(table["flags"]) & (fl.UNUSABLE | fl.SATURATED)) != 0
+    columns = [np.asarray(getattr(table[n], "value", table[n]), np.float64)[chosen] for n in ("x", "y", "flux")]
+    made: NDArray[np.float64] = np.column_stack(columns)
+    finite: NDArray[np.float64] = made[np.isfinite(made).all(axis=1)]
+    return finite
 
 
 def _bins(

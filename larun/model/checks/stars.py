@@ -17,6 +17,7 @@ __all__ = ["flat_error", "stars_repeat"]
 
 _STARS, _FLAT = "repeated stars", "flat error"
 _TOLERANCE = 0.10  # of an error
+_MUCH = 1.3  # scatter over errors: less may be neighbours that are too faint to be seen
 _MMAG = 1000 * 2.5 / math.log(10)
 _SLIGHT, _LARGE = 3.0, 5.0  # mmag
 _STILL = 1.0  # px
@@ -90,6 +91,7 @@ def _stars_verdict(item: RepeatedStars) -> Verdict:
         elif math.isfinite(background) and abs(background - 1) > _TOLERANCE:
             meaning += f"; so do empty apertures ({background:.2f}): the sky is the cause"
         elif repeats.scale > 1:
+            status = "doubtful" if repeats.scale < _MUCH else status
             meaning += "; pixels and empty apertures do not: neighbours in the aperture, or stars that trail or blur"
         else:
             fix = "--set detector.gain=measured"

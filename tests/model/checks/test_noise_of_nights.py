@@ -1,5 +1,6 @@
 """Noise and photometry of simulated nights: faults are named, clean nights are good, estimates have right errors."""
 
+import attrs
 import numpy as np
 import pytest
 from scipy.ndimage import gaussian_filter
@@ -8,7 +9,7 @@ from larun import Amplifier, Detector, Frame, Recipe
 from larun.model.checks import apertures, depth, pairs, pixels, stars
 from larun.model.checks.facts import frame_facts
 from larun.model.checks.material import Material
-from larun.model.checks.repeating import fields, repeated_stars
+from larun.model.checks.repeating import fields, isolated, repeated_stars
 from larun.model.masters import Masters
 from larun.plots.evidence import plot_evidence
 from tests.model.checks.nights import material_of, take
@@ -66,8 +67,9 @@ def test_a_wrong_gain_is_named(wrong_gain, truth):
     assert float(found.meaning.partition("gain ")[2].split()[0]) == pytest.approx(1.6, rel=0.05), found.meaning
     assert f"instead of {1.3 * truth.camera.gain:.3g}" in found.meaning
     assert "--set detector.gain=measured" in found.fix
-    for name in ("empty apertures", "repeated stars", "frame pairs"):
+    for name in ("empty apertures", "frame pairs"):
         assert only(TESTS[name](wrong_gain)).status in ("bad", "doubtful"), name
+    assert only(stars.stars_repeat(wrong_gain)).value == pytest.approx(np.sqrt(1.3), abs=0.1)
 
 
 def test_a_wrong_read_noise_is_named(truth):
@@ -113,6 +115,24 @@ def test_frames_are_aligned_by_their_stars(truth, clean):
     for frame, shift in zip(field.frames, field.shift, strict=True):
         np.testing.assert_allclose(shift, offsets[frame.name] - first, atol=0.1)
     assert repeated_stars(clean)[0][0].repeats.used.sum() > 300
+
+
+def test_stars_with_the_light_of_others_in_their_apertures_do_not_count(clean):
+    first = clean.facts[0]
+    x, y = (np.append(axis.ravel() * 50.0, extra) for axis, extra in zip(np.mgrid[:8, :8], (25.0, 25.0), strict=True))
+    x[3] = x[2] + 1.5 * first.fwhm  # two that touch
+    y[3] = y[2]
+    flux = np.full(len(x), 1e4)
+    lonely = first.stars._replace(x=x, y=y, flux=flux, flux_error=np.sqrt(flux))
+    saturated = np.array([[225.0, 225.0, 1e3]])
+    field = attrs.evolve(first, stars=lonely, noise=first.noise._replace(flagged=saturated))
+    counts = isolated(field)
+    assert not counts[[2, 3]].any()
+    distant = np.hypot(x - 225, y - 225) > 30 * first.fwhm
+    assert counts[distant & (np.arange(len(x)) > 3)].all()
+    spoilt = attrs.evolve(field, noise=first.noise._replace(flagged=np.array([[25.0, 25.0 + 4 * first.fwhm, 3e6]])))
+    assert counts[-1]
+    assert not isolated(spoilt)[-1]
 
 
 def test_what_cannot_be_tested_says_why(clean):
