@@ -29,7 +29,12 @@ _TOLERANCE = 0.25  # of σ
 
 def master_noise(material: Material) -> Iterator[Verdict]:
     """Halves of the frames of each master, combined apart: their difference over its own σ has a width of one."""
-    groups = [group for kind in _CLASSES for group in material.groups(kind)]
+    readable = {facts.item.part for facts in material.raw}
+    groups = [
+        attrs.evolve(group, exposures=tuple(item for item in group.exposures if item.part in readable))
+        for kind in _CLASSES
+        for group in material.groups(kind)
+    ]
     if not groups:
         yield untested("master noise", "there are no calibration frames")
     for group in groups:

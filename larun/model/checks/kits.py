@@ -93,16 +93,18 @@ def once(function: Callable[[Material], _Value]) -> Callable[[Material], _Value]
 
 @once
 def kits(material: Material) -> tuple[Kit, ...]:
-    """The detectors of a night, each with its frames; those without any calibration frame too."""
+    """The detectors of a night, each with those of its frames whose pixels can be read and are raw."""
     found: dict[tuple[str, ...], dict[str, list[Exposure]]] = {}
-    for item in material.exposures:
+    for item in (facts.item for facts in material.raw):
         if item.kind in ("bias", "dark", "flat", "science"):
             key = (*detector_key(item), str(item.criteria.get("size")))
             found.setdefault(key, {}).setdefault(item.kind, []).append(item)
     named: list[Kit] = []
     for key, kinds in sorted(found.items()):
-        instrument, chip, mode, _, _, size = key
+        instrument, chip, mode, binning, gain, size = key
         words = [instrument, *(word for word in (chip, mode) if word != "None"), size] if len(found) > 1 else []
+        if any(kit.name == " ".join(words) for kit in named):
+            words += ["binning", binning, "gain", gain]
         frames = (tuple(kinds.get(kind, ())) for kind in ("bias", "dark", "flat", "science"))
         named.append(Kit(" ".join(words), *frames))
     return tuple(named)

@@ -103,6 +103,21 @@ def test_masters_that_are_not_there(clean, tmp_path):
     assert {v.where: v.status for v in missing_masters(told)}["dark"] == "good"
 
 
+def test_what_the_observatory_has_corrected_needs_no_masters():
+    for folder in ("sdss", "hst"):
+        (found,) = missing_masters(material_of(real_data(folder)))
+        assert found.status == "good"
+        assert "the observatory has corrected" in found.meaning
+
+
+def test_a_file_that_is_cut_off_stops_no_test(clean, tmp_path):
+    for path in clean.glob("*.fits"):
+        (tmp_path / path.name).write_bytes(path.read_bytes())
+    (tmp_path / "flat-V-002.fits").write_bytes((tmp_path / "flat-V-002.fits").read_bytes()[:20000])
+    (found,) = bad_columns(material_of(tmp_path))
+    assert found.status == "good"
+
+
 def test_the_nickel_camera_has_no_darks_and_bad_columns():
     folder = real_data("nickel")
     material = material_of(folder, masters=True)

@@ -33,6 +33,15 @@ def test_two_frames_have_no_halves(tmp_path):
     assert [verdict.status for verdict in found] == ["untested"]
 
 
+def test_a_file_that_is_cut_off_is_left_out(clean, tmp_path):
+    for path in clean.glob("*.fits"):
+        (tmp_path / path.name).write_bytes(path.read_bytes())
+    cut = tmp_path / "bias-003.fits"
+    cut.write_bytes(cut.read_bytes()[:20000])
+    found = next(iter(master_noise(material_of(tmp_path))))
+    assert "4 and 3 frames" in found.meaning
+
+
 def test_the_nickel_masters():
     found = list(master_noise(material_of(real_data("nickel"), masters=True)))
     assert len(found) == 2
