@@ -27,7 +27,17 @@ def test_rings_are(rng):
     x, y = _stars(rng)
     image = render_profile(SHAPE, x, y, np.full(49, 2e5), profile=Donut(8.0, 0.4, Gaussian(3.0)))
     image = (image + rng.normal(0, 8.0, SHAPE)).astype(np.float32)
-    assert hollowness(image, x, y, 14.0) > 0.4
+    assert hollowness(image, x, y, 8.0) > 0.4
+    pieces = rng.uniform(0, 2 * np.pi, 49)  # a detection takes parts of the rings for stars
+    assert hollowness(image, x + 6 * np.cos(pieces), y + 6 * np.sin(pieces), 4.0) > 0.4
+
+
+def test_a_crowd_of_stars_is_not_hollow(rng):
+    x, y = rng.uniform(0, 400, (2, 2500))
+    flux = 10 ** rng.uniform(3.5, 5, 2500)
+    image = (render(SHAPE, x, y, flux, fwhm=3.0, beta=3.0) + rng.normal(0, 8.0, SHAPE)).astype(np.float32)
+    order = np.argsort(-flux)
+    assert hollowness(image, x[order], y[order], 3.0) < 0.1
 
 
 def test_without_stars_nothing_is_said(rng):
