@@ -149,7 +149,8 @@ def _light_evidence(field: Field) -> Evidence:
             stars[n] = math.exp(zero)
     sky = np.array([f.sky.level / f.exposure if f.exposure else np.nan for f in field.frames])
     for band in field.bands:
-        sky[band.members] /= np.nanmedian(sky[band.members])
+        known = sky[band.members][np.isfinite(sky[band.members])]
+        sky[band.members] /= float(np.median(known)) if known.size else math.nan
     order = np.arange(len(stars))
     return Evidence(
         x_label="",

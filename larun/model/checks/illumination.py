@@ -121,6 +121,8 @@ def _fine(cells: NDArray[np.float32]) -> Array:
     smooth = smoothed(cells, max(5, min(cells.shape) // _SMOOTH))
     with np.errstate(invalid="ignore", divide="ignore"):
         made = cells / smooth - 1
+    if not np.isfinite(made).any():
+        return np.full(cells.shape, np.nan)
     made -= np.nanmedian(made)
     limit = 6 * 1.4826 * float(np.nanmedian(np.abs(made)))
     edge = max(1, round(_EDGE * min(made.shape)))  # the edges of chips are a matter of their own
@@ -331,7 +333,14 @@ def _pattern(frames: Sequence[FrameFacts]) -> tuple[float, float, Array] | None:
     if len(values) < _FEWEST:
         return None
     error = float(np.std(values, ddof=1)) / math.sqrt(len(values))
-    return float(np.mean(values)), max(error, 2e-4), np.nanmean(maps, axis=0)
+    return float(np.mean(values)), max(error, 2e-4), _mean(maps)
+
+
+def _mean(maps: Sequence[Array]) -> Array:
+    """Mean of the maps that have a value, in each block."""
+    stack = np.array(maps)
+    count = np.isfinite(stack).sum(axis=0)
+    return np.where(count > 0, np.where(np.isfinite(stack), stack, 0.0).sum(axis=0) / np.maximum(count, 1), np.nan)
 
 
 def _blocks(cells: Array) -> Array:

