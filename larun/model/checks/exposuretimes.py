@@ -199,7 +199,7 @@ def _darks(material: Material, group: Sequence[RawFacts]) -> Iterator[Verdict]:
     for n, one in enumerate(group):
         warm = _warm(one, group)
         told = charge[n, good] / rate[good]
-        value = float(np.median(told))
+        value = max(float(np.median(told)), 0.0)
         error = 1.2533 * spread(told) / math.sqrt(told.size)
         said = float(seconds[n])
         if abs(value - said) > max(_CHARGE * said, _SIGMAS * error):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -27,6 +27,7 @@ _STARS = 8  # that tell a filter by their colours
 _COLOURS = 0.06  # ln: stars scatter by more in another filter
 _CLEARER = 0.5  # of the scatter, that is left against the right filter at most
 _ODDER = 4.0  # times the scatter of the other frames
+_WIDER = 0.25  # of the FWHM, by which it may differ where colours are compared
 _APART = 60.0  # arcseconds by which the pointing may be off
 _PART = 0.05  # of the field, by which it may be off
 
@@ -39,7 +40,7 @@ def clouds(material: Material) -> Iterator[Verdict]:
     found: list[Verdict] = []
     for field in material.fields:
         for band in field.bands:
-            loss = _losses(field, band)
+            loss = _losses(field, band, wrong)
             known = np.flatnonzero(np.isfinite(loss))
             if len(known) < _FEWEST:
                 continue
@@ -47,8 +48,6 @@ def clouds(material: Material) -> Iterator[Verdict]:
             for n in known:
                 frame = field.frames[band.members[n]]
                 error = _MAG * float(band.error[n])
-                if frame.name in wrong:
-                    continue
                 worst = max(worst, float(loss[n]))
                 if loss[n] > max(_HAZE, _SIGMAS * error):
                     found.append(_cloudy(frame, float(loss[n]), error, field, band))
@@ -62,11 +61,15 @@ def clouds(material: Material) -> Iterator[Verdict]:
     yield from found
 
 
-def _losses(field: Field, band: Band) -> NDArray[np.float64]:
-    """Magnitudes that the stars lose against the best frames, beyond usual extinction; NaN where not matched."""
+def _losses(field: Field, band: Band, wrong: Collection[str] = ()) -> NDArray[np.float64]:
+    """Magnitudes that the stars lose against the best frames, beyond usual extinction; NaN where not matched.
+
+    Frames whose exposure time is wrong are left out.
+    """
     airmass = np.array([field.frames[n].airmass or np.nan for n in band.members])
     extra = np.where(np.isfinite(airmass), airmass, np.nanmin(airmass) if np.isfinite(airmass).any() else 1.0)
     light = _MAG * band.zero + _EXTINCTION * (extra - extra.min())
+    light[[field.frames[n].name in wrong for n in band.members]] = np.nan
     known = light[np.isfinite(light)]
     if known.size == 0:
         return np.asarray(light)
@@ -152,7 +155,7 @@ def _other_filter(field: Field, index: int, band: Band, own: float, others: Sequ
     said = f"the header says {band.filter!r}, but the stars scatter by {_MAG * own:.2f} mag against those frames"
     fits = best is not None and best[0] < _CLEARER * own
     usual = float(np.median(others)) if others else math.nan
-    if not fits and not own > _ODDER * usual:
+    if not fits and not (own > _ODDER * usual and _as_sharp(field, frame, band)):
         return None
     more = f", and by {_MAG * best[0]:.2f} mag against {best[1].filter!r}: it is that filter" if fits and best else ""
     if not fits:
@@ -168,6 +171,12 @@ def _other_filter(field: Field, index: int, band: Band, own: float, others: Sequ
         fix=f"correct the filter in the header of {frame.name}",
         evidence=_colours(field, index, band, best[1] if fits and best else None),
     )
+
+
+def _as_sharp(field: Field, frame: FrameFacts, band: Band) -> bool:
+    """Whether the stars are as wide as in the other frames: where they are not, neighbours fall into apertures."""
+    usual = float(np.median([field.frames[n].fwhm for n in band.members]))
+    return abs(frame.fwhm / usual - 1) < _WIDER and not frame.hollow > _WIDER
 
 
 def _colours(field: Field, index: int, band: Band, right: Band | None) -> Evidence:

@@ -12,14 +12,23 @@ from larun.model.checks.facts import FrameFacts
 from larun.model.checks.fields import Band, Field, spread
 from larun.model.checks.material import Material
 from larun.model.checks.verdict import Evidence, Series, Verdict, untested
-from larun.model.checks.words import counted
+from larun.model.checks.words import counted, percent
 
 __all__ = ["odd_frame"]
 
 _FEWEST = 5
 _SIGMAS = 6.0
-#: Scatter that every night has: of ln FWHM, ln sky, ln sources, ln light of the stars, ellipticity.
-_FLOORS = {"star size": 0.1, "sky": 0.25, "number of stars": 0.25, "light of the stars": 0.1, "ellipticity": 0.04}
+_EVEN = "part without such a sky"
+_ALIKE = 0.5  # of the level, within which a cell is like the rest of its frame
+#: Scatter that every night has: of ln FWHM, ln sky, ln sources, ln light of the stars, ellipticity, the part.
+_FLOORS = {
+    "star size": 0.1,
+    "sky": 0.25,
+    "number of stars": 0.25,
+    "light of the stars": 0.1,
+    "ellipticity": 0.04,
+    _EVEN: 0.015,
+}
 
 
 def odd_frame(material: Material) -> Iterator[Verdict]:
@@ -76,7 +85,17 @@ def _quantities(frames: list[FrameFacts], band: Band) -> dict[str, NDArray[np.fl
         "number of stars": np.array([math.log(max(f.sources, 1)) for f in frames]),
         "light of the stars": np.asarray(band.zero),
         "ellipticity": np.array([f.ellipticity for f in frames]),
+        _EVEN: np.array([_uneven(f) for f in frames]),
     }
+
+
+def _uneven(one: FrameFacts) -> float:
+    """Part of the frame whose sky is unlike the rest, or that has none: the readout stopped, or something hides it."""
+    known = one.sky.cells[np.isfinite(one.sky.cells)]
+    level = float(np.quantile(known, 0.75)) if known.size else 0.0
+    if not level > 0:
+        return math.nan
+    return float(np.mean(~(np.abs(one.sky.cells / level - 1) < _ALIKE)))
 
 
 def _deviations(values: NDArray[np.float64], floor: float) -> NDArray[np.float64]:
@@ -89,6 +108,8 @@ def _deviations(values: NDArray[np.float64], floor: float) -> NDArray[np.float64
 
 
 def _said(name: str, value: float, usual: float) -> str:
+    if name == _EVEN:
+        return f"{percent(value)} of the frame have no sky like the rest, usually {percent(usual)}"
     if name == "ellipticity":
         return f"ellipticity {value:.2f} against {usual:.2f}"
     return f"{name} {math.exp(value - usual):.2g} times the usual"

@@ -79,6 +79,24 @@ def test_the_exposure_time_that_the_light_tells_is_right(rng):
         assert not any("exposure" in v.meaning for v in _of("clouds", _broken(rng, light=0.4)))
 
 
+def test_a_frame_that_was_read_in_half_is_odd(rng):
+    night = clean(rng)
+    cells = night[2].sky.cells.copy()
+    cells[64:] = 0.0
+    night[2] = attrs.evolve(night[2], sky=night[2].sky._replace(cells=cells))
+    found = faults(_of("odd frame", night))
+    assert [where for _, where in found] == [ODD]
+    assert "50 % of the frame have no sky like the rest" in next(iter(found.values()))
+
+
+def test_poor_seeing_is_no_other_filter_and_a_long_exposure_no_clear_sky(rng):
+    night = _broken(rng, fwhm=6.0)
+    flux = night[2].stars.flux * np.exp(rng.normal(0, 0.2, len(night[2].stars.flux)))  # neighbours in apertures
+    night[2] = attrs.evolve(night[2], stars=night[2].stars._replace(flux=flux))
+    assert not faults(_of("filter", night))
+    assert not faults(_of("clouds", _broken(rng, exposure=6.0, truly=60.0)))
+
+
 def test_clouds_are_not_taken_for_a_wrong_exposure_time_nor_the_reverse(rng):
     assert not faults(_of("exposure time", _broken(rng, light=0.4)))
     assert not faults(_of("clouds", _broken(rng, truly=20.0)))
