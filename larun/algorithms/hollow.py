@@ -65,7 +65,8 @@ def _ring(stamp: NDArray[np.float64], fwhm: float, scale: float) -> float:
     away = np.arange(-reach, reach + 1)
     soft = uniform_filter(stamp, max(3, round(scale * fwhm)), mode="nearest")
     near = np.hypot(away[:, None], away[None, :]) <= scale * fwhm / 2
-    cy, cx = np.unravel_index(int(np.where(near, soft, -np.inf).argmax()), stamp.shape)
+    top = int(np.where(near, soft, -np.inf).argmax())
+    cy, cx = float(top // stamp.shape[1]), float(top % stamp.shape[1])
     for _ in range(2):  # of what is bright around it
         close = np.hypot(away[:, None] + reach - cy, away[None, :] + reach - cx) <= 0.75 * scale * fwhm
         light = np.where(close, np.maximum(stamp - 0.1 * stamp[close].max(), 0), 0)

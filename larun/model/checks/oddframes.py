@@ -27,7 +27,7 @@ _FLOORS = {
     "number of stars": 0.25,
     "light of the stars": 0.1,
     "ellipticity": 0.04,
-    _EVEN: 0.015,
+    _EVEN: 0.03,
 }
 
 
