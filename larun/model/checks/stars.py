@@ -49,7 +49,7 @@ def flat_error(material: Material) -> Iterator[Verdict]:
     if not found:
         yield untested(_FLAT, _why_not(material, reasons))
     for item in found:
-        yield _flat_verdict(item)
+        yield _flat_verdict(item, bool(material.masters.of("flat")))
 
 
 def _why_not(material: Material, reasons: tuple[str, ...]) -> str:
@@ -108,7 +108,7 @@ def _stars_verdict(item: RepeatedStars) -> Verdict:
     )
 
 
-def _flat_verdict(item: RepeatedStars) -> Verdict:
+def _flat_verdict(item: RepeatedStars, flats: bool) -> Verdict:
     repeats, field = item.repeats, item.field
     if not math.isfinite(repeats.term_error):
         return untested(_FLAT, "all repeated stars are about equally bright: no term can be told apart", field.name)
@@ -147,9 +147,9 @@ def _flat_verdict(item: RepeatedStars) -> Verdict:
                 ": in a crowded field the light of neighbours does that as the seeing changes, and so does a flat"
             )
             fix = "fit point spread functions, or subtract images"
-        elif not all(frame.noise.sample.masters for frame in field.frames):
-            meaning += ": no flat was divided by, or it has no noise of its own"
-            fix = "give flats"
+        elif not flats:
+            meaning += ": the night has no flat to divide by"
+            fix = "give flats (--masters)"
         else:
             meaning += ": the flat is wrong by about as much, or the shape of stars changes over the chip"
             fix = "better flats (twilight, of the same night); keep stars on their pixels"
