@@ -209,7 +209,7 @@ def _words(raw: Sequence[RawFacts], wrong: dict[str, Verdict]) -> Iterator[Verdi
                 f"a level of {light:.0f} ADU and a noise of {noise:.1f} ADU"
             ),
             value=float(len(those)),
-            fix=f"{card} is right for other programs when it is corrected; larun takes them for {name} frames",
+            fix=f"nothing: larun takes them for {name} frames; correct {card} for other programs",
         )
 
 
