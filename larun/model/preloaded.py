@@ -1,8 +1,21 @@
-"""What a worker process needs, imported and loaded: the server imports this module before it forks workers."""
+"""What a worker process needs, imported and loaded: the server imports this module before it forks workers.
+
+The server must hold the code of the process that started it. Should another ``larun`` come first on its path, it
+forgets it, and every worker imports its own.
+"""
 
 from __future__ import annotations
 
 import gc
+import os
+import sys
+
+import larun
+
+if os.environ.get("LARUN_PRELOADED", larun.__path__[0]) != larun.__path__[0]:
+    for name in [name for name in sys.modules if name.partition(".")[0] == "larun"]:
+        del sys.modules[name]
+    raise ImportError("another larun than that of the parent")  # the server goes on without
 
 import astropy.coordinates
 import astropy.table

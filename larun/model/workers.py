@@ -16,6 +16,7 @@ from multiprocessing import forkserver
 from multiprocessing.context import BaseContext
 from typing import TypeVar
 
+import larun
 from larun.algorithms import kernel_cache
 from larun.algorithms.jit import end_with_parent, set_threads, threads
 from larun.errors import LarunError
@@ -42,8 +43,20 @@ def _context() -> BaseContext:
 
 def prepare() -> None:
     """Let the server begin with its imports, beside whatever this process does next."""
-    if _context().get_start_method() == "forkserver":
+    if _context().get_start_method() != "forkserver":
+        return
+    # The server begins with the working folder on its path: what lies there must not be taken for a library.
+    own = {"PYTHONSAFEPATH": "1", "LARUN_PRELOADED": larun.__path__[0]}
+    before = {name: os.environ.get(name) for name in own}
+    os.environ.update(own)
+    try:
         forkserver.ensure_running()
+    finally:
+        for name, value in before.items():
+            if value is None:
+                del os.environ[name]
+            else:
+                os.environ[name] = value
 
 
 def affordable(pixels: int) -> int:
@@ -68,6 +81,7 @@ def run(
     LarunError
         If a process is killed.
     """
+    prepare()
     count = min(processes, len(tasks))
     pool = ProcessPoolExecutor(count, _context(), _start, (max(1, threads() // count), begin))
     try:
