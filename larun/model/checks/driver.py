@@ -6,7 +6,7 @@ import shutil
 import tempfile
 import time
 import warnings
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
@@ -39,13 +39,15 @@ def check_night(
     night: Night,
     recipe: Recipe,
     out: Path | None,
-    masters: Iterable[Path],
+    masters: Sequence[Path],
     processes: int,
     progress: Progress | None,
 ) -> Report:
     """Reduce a night, into a folder that is kept or not, and test everything it tells about its own errors."""
     start = time.perf_counter()
     night, recipe = night.measured(recipe)
+    if not masters:
+        recipe = _bearable(night, recipe)
     with _folder(out) as folder, warnings.catch_warnings():
         warnings.simplefilter("ignore", LarunWarning)  # what they say, the verdicts say better
         rows: list[Row] = []
@@ -71,6 +73,14 @@ def check_night(
         report = suite.run(material, str(night.folder))
     failed = tuple(_failed(row) for row in rows if row.status == "failed")
     return attrs.evolve(report, verdicts=failed + report.verdicts, seconds=time.perf_counter() - start)
+
+
+def _bearable(night: Night, recipe: Recipe) -> Recipe:
+    """The recipe without kinds of masters of which the night has no frame: their lack is a verdict, and no end."""
+    there = {kind for kind in Selection._fields if night.of(kind)}
+    there |= {"bias"} if "dark" in there else set()  # a dark that holds its bias serves for it
+    without = {*recipe.calibrate["without"], *(kind for kind in Selection._fields if kind not in there)}
+    return recipe.evolve(calibrate={**recipe.calibrate, "without": tuple(sorted(without))})
 
 
 def check_cheaply(night: Night, recipe: Recipe) -> tuple[Verdict, ...]:
