@@ -16,8 +16,9 @@ from larun.model import workers
 
 
 def where(name):
-    loaded = sys.modules.get("larun.model.preloaded")
-    return larun.__file__, "numpy" in sys.modules and not hasattr(sys.modules["numpy"], "trap"), loaded is not None
+    import numpy
+
+    return larun.__file__, hasattr(numpy, "trap")
 
 
 if __name__ == "__main__":
@@ -47,7 +48,7 @@ def test_what_lies_in_the_working_folder_is_never_taken_for_a_library(tmp_path):
     (tmp_path / "larun" / "__init__.py").write_text("raise SystemExit('wrong larun')")
     (tmp_path / "numpy.py").write_text("trap = True")
     rows = run(tmp_path)
-    assert [row[:2] for row in rows] == 3 * [[larun.__file__, "True"]]
+    assert rows == 3 * [[larun.__file__, "False"]]
 
 
 def test_another_larun_is_forgotten():
