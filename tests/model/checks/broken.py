@@ -8,6 +8,7 @@ from __future__ import annotations
 import shutil
 import sys
 import time
+import traceback
 from collections.abc import Callable, Iterable
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -316,7 +317,11 @@ def _main(names: Iterable[str]) -> None:
         found = 0
         for number, fault in enumerate(chosen):
             start = time.perf_counter()
-            report = report_of(fault, clean, Path(folder) / f"{number:02d}")
+            try:
+                report = report_of(fault, clean, Path(folder) / f"{number:02d}")
+            except Exception:  # a test that breaks is told, and the others are tried
+                print(f"BROKE  {fault.name}\n{traceback.format_exc(limit=-3)}", flush=True)
+                continue
             shutil.rmtree(Path(folder) / f"{number:02d}")
             found += named(fault, report)
             print(f"{outcome(fault, report)} ({time.perf_counter() - start:.1f} s)", flush=True)
