@@ -46,6 +46,7 @@ def check_night(
     """Reduce a night, into a folder that is kept or not, and test everything it tells about its own errors."""
     start = time.perf_counter()
     night, recipe = night.measured(recipe)
+    told = recipe.evolve(keywords={**recipe.keywords, **night.given})
     if not masters:
         recipe = _bearable(night, recipe)
     with _folder(out) as folder, warnings.catch_warnings():
@@ -64,7 +65,7 @@ def check_night(
         facts = tuple(_all_facts(tasks, processes, progress))
         material = Material(
             exposures=night.files,
-            recipe=recipe.evolve(keywords={**recipe.keywords, **night.given}),
+            recipe=told,
             camera=night.camera,
             masters=jobs.candidates((*made_now, *masters)),
             facts=tuple(sorted(facts, key=_by_time)),

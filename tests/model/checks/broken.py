@@ -5,22 +5,28 @@
 
 from __future__ import annotations
 
+import hashlib
 import shutil
 import sys
 import time
 import traceback
 from collections.abc import Callable, Iterable
 from datetime import datetime, timedelta
+from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, NamedTuple
+from unittest import mock
 
 import attrs
 import numpy as np
 from astropy.io import fits
 
 import larun
+from larun.model.checks import driver, suite
+from larun.model.checks.facts import FrameFacts
 from larun.model.checks.verdict import Report
+from larun.model.jobs import Task
 from larun.simulate import Faults, NightOptions, Trail
 from tests.model.checks.night import CAMERA, OPTIONS, Pixels, Raw, make
 
@@ -44,15 +50,15 @@ class Broken(NamedTuple):
         Spoils the files of the clean night.
     options : NightOptions or None
         Another night in the place of the clean one.
-    science : bool
-        Whether it takes science frames to find it.
+    science : str
+        The science frames that it takes to find it; none where it is empty.
     """
 
     name: str
     tests: tuple[str, ...]
     edit: Edit | None = None
     options: NightOptions | None = None
-    science: bool = True
+    science: str = "science-*"
 
 
 # -- how files are spoilt ----------------------------------------------------------------------------------------------
@@ -74,7 +80,7 @@ def _retake(*stems: str, **changes: Any) -> Edit:
 
 def _faulty(**faults: Any) -> Edit:
     """All science frames taken again with a camera that has a fault its calibration frames do not know."""
-    return lambda raw: raw.retake(*(f.path.stem for f in raw.truth.select("object")), faults=Faults(**faults))
+    return lambda raw: raw.retake(*(path.stem for path in raw.files("science-*")), faults=Faults(**faults))
 
 
 def _options(**changes: Any) -> NightOptions:
@@ -115,6 +121,13 @@ def _tilt(slope: float) -> Callable[[Pixels, np.random.Generator], Pixels]:
         return (counts - CAMERA.bias_level) * factor + CAMERA.bias_level
 
     return change
+
+
+def _ghost(counts: Pixels, rng: np.random.Generator) -> Pixels:
+    """Light that was reflected between filter and detector: a disc with 6 % more of it in every flat."""
+    y, x = np.indices(counts.shape)
+    disc = 1 / (1 + np.exp((np.hypot(y - 120, x - 100) - 45) / 4))
+    return np.asarray((counts - CAMERA.bias_level) * (1 + 0.06 * disc) + CAMERA.bias_level)
 
 
 def _smooth(counts: Pixels, rng: np.random.Generator) -> Pixels:
@@ -179,85 +192,129 @@ _TRAIL = Trail(x=120.0, y=130.0, angle=31.0, width=3.0, brightness=3000.0)
 #: Every fault with the tests that may name it. Names of files are those of the clean night.
 FAULTS: tuple[Broken, ...] = (
     # the header against the pixels of calibration frames
-    Broken("gain 1.5 × too large", ("gain",), _cards("*", GAIN=1.5 * CAMERA.gain), science=False),
-    Broken("gain of one amplifier", ("gain",), _cards("*", GAINB=0.75 * CAMERA.gain), science=False),
-    Broken("read noise too small", ("read noise",), _cards("*", RDNOISE=0.6 * CAMERA.read_noise), science=False),
+    Broken("gain 1.5 × too large", ("gain",), _cards("*", GAIN=1.5 * CAMERA.gain), science=""),
+    Broken("gain of one amplifier", ("gain",), _cards("*", GAINB=0.75 * CAMERA.gain), science=""),
+    Broken("read noise too small", ("read noise",), _cards("*", RDNOISE=0.6 * CAMERA.read_noise), science=""),
     Broken(
         "saturation too high",
         ("saturation",),
         _cards("*", SATURATE=60000.0),
         options=attrs.evolve(_camera(saturation=30000.0), flat_levels=(24000.0, 4000.0)),
+        science="science-V-*",
     ),
-    Broken("nonlinear", ("linearity",), options=_camera(linearity=(1.5e-6,)), science=False),
+    Broken("nonlinear", ("linearity",), options=_camera(linearity=(1.5e-6,)), science=""),
     # bias and overscan
-    Broken("overscan wanders", ("overscan drift",), _pixels("*", change=_drift(6.0), part="overscan")),
-    Broken("level of one bias", ("bias level",), _pixels("bias-004", change=_add(30.0)), science=False),
+    Broken("overscan wanders", ("overscan drift",), _pixels("*", change=_drift(6.0), part="overscan"), science=""),
+    Broken("level of one bias", ("bias level",), _pixels("bias-004", change=_add(30.0)), science=""),
     Broken(
         "structure changes",
         ("bias structure",),
         _pixels("bias-005", "bias-006", "bias-007", change=_ramp(12.0)),
-        science=False,
+        science="",
     ),
     Broken(
         "noise of rows in biases",
         ("bias structure", "master noise"),
         _pixels("bias-*", change=_rows(4.0)),
-        science=False,
+        science="",
     ),
-    Broken("bias with light", ("kind", "bias level"), _pixels("bias-003", change=_light(200.0)), science=False),
-    Broken("pickup", ("pickup",), options=_options(faults=Faults(pickup=5.0)), science=False),
+    Broken("bias with light", ("kind", "bias level"), _pixels("bias-003", change=_light(200.0)), science=""),
+    Broken("pickup", ("pickup",), options=_options(faults=Faults(pickup=5.0)), science=""),
     # the chip
-    Broken("bad columns", ("bad columns",), options=_options(faults=Faults(bad_columns=4)), science=False),
-    Broken("dead column", ("bad columns",), options=_camera(dead_columns=(90,)), science=False),
-    Broken("dead amplifier", ("dead amplifier",), _pixels("*", change=_constant, part="B"), science=False),
-    Broken("hot pixels", ("hot pixels",), options=_camera(hot_fraction=0.03), science=False),
-    Broken("telegraph pixels", ("telegraph pixels",), options=_options(faults=Faults(telegraph=0.01)), science=False),
-    Broken("glow", ("amplifier glow",), options=_options(faults=Faults(glow=2.0)), science=False),
-    Broken("warm detector", ("dark current",), options=_camera(dark_rate=3.0), science=False),
-    Broken("one warm dark", ("dark current",), _pixels("dark-060s-002", change=_light(40.0)), science=False),
-    Broken("light leak", ("light leak",), options=_options(faults=Faults(light_leak=1.0)), science=False),
+    Broken("bad columns", ("bad columns",), options=_options(faults=Faults(bad_columns=4)), science=""),
+    Broken("dead column", ("bad columns",), options=_camera(dead_columns=(90,)), science=""),
+    Broken("dead amplifier", ("dead amplifier",), _pixels("*", change=_constant, part="B"), science=""),
+    Broken("hot pixels", ("hot pixels",), options=_camera(hot_fraction=0.03), science=""),
+    Broken("telegraph pixels", ("telegraph pixels",), options=_options(faults=Faults(telegraph=0.01)), science=""),
+    Broken("glow", ("amplifier glow",), options=_options(faults=Faults(glow=2.0)), science=""),
+    Broken("warm detector", ("dark current",), options=_camera(dark_rate=3.0), science=""),
+    Broken("one warm dark", ("dark current",), _pixels("dark-060s-002", change=_light(40.0)), science=""),
+    Broken("light leak", ("light leak",), options=_options(faults=Faults(light_leak=1.0)), science=""),
     # calibration frames that are missing, or are not what they are called
-    Broken("no darks", ("missing masters",), lambda raw: raw.remove("dark-*")),
-    Broken("no flats of a filter", ("missing masters",), lambda raw: raw.remove("flat-R-*")),
-    Broken("no biases", ("missing masters",), lambda raw: raw.remove("bias-*")),
-    Broken("bias called dark", ("kind", "exposure time"), _cards("bias-002", IMAGETYP="dark", EXPTIME=60.0)),
-    Broken("darks swapped", ("exposure time", "dark current"), _swapped_darks),
-    Broken("bias copied", ("duplicates",), _copy("bias-002", "bias-008"), science=False),
+    Broken("no darks", ("missing masters",), lambda raw: raw.remove("dark-*"), science="science-R-00[12]"),
+    Broken(
+        "no flats of a filter", ("missing masters",), lambda raw: raw.remove("flat-R-*"), science="science-R-00[12]"
+    ),
+    Broken("no biases", ("missing masters",), lambda raw: raw.remove("bias-*"), science="science-R-00[12]"),
+    Broken(
+        "bias called dark",
+        ("kind", "exposure time"),
+        _cards("bias-002", IMAGETYP="dark", EXPTIME=60.0),
+        science="",
+    ),
+    Broken("darks swapped", ("exposure time", "dark current"), _swapped_darks, science=""),
+    Broken("bias copied", ("duplicates",), _copy("bias-002", "bias-008"), science=""),
     # flats
-    Broken("flats too faint", ("flat level",), options=_options(flat_levels=(150.0, 100.0)), science=False),
-    Broken("flats saturated", ("flat level",), options=_options(flat_levels=(63000.0, 58000.0)), science=False),
-    Broken("flat without light", ("kind", "flat level"), _unlit_flat, science=False),
-    Broken("flat with a gradient", ("flat gradient",), _pixels("flat-V-002", change=_tilt(0.05)), science=False),
-    Broken("science called flat", ("kind", "flat level"), _cards("science-R-002", IMAGETYP="flat")),
-    Broken("shutter", ("shutter",), options=_options(faults=Faults(shutter=0.05))),
-    Broken("dust moved", ("dust",), _faulty(dust_shift=14.0)),
-    Broken("flat error", ("flat error", "repeated stars"), options=_options(faults=Faults(flat_error=0.03))),
+    Broken("flats too faint", ("flat level",), options=_options(flat_levels=(150.0, 100.0)), science=""),
+    Broken("flats saturated", ("flat level",), options=_options(flat_levels=(63000.0, 58000.0)), science=""),
+    Broken("flat without light", ("kind", "flat level"), _unlit_flat, science=""),
+    Broken("flat with a gradient", ("flat gradient",), _pixels("flat-V-002", change=_tilt(0.05)), science=""),
+    Broken(
+        "science called flat",
+        ("kind", "flat level"),
+        _cards("science-R-002", IMAGETYP="flat"),
+        science="science-R-00[12]",
+    ),
+    Broken("shutter", ("shutter",), options=_options(faults=Faults(shutter=0.05)), science=""),
+    Broken("dust moved", ("dust",), _faulty(dust_shift=14.0), science="science-V-*"),
+    Broken(
+        "flat error",
+        ("flat error", "repeated stars"),
+        options=_options(faults=Faults(flat_error=0.08)),
+        science="science-R-*",
+    ),
+    Broken("ghost in flats", ("flat error", "repeated stars"), _pixels("flat-*", change=_ghost), science="science-V-*"),
     # noise of science frames
-    Broken("smoothed pixels", ("pixel correlation", "pixel noise"), _pixels("science-*", change=_smooth)),
+    Broken(
+        "smoothed pixels",
+        ("pixel correlation", "pixel noise"),
+        _pixels("science-V-*", change=_smooth),
+        science="science-V-*",
+    ),
     Broken(
         "noise of rows",
         ("frame pairs", "pixel correlation", "pixel noise", "empty apertures"),
-        _pixels("science-*", change=_rows(6.0)),
+        _pixels("science-V-*", change=_rows(6.0)),
+        science="science-V-*",
     ),
     # one science frame
-    Broken("clouds", ("clouds",), _retake("science-V-003", transparency=0.5)),
-    Broken("poor seeing", ("focus",), _retake("science-V-003", seeing=6.0)),
-    Broken("defocus", ("focus",), _retake("science-R-002", donut=7.0)),
-    Broken("tracking", ("trailing",), _retake("science-V-004", trail=(7.0, 2.0))),
-    Broken("cosmic storm", ("cosmic rays",), _retake("science-R-003", cosmic_count=150)),
-    Broken("satellite", ("satellite trails",), _retake("science-V-002", satellites=(_TRAIL,))),
-    Broken("moonlight from one side", ("sky",), _retake("science-R-004", gradient=(0.5, 0.3))),
-    Broken("twilight", ("sky",), _retake("science-R-005", sky=80.0)),
-    Broken("fringes", ("fringes",), _faulty(fringes=(0.0, 0.05))),
-    Broken("transfer stopped", ("odd frame", "dead amplifier", "sky"), _pixels("science-V-003", change=_half_read)),
-    Broken("another field", ("pointing",), _retake("science-V-003", other_field=True, center=(203.5, 18.0))),
-    Broken("another field unsaid", ("pointing", "odd frame"), _retake("science-V-003", other_field=True)),
+    Broken("clouds", ("clouds",), _retake("science-V-003", transparency=0.5), science="science-V-*"),
+    Broken("poor seeing", ("focus",), _retake("science-V-003", seeing=6.0), science="science-V-*"),
+    Broken("defocus", ("focus",), _retake("science-R-002", donut=7.0), science="science-R-*"),
+    Broken("tracking", ("trailing",), _retake("science-V-004", trail=(7.0, 2.0)), science="science-V-*"),
+    Broken("cosmic storm", ("cosmic rays",), _retake("science-R-003", cosmic_count=150), science="science-R-*"),
+    Broken("satellite", ("satellite trails",), _retake("science-V-002", satellites=(_TRAIL,)), science="science-V-*"),
+    Broken("moonlight from one side", ("sky",), _retake("science-R-004", gradient=(0.5, 0.3)), science="science-R-*"),
+    Broken("twilight", ("sky",), _retake("science-R-005", sky=80.0), science="science-R-*"),
+    Broken("fringes", ("fringes",), _faulty(fringes=(0.0, 0.05)), science="science-R-*"),
+    Broken(
+        "transfer stopped",
+        ("odd frame", "dead amplifier", "sky"),
+        _pixels("science-V-003", change=_half_read),
+        science="science-V-*",
+    ),
+    Broken(
+        "another field",
+        ("pointing",),
+        _retake("science-V-003", other_field=True, center=(203.5, 18.0)),
+        science="science-V-*",
+    ),
+    Broken(
+        "another field unsaid",
+        ("pointing", "odd frame"),
+        _retake("science-V-003", other_field=True),
+        science="science-V-*",
+    ),
     # headers of science frames
     Broken("wrong filter", ("filter",), _cards("science-V-003", FILTER="R")),
-    Broken("day not counted on", ("time stamps",), _shifted("science-V-003", minutes=-1440.0)),
-    Broken("clocks disagree", ("time stamps",), _shifted("science-V-003", minutes=50.0, date=False)),
-    Broken("exposure time / 10", ("exposure time",), _cards("science-V-003", EXPTIME=6.0)),
-    Broken("science copied", ("duplicates",), _copy("science-V-003", "science-V-006", later=20.0)),
+    Broken("day not counted on", ("time stamps",), _shifted("science-V-003", minutes=-1440.0), science="science-V-*"),
+    Broken(
+        "clocks disagree", ("time stamps",), _shifted("science-V-003", minutes=50.0, date=False), science="science-V-*"
+    ),
+    Broken("exposure time / 10", ("exposure time",), _cards("science-V-003", EXPTIME=6.0), science="science-V-*"),
+    Broken(
+        "science copied", ("duplicates",), _copy("science-V-003", "science-V-006", later=20.0), science="science-V-*"
+    ),
 )
 
 
@@ -276,21 +333,50 @@ class Clean:
 def clean_night(folder: Path, seed: int = SEED, options: NightOptions = OPTIONS) -> Clean:
     """Take, reduce and check a night."""
     raw = make(folder / "raw", seed=seed, options=options)
-    return Clean(raw, folder / "out", larun.Night(raw.folder).check(out=folder / "out"))
+    return Clean(raw, folder / "out", _check(raw, folder / "out", None))
 
 
-def report_of(fault: Broken, clean: Clean, folder: Path) -> Report:
-    """Break the night in a new folder, and check it: what the fault does not touch is not reduced again."""
+def report_of(fault: Broken, clean: Clean, folder: Path, *, every: bool = False) -> Report:
+    """Break the night in a new folder, and run the tests that must find it, or every one.
+
+    What the fault does not touch is neither reduced nor measured again.
+    """
     if fault.options is not None:
-        raw = make(folder / "raw", seed=clean.raw.truth.seed, options=fault.options)
-        if not fault.science:
-            raw.remove("science-*")
+        options = fault.options if fault.science else attrs.evolve(fault.options, frames=0)
+        raw = make(folder / "raw", seed=clean.raw.truth.seed, options=options)
+        raw.keep(fault.science)
     else:
         raw = clean.raw.copied(folder / "raw", science=fault.science)
         shutil.copytree(clean.out, folder / "out")
     if fault.edit is not None:
         fault.edit(raw)
-    return larun.Night(raw.folder).check(out=folder / "out")
+    if every:
+        return _check(raw, folder / "out", None)
+    return _check(raw, folder / "out", fault.tests, _RECIPE if fault.science else _RAW)
+
+
+def _check(raw: Raw, out: Path, names: Iterable[str] | None, recipe: larun.Recipe | None = None) -> Report:
+    """``Night.check``, with tests of these names; facts about frames that were seen before are remembered."""
+    chosen = suite.TESTS if names is None else tuple(test for test in suite.TESTS if test.name in names)
+    with (
+        mock.patch.object(driver, "_facts", partial(_remembered, driver._facts)),
+        mock.patch.object(suite, "TESTS", chosen),
+    ):
+        return larun.Night(raw.folder).check(out=out, recipe=recipe or _RECIPE)
+
+
+_RECIPE = larun.Recipe(output={"catalog": "fits"})  # quickly read
+_RAW = _RECIPE.evolve(calibrate={"without": ("bias", "dark", "flat")})  # raw frames tell it: no masters are made
+_SEEN: dict[tuple[str, ...], FrameFacts] = {}
+
+
+def _remembered(measure: Callable[[Task], FrameFacts], task: Task) -> FrameFacts:
+    """Facts depend on the files of a frame and its catalogue alone."""
+    files = (task.frame_path, task.catalog_path)
+    key = (task.name, *(hashlib.sha256(path.read_bytes()).hexdigest() for path in files))
+    if key not in _SEEN:
+        _SEEN[key] = measure(task)
+    return _SEEN[key]
 
 
 def named(fault: Broken, report: Report) -> bool:
@@ -318,7 +404,7 @@ def _main(names: Iterable[str]) -> None:
         for number, fault in enumerate(chosen):
             start = time.perf_counter()
             try:
-                report = report_of(fault, clean, Path(folder) / f"{number:02d}")
+                report = report_of(fault, clean, Path(folder) / f"{number:02d}", every=True)
             except Exception:  # a test that breaks is told, and the others are tried
                 print(f"BROKE  {fault.name}\n{traceback.format_exc(limit=-3)}", flush=True)
                 continue

@@ -75,13 +75,20 @@ class Raw:
         assert found, f"no file fits {patterns}: a fault that changes nothing"
         return found
 
-    def copied(self, folder: Path, *, science: bool = True) -> Raw:
-        """The same files elsewhere, those of the sky only if asked for."""
+    def copied(self, folder: Path, *, science: str = "science-*") -> Raw:
+        """The same files elsewhere, of the science frames those that fit a pattern."""
         folder.mkdir(parents=True)
         for path in self.files("*"):
-            if science or not path.name.startswith("science"):
-                shutil.copyfile(path, folder / path.name)
-        return attrs.evolve(self, folder=folder)
+            shutil.copyfile(path, folder / path.name)
+        made = attrs.evolve(self, folder=folder)
+        made.keep(science)
+        return made
+
+    def keep(self, science: str) -> None:
+        """Lose the science frames that do not fit a pattern."""
+        for path in self.folder.glob("science-*.fits"):
+            if not path.match(f"{science}.fits"):
+                path.unlink()
 
     def remove(self, *patterns: str) -> None:
         """Lose files."""
