@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import math
 import sys
 import time
 from collections import Counter
@@ -23,6 +24,9 @@ from tests.model.checks.night import CAMERA, OPTIONS, make
 __all__ = ["checked", "false_alarms", "options_of", "table"]
 
 
+_CROWDED = 0.08  # stars within one FWHM: beyond it no sky is empty, and a check is right to say so
+
+
 def options_of(number: int) -> NightOptions:
     """The night of this number: another camera, another sky, another way to work; nothing that is a fault."""
     rng = np.random.default_rng([4, number])
@@ -39,6 +43,8 @@ def options_of(number: int) -> NightOptions:
         gradient_change=tuple(rng.uniform(-0.05, 0.05, 2)),
         sky_change=float(rng.uniform(-0.3, 0.3)),
     )
+    seeing = float(rng.uniform(2.3, 5.0))
+    crowded = _CROWDED / (math.pi * seeing**2 * 1e-6)
     return attrs.evolve(
         OPTIONS,
         camera=camera,
@@ -49,9 +55,9 @@ def options_of(number: int) -> NightOptions:
         flat_levels=(top, top * float(rng.choice([0.1, 0.5, 0.98]))),
         frames=frames,
         exposure=exposure,
-        star_density=float(10 ** rng.uniform(2.8, 3.6)),
+        star_density=min(float(10 ** rng.uniform(2.8, 3.6)), crowded),
         sky=(sky, 1.5 * sky),
-        seeing=float(rng.uniform(2.3, 5.0)),
+        seeing=seeing,
         beta=float(rng.uniform(2.5, 4.5)),
         dither=float(rng.choice([0.0, 5.0, 25.0])),
         tracking=Tracking(pattern=str(rng.choice(["random", "grid", "spiral"])), walk=float(rng.uniform(0, 3))),
