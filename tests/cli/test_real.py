@@ -37,5 +37,6 @@ def test_reduce_of_the_nickel_night(larun: Larun, tmp_path: Path) -> None:
         assert np.all(image.flags[:, 256] & package.flags.BAD), path
         assert not np.any(image.flags[:, 256] & package.flags.SATURATED), path
     again = larun("reduce", real_data("nickel"), tmp_path / "out")
-    assert (again.code, again.err) == (0, "")
+    assert again.code == 0
+    assert "GAIN = 1 in the headers is false: photons of 2 flats say 1.79" in again.err  # every reduction tests it
     assert "nothing to do: 14 products are up to date" in again.out
