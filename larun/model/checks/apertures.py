@@ -19,6 +19,7 @@ _TEST = "empty apertures"
 _TOLERANCE = 0.10  # of an error
 _LOPSIDED = 1.15  # scatter above over that below the median
 _GROWS = 0.05
+_MASTERS = 1.05  # times the frame's own noise, with that of the masters: a part of what is found
 
 
 def empty_apertures(material: Material) -> Iterator[Verdict]:
@@ -118,9 +119,21 @@ def _why(frames: Sequence[FrameFacts], found: list[Estimate], known: list[int], 
         else:
             said.append("the wider the aperture the more: the sky has structure on that scale that no error knows of")
             fix = fix or "smaller apertures"
+    masters = float(np.median([math.sqrt(1 + _of_masters(item)) for item in frames]))
+    if found[worst].value > 1 and masters > _MASTERS:
+        said.append(
+            f"the noise of the masters, which all frames share and errors of fluxes leave out, adds {masters:.2f}"
+        )
+        fix = fix or "more bias and dark frames"
     if not said:
         said.append("pixels scatter as they should: the errors of the sky around the apertures do not fit")
     return "; ".join(said), fix
+
+
+def _of_masters(frame: FrameFacts) -> float:
+    """Variance of the masters over the frame's own."""
+    own = float(np.nanmedian(frame.noise.sample.variance)) if len(frame.noise.sample.variance) else math.nan
+    return frame.noise.sample.shared / own if own > 0 else 0.0
 
 
 def _evidence(frames: Sequence[FrameFacts], found: list[Estimate], known: list[int], radii: list[float]) -> Evidence:

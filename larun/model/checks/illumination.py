@@ -148,14 +148,15 @@ def _fringes(sky: _Sky) -> Verdict:
         known = np.where(np.isfinite(sky.flat), sky.flat, 0.0)
         maps = [one + max(shadows, 0.0) * known for one in maps]  # moved dust is told as such
     found = common(maps)
-    error = found.error / (2 * found.rms) if found.rms > 0 else math.nan
+    rms = math.sqrt(max(found.variance - _masters_noise(sky.frames), 0.0))
+    error = found.error / (2 * rms) if rms > 0 else math.nan
     starlight = [common(those).variance for those in sky.moved]
     faint = bool(starlight) and float(np.mean(starlight)) > found.variance
-    real = found.sigma > _SIGMAS and found.rms > _FRINGES[0] and not faint
-    amplitude = f"{percent(found.rms)} rms of the sky in {sky.filter}"
+    real = found.sigma > _SIGMAS and rms > _FRINGES[0] and not faint
+    amplitude = f"{percent(rms)} rms of the sky in {sky.filter}"
     return Verdict(
         test="fringes",
-        status="good" if not real else "bad" if found.rms > _FRINGES[1] else "doubtful",
+        status="good" if not real else "bad" if rms > _FRINGES[1] else "doubtful",
         where=str(sky.filter or ""),
         meaning=(
             f"{counted(len(sky.frames), 'frame')} share fine structure of {amplitude}: fringes, or an unfit flat"
@@ -164,12 +165,20 @@ def _fringes(sky: _Sky) -> Verdict:
             if faint and found.sigma > _SIGMAS
             else f"{counted(len(sky.frames), 'frame')} share no fine structure above {amplitude}"
         ),
-        value=found.rms,
+        value=rms,
         error=error,
         expected=0.0,
         fix="a sky flat of dithered frames, or a fringe frame" if real else "",
         evidence=_picture(found),
     )
+
+
+def _masters_noise(frames: Sequence[FrameFacts]) -> float:
+    """Variance of a cell, over the square of the sky, by the noise of the masters, which all frames share.
+
+    Twice what a whole cell has: about half of its pixels are masked.
+    """
+    return float(np.median([2 * one.noise.sample.shared / (one.sky.size * one.sky.level) ** 2 for one in frames]))
 
 
 def _picture(found: Common) -> Evidence:

@@ -355,4 +355,12 @@ def _pulls(flux: NDArray[np.float64], error: NDArray[np.float64]) -> tuple[float
             break
     number = int(kept.sum())
     upper = float(np.median(above) / np.median(below))
-    return scatter, scatter / math.sqrt(2 * (number - 1)), offset, upper, float(np.median(error)), float(number)
+    # a scatter that is small by chance is no surer for it
+    return (
+        scatter,
+        max(scatter, 1.0) / math.sqrt(2 * (number - 1)),
+        offset,
+        upper,
+        float(np.median(error)),
+        float(number),
+    )

@@ -33,7 +33,7 @@ def options_of(number: int) -> NightOptions:
     camera = _camera(rng)
     exposure = float(rng.choice([20.0, 60.0, 120.0]))
     frames = int(rng.integers(3, 7))
-    top = float(rng.uniform(15000, 45000))
+    top = float(rng.uniform(25000, 45000))
     sky = float(10 ** rng.uniform(0.0, 1.2))
     conditions = Conditions(
         seeing_noise=(0.05, 0.5),
@@ -48,8 +48,8 @@ def options_of(number: int) -> NightOptions:
     return attrs.evolve(
         OPTIONS,
         camera=camera,
-        biases=int(rng.integers(5, 12)),
-        darks=int(rng.integers(3, 6)),
+        biases=int(rng.integers(9, 14)),  # enough that the noise of the masters does not count
+        darks=int(rng.integers(7, 11)),
         dark_exposures=(exposure / 3, exposure),
         flats=int(rng.integers(4, 8)),
         flat_levels=(top, top * float(rng.choice([0.1, 0.5, 0.98]))),
