@@ -1,5 +1,7 @@
 """Facts about frames that were never taken: stars, sky and shapes of a night as numbers, in a moment."""
 
+from types import SimpleNamespace
+
 import numpy as np
 
 from larun.model.checks.facts import FrameFacts, StarFacts
@@ -83,7 +85,7 @@ class Sky:
             hollow=given["hollow"],
             stars=stars,
             sky=sky,
-            noise=None,
+            noise=SimpleNamespace(sample=SimpleNamespace(shared=0.0)),
         )
 
 

@@ -1,5 +1,7 @@
 """What all frames have in common, on skies and flats whose truth is known."""
 
+from types import SimpleNamespace
+
 import attrs
 import numpy as np
 import pytest
@@ -41,6 +43,15 @@ def test_fringes_are_named_and_measured(rng, amplitude):
         assert 0.6 * pattern.std() < verdict.value < 1.1 * pattern.std()
         assert verdict.value > 5 * verdict.error
         assert verdict.evidence.image.shape == (128, 128)
+
+
+@pytest.mark.parametrize(("told", "alarm"), [(1.0, False), (0.0, True)])
+def test_the_noise_of_masters_is_no_fringe(rng, told, alarm):
+    """Frames with one bias, noisy by 24 electrons in a pixel: each cell of 8 × 8 is off by 3, in all of them alike."""
+    night = _with_structure(clean(rng, frames=4, count=20), 1 + rng.normal(0, 3.0, (128, 128)) / 240.0)
+    noise = SimpleNamespace(sample=SimpleNamespace(shared=told * 24.0**2))
+    found = faults(fringes(material([attrs.evolve(frame, noise=noise) for frame in night])))
+    assert bool(found) == alarm
 
 
 def test_without_a_sky_or_a_flat_nothing_is_said(rng):
