@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from functools import partial
-from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
-from weakref import WeakKeyDictionary, ref
+from typing import TYPE_CHECKING, Any, NamedTuple
+from weakref import WeakKeyDictionary
 
 import numpy as np
 from numpy.typing import NDArray
@@ -32,9 +32,6 @@ if TYPE_CHECKING:
     from larun.model.masters import Master, MasterDark, Selection
 
 __all__ = ["Calibrated", "Roles", "calibrate", "corner", "in_roles", "known_flags", "master_planes"]
-
-
-_Value = TypeVar("_Value")
 
 
 class Calibrated(NamedTuple):
@@ -136,43 +133,32 @@ class _Added(NamedTuple):
 
     def _sigma(self, variance: NDArray[np.float32]) -> NDArray[np.float32] | None:
         """The root of a variance and of what all masters add, in one pass; None for too many."""
-        made = np.sqrt(variance) if len(self.gains) > 1 else variance  # what lies in no block stays itself
+        made = np.empty(variance.shape, np.float32) if len(self.gains) > 1 else None
         for at, flat, terms in self._blocks():
             if len(terms) > MOST_TERMS:
                 return None
             part = total_sigma(self.data[at], variance[at], flat, [terms[master] for master in sorted(terms)])
-            if part.shape == made.shape:
+            if made is None:  # the only block is all there is
                 return part
             made[at] = part
         return made
 
 
-#: What was worked out for masters, kept with the last of them: (weak references to all, values by key).
-_Memory = WeakKeyDictionary["Master", tuple[tuple[Any, ...], dict[Any, Any]]]
-_KNOWN: _Memory = WeakKeyDictionary()
-
-
-def _once(memory: _Memory, masters: Selection | Roles, key: Any, make: Callable[[], _Value]) -> _Value:
-    """What ``make`` gives, kept for the next frame with the same masters; at least one is there."""
-    last = next(master for master in reversed(masters) if master is not None)
-    refs, values = memory.get(last, ((), {}))
-    if len(refs) != len(masters) or any(
-        (None if r is None else r()) is not m for r, m in zip(refs, masters, strict=True)
-    ):
-        values = {}
-        memory[last] = tuple(None if master is None else ref(master) for master in masters), values
-    if key not in values:
-        values[key] = make()
-    found: _Value = values[key]
-    return found
+#: Flags that masters add, kept with the last of them: the ids of all, and the plane.
+_KNOWN: WeakKeyDictionary[Master, tuple[tuple[str | None, ...], NDArray[np.uint8] | None]] = WeakKeyDictionary()
 
 
 def known_flags(masters: Selection, shape: tuple[int, int]) -> NDArray[np.uint8] | None:
-    """The flags that the masters add, for the whole frame; worked out once for a night's frames."""
+    """The flags that the masters add, for the whole frame; worked out once for the frames of a night."""
     flags = [None if master is None else master.flags for master in masters]
     if all(plane is None for plane in flags):
         return None
-    return _once(_KNOWN, masters, shape, lambda: master_bits(shape, *flags))
+    last = next(master for master in reversed(masters) if master is not None)
+    ids = tuple(None if master is None else master.provenance.id for master in masters)
+    found = _KNOWN.get(last)
+    if found is None or found[0] != ids:
+        _KNOWN[last] = found = ids, master_bits(shape, *flags)
+    return found[1]
 
 
 class Roles(NamedTuple):
