@@ -38,6 +38,7 @@ INNER = {
     "larun.algorithms.moments",
     "larun.algorithms.order",
     "larun.algorithms.pack",
+    "larun.algorithms.robust",
     "larun.algorithms.stamps",
     "larun.algorithms.stored_kernels",
     "larun.algorithms.warm",

@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 
 from larun.algorithms.arrays import middle
 from larun.algorithms.localmedian import BLOCK, block_medians, pixel_medians, spread_blocks, undecided
+from larun.algorithms.robust import SIGMA_PER_MAD
 from larun.errors import OptionError
 
 __all__ = ["NormalisedFlat", "bad_from_bias", "bad_from_dark", "bad_from_flat", "local_median", "normalise_flat"]
@@ -309,7 +310,7 @@ def _scatter(plane: NDArray[np.float32]) -> float:
     blocks = spread_blocks((plane.shape[0], plane.shape[1]))
     offset = np.abs(_gathered(plane, blocks) - block_medians(plane, blocks))
     finite = offset[np.isfinite(offset)]
-    return float(1.4826 * middle(finite)) if finite.size else 0.0
+    return float(SIGMA_PER_MAD * middle(finite)) if finite.size else 0.0
 
 
 def _sigma(variance: NDArray[np.float32] | None) -> NDArray[np.float64] | float:

@@ -8,6 +8,8 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from larun.algorithms.robust import SIGMA_PER_MAD
+
 __all__ = ["CORNERS", "CornerLight", "cell_means", "corner_light"]
 
 CORNERS = ("lower left", "lower right", "upper left", "upper right")
@@ -55,7 +57,7 @@ def cell_means(plane: NDArray[np.floating], cell: int) -> NDArray[np.float64]:
     known |= ~enough[..., None]
     middle = np.nanmedian(values, axis=2, keepdims=True)
     away = np.abs(values - middle)
-    scatter = 1.4826 * float(np.median(np.nanmedian(away, axis=2)[enough])) if enough.any() else 0.0
+    scatter = SIGMA_PER_MAD * float(np.median(np.nanmedian(away, axis=2)[enough])) if enough.any() else 0.0
     if scatter > 0:
         known &= away <= _CLIP * scatter
     total = np.where(known, values, 0.0).sum(axis=2)

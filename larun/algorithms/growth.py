@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from larun.algorithms.aperture import positions
+from larun.algorithms.robust import SIGMA_PER_MAD
 from larun.errors import CatalogError, OptionError
 from larun.markup import Markup, joined, table
 
@@ -19,7 +20,6 @@ __all__ = ["ApertureCorrection", "CurveOfGrowth", "aperture_correction", "curve_
 
 _FEWEST = 3
 _CLIP = 4.0
-_NORMAL = 1.4826  # σ of a normal distribution over its median absolute deviation
 
 
 class CurveOfGrowth(NamedTuple):
@@ -160,7 +160,7 @@ def curve_of_growth(
     """
     circles, ratio, _ = _ratios(fluxes, flux_errors, radii, usable)
     centre = np.median(ratio, axis=0)
-    return CurveOfGrowth(circles, centre, _NORMAL * np.median(np.abs(ratio - centre), axis=0), len(ratio))
+    return CurveOfGrowth(circles, centre, SIGMA_PER_MAD * np.median(np.abs(ratio - centre), axis=0), len(ratio))
 
 
 def aperture_correction(
@@ -246,7 +246,7 @@ def _ratios(
     if asked >= _FEWEST:
         # one pass: repeated on a handful of stars, a clip by their own scatter eats them all
         pull = (ratio - np.median(ratio, axis=0)) / np.sqrt(np.maximum(predicted, np.median(predicted, axis=0)))
-        scale = np.maximum(_NORMAL * np.median(np.abs(pull), axis=0), 1.0)
+        scale = np.maximum(SIGMA_PER_MAD * np.median(np.abs(pull), axis=0), 1.0)
         kept = (np.abs(pull) <= _CLIP * scale).all(axis=1)
         ratio, predicted = ratio[kept], predicted[kept]
     if len(ratio) < _FEWEST:

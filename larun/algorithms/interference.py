@@ -14,6 +14,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from larun.algorithms.robust import mad_sigma
 from larun.errors import OptionError
 
 __all__ = ["LARGEST", "Wave", "strongest_wave"]
@@ -89,7 +90,7 @@ def strongest_wave(frames: Sequence[NDArray[np.floating]]) -> Wave:
     variance = 0.0
     for frame in stack:
         frame -= np.nanmedian(frame)
-        scale = 1.4826 * float(np.nanmedian(np.abs(frame)))
+        scale = mad_sigma(frame[np.isfinite(frame)], 0.0)
         good = np.abs(frame) <= _CLIP * scale
         frame[~good] = 0
         variance += float(np.sum(frame**2, dtype=np.float64)) / max(int(good.sum()), 1) / (1 - 1 / count) / count

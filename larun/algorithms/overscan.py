@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from larun.algorithms.arrays import middle
+from larun.algorithms.robust import ERROR_OF_MEDIAN
 from larun.errors import OptionError
 
 __all__ = ["Overscan", "OverscanOptions", "overscan_level"]
@@ -187,7 +188,7 @@ def _ordinary_columns(residual: NDArray[np.float64], given: NDArray[np.bool_], s
         return ordinary
     levels = np.nanmedian(np.where(given, residual, np.nan)[:, used], axis=0)
     distance = np.abs(levels - np.median(levels))
-    expected = 1.2533 * scale / np.sqrt(given[:, used].sum(axis=0))  # error of a column's median
+    expected = ERROR_OF_MEDIAN * scale / np.sqrt(given[:, used].sum(axis=0))  # error of a column's median
     ordinary[used] = distance <= np.maximum(_COLUMN_CLIP * np.maximum(expected, np.median(distance) / 0.6745), 0.5)
     return ordinary
 

@@ -16,10 +16,10 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from larun.algorithms.robust import Estimate, mad_sigma
 from larun.errors import OptionError
 
 __all__ = [
-    "Estimate",
     "PairCells",
     "PhotonTransfer",
     "cells_of",
@@ -44,13 +44,6 @@ _RAMP = 1.5  # highest over lowest level, from which on a curve can be told from
 _GOOD_RAMP = 0.02  # relative error of the gain up to which the curve is better than the line
 _SIGNIFICANT = 5.0
 _NEIGHBOURS = ((0, 1), (1, 0), (1, 1), (1, -1))  # and those opposite
-
-
-class Estimate(NamedTuple):
-    """A number and its 1 σ."""
-
-    value: float
-    error: float
 
 
 class PairCells(NamedTuple):
@@ -228,7 +221,7 @@ def mean_of_cells(values: Floats) -> Estimate:
     if finite.size < 3:
         return Estimate(math.nan, math.nan)
     centre = float(np.median(finite))
-    scatter = 1.4826 * float(np.median(np.abs(finite - centre)))
+    scatter = mad_sigma(finite, centre)
     kept = finite[np.abs(finite - centre) <= _OUTLIER * scatter] if scatter > 0 else finite
     return Estimate(float(kept.mean()), float(kept.std(ddof=1) / math.sqrt(kept.size)))
 
@@ -327,7 +320,7 @@ class _Points(NamedTuple):
             model = np.maximum(slope, 1e-9) * line + read * read_noise.value**2
             pull = (pair.variance / model - 1) * np.sqrt(pair.pixels / 2)
             centre = np.median(pull[good])
-            scatter = 1.4826 * np.median(np.abs(pull[good] - centre))
+            scatter = mad_sigma(pull[good], centre)
             good &= np.abs(pull - centre) <= _OUTLIER * max(scatter, 0.5)
             block = np.arange(len(line)) * min(_BLOCKS, len(line)) // len(line)
             columns = (

@@ -18,11 +18,11 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from larun.algorithms.robust import Estimate, mad_sigma
 from larun.errors import OptionError
 
 __all__ = [
     "BlockNoise",
-    "Estimate",
     "NoiseTerms",
     "Remedies",
     "block_noise",
@@ -38,14 +38,6 @@ _FAR = 6  # px: farther than kernels of resampling and smoothing reach
 _LEAST_USED = 0.3  # share of a block
 _LEAST_PAIRS = 60
 _CLIP_BLOCKS = 4.0  # robust σ
-_NORMAL = 1.4826  # σ of a normal distribution over its median absolute deviation
-
-
-class Estimate(NamedTuple):
-    """A number and its 1 σ."""
-
-    value: float
-    error: float
 
 
 class BlockNoise(NamedTuple):
@@ -256,7 +248,7 @@ def mean_of_blocks(values: NDArray[np.float64], weights: NDArray[np.float64]) ->
     if not value.size:
         return Estimate(math.nan, math.nan)
     middle = np.median(value)
-    scatter = _NORMAL * float(np.median(np.abs(value - middle)))
+    scatter = mad_sigma(value, middle)
     kept = np.abs(value - middle) <= _CLIP_BLOCKS * scatter if scatter > 0 else np.ones(len(value), bool)
     value, weight = value[kept], weight[kept]
     share = weight / weight.sum()

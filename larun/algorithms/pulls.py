@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from larun.algorithms.arrays import middle
+from larun.algorithms.robust import SIGMA_PER_MAD
 
 __all__ = ["Pulls", "pulls_of"]
 
@@ -55,7 +56,7 @@ def pulls_of(pulls: NDArray[np.floating]) -> Pulls:
     if values.size < 30:
         return Pulls(*(math.nan,) * 5, centres, np.zeros(centres.size))
     centre = float(middle(values))
-    width = max(1.4826 * float(middle(np.abs(values - centre))), 1e-12)
+    width = max(SIGMA_PER_MAD * float(middle(np.abs(values - centre))), 1e-12)
     kept = values
     for _ in range(6):
         kept = values[np.abs(values - centre) <= _CLIP * width]

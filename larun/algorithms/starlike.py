@@ -8,6 +8,8 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from larun.algorithms.robust import mad_sigma
+
 __all__ = ["Starlike", "difference_noise", "starlike_peaks"]
 
 _ROUNDS = 4
@@ -52,7 +54,7 @@ def difference_noise(image: NDArray[np.float32], rows: int = 256) -> float:
         return float("nan")
     steps -= np.median(steps)
     size = np.abs(steps)
-    noise = 1.4826 * float(np.median(size))
+    noise = mad_sigma(steps, 0.0)
     for _ in range(_ROUNDS):  # of whole numbers the median is a whole number: the mean of what is not far tells more
         kept = steps[size <= max(3.0 * noise, 1.5)]
         noise = math.sqrt(float(np.mean(kept**2))) / (_CUT if 3.0 * noise > 1.5 else 1.0)

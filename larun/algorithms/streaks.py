@@ -8,6 +8,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from larun.algorithms.robust import mad_sigma
 from larun.errors import OptionError
 
 __all__ = ["Streak", "find_streaks", "line_sums"]
@@ -184,7 +185,7 @@ def _flattened(level: Array, weight: Array) -> tuple[Array, Array]:
     medians = np.median(cells.transpose(0, 2, 1, 3).reshape(ny // _CELL, nx // _CELL, -1), axis=2)
     high = (cells - medians[:, None, :, None]).reshape(ny, nx)[: level.shape[0], : level.shape[1]]
     even = _without_columns(_without_columns(high).T).T
-    noise = 1.4826 * float(np.median(np.abs(even[weight > 0])))
+    noise = mad_sigma(even[weight > 0], 0.0)
     if not noise > 0:
         return high, np.zeros_like(level)
     return high, np.asarray(np.where(weight > 0, np.clip(even / noise, *_CLIP), 0), np.float32)
@@ -216,7 +217,7 @@ def _best(values: Array, weight: Array) -> tuple[int, _Line | None]:
         if known.size < 100:
             continue
         middle = float(np.median(known))
-        spread = max(1.4826 * float(np.median(np.abs(known - middle))), 1.0)
+        spread = max(mad_sigma(known, middle), 1.0)
         top = int(np.nanargmax(scores))
         shift, start = divmod(top, scores.shape[1])
         line = _Line(float((scores.flat[top] - middle) / spread), start - len(scores), shift, len(scores))

@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from larun.algorithms.robust import mad_sigma
 from larun.errors import OptionError
 from larun.flags import UNUSABLE
 
@@ -16,7 +17,6 @@ __all__ = ["STRETCHES", "Stretch", "stretch_of", "thumbnail", "thumbnail_steps"]
 #: asinh is linear within the noise and logarithmic in stars; zscale is linear between the limits of IRAF's zscale.
 STRETCHES = ("asinh", "linear", "log", "zscale")
 
-_SIGMA = 1.4826  # standard deviation of a normal distribution over its median absolute deviation
 _SAMPLES = 4  # rows and columns of each thumbnail pixel's block that are looked at, at most about so many
 
 
@@ -104,7 +104,7 @@ def stretch_of(values: ArrayLike, kind: str = "asinh") -> Stretch:
     if good.size == 0:
         return Stretch(0.0, 1.0, 0.0, 1.0, kind)
     middle = float(np.median(good))
-    width = _SIGMA * float(np.median(np.abs(good - middle)))
+    width = mad_sigma(good, middle)
     if not width > 0:  # most values are equal: the flags of a simulation, a constant
         width = float(good.std()) or max(abs(middle), 1.0) * 1e-3
     if kind == "zscale":

@@ -9,6 +9,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from larun.algorithms.robust import mad_sigma
 from larun.errors import OptionError
 
 __all__ = ["Common", "Fit", "cell_means", "common", "fit_patterns", "smoothed"]
@@ -131,7 +132,7 @@ def common(maps: Sequence[ArrayLike]) -> Common:
     product = (total[good] ** 2 - squares[good]) / pairs[good]
     if product.size < 2:
         return Common(mean, math.nan, math.nan)
-    limit = np.median(product) + 30 * 1.4826 * np.median(np.abs(product - np.median(product)))
+    limit = np.median(product) + 30 * mad_sigma(product)
     product = product[product <= max(float(limit), 0.0)]  # one cell with a star in it tells of no structure
     return Common(mean, float(product.mean()), float(product.std(ddof=1) / math.sqrt(product.size)))
 
@@ -162,7 +163,7 @@ def fit_patterns(values: ArrayLike, patterns: Sequence[ArrayLike]) -> Fit:
         inverse = np.linalg.pinv(matrix)
         fitted = inverse @ (columns[good].T @ flat[good])
         left = flat - columns @ fitted
-        scatter = 1.4826 * float(np.median(np.abs(left[good])))
+        scatter = mad_sigma(left[good], 0.0)
         kept = good & (np.abs(left) <= max(_SIGMA * scatter, 1e-12))
         if kept.sum() == good.sum() or kept.sum() < 2 * len(patterns):
             break

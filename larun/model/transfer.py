@@ -13,7 +13,8 @@ from numpy.typing import NDArray
 
 from larun import flags as fl
 from larun.algorithms.overscan import OverscanOptions
-from larun.algorithms.photontransfer import Estimate, PairCells, PhotonTransfer, fit_gain, pair_cells, pair_noise
+from larun.algorithms.photontransfer import PairCells, PhotonTransfer, fit_gain, pair_cells, pair_noise
+from larun.algorithms.robust import ERROR_OF_MEDIAN, Estimate, mad_sigma
 from larun.errors import OptionError
 from larun.model import registry
 from larun.model.headers import measured_text
@@ -225,7 +226,7 @@ def _bias_noise(frames: list[NDArray[np.float32]]) -> tuple[Estimate, float]:
     for one, two in ((frames[a], frames[b]) for a, b in _pairs(len(frames))):
         difference = one - two
         difference -= np.float32(np.nanmedian(difference))
-        scale = 1.4826 * float(np.nanmedian(np.abs(difference)))
+        scale = mad_sigma(difference[np.isfinite(difference)], 0.0)
         difference[np.abs(difference) > 5 * max(scale, 0.5)] = np.nan
         counts = np.isfinite(difference).sum(axis=1)
         level = np.nansum(difference, axis=1) / np.maximum(counts, 1)
@@ -233,7 +234,7 @@ def _bias_noise(frames: list[NDArray[np.float32]]) -> tuple[Estimate, float]:
         if used.sum() < 8:
             continue
         middle = level[used] - np.median(level[used])
-        scatter = 1.4826 * float(np.median(np.abs(middle)))
+        scatter = mad_sigma(middle, 0.0)
         white = float(np.nanvar(difference - level[:, None])) / float(np.median(counts[used]))
         rows.append(max(scatter**2 - white, 0.0) / 2)
         cells.append(pair_cells(one - level[:, None].astype(np.float32), two, scaled=False))
@@ -257,8 +258,8 @@ def _overscan_noise(frames: list[Leveled]) -> list[Estimate]:
         value = float(np.median(known))
         pixels = amplifier.overscan.shape[0] * amplifier.overscan.shape[1]
         error = value / math.sqrt(2 * pixels)
-        scatter = 1.4826 * float(np.median(np.abs(known - value)))
-        made.append(Estimate(value, 1.2533 * max(error, scatter) / math.sqrt(known.size)))
+        scatter = mad_sigma(known, value)
+        made.append(Estimate(value, ERROR_OF_MEDIAN * max(error, scatter) / math.sqrt(known.size)))
     return made or [_UNKNOWN] * 64
 
 

@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from larun import flags as fl
+from larun.algorithms.robust import mad_sigma
 from larun.plots.canvas import FLAGGED, SOURCE, figure_in
 from larun.plots.image import show
 
@@ -18,7 +19,6 @@ if TYPE_CHECKING:
 
 __all__ = ["Robust", "profile", "robust", "show_master"]
 
-_SIGMA = 1.4826  # standard deviation of a normal distribution over its median absolute deviation
 _CLIP = 5.0
 _SAMPLED = 512  # rows or columns that a profile's median is taken over
 _BINS = 120
@@ -45,7 +45,7 @@ def robust(values: ArrayLike) -> Robust:
     if good.size == 0:
         return Robust(np.nan, np.nan, 0)
     middle = np.median(good)
-    sigma = _SIGMA * float(np.median(np.abs(good - middle)))
+    sigma = mad_sigma(good, middle)
     near = np.abs(good - middle) <= (_CLIP * sigma if sigma > 0 else np.inf)
     return Robust(float(good[near].mean()), sigma, int(good.size - near.sum()))
 

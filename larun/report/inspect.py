@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from larun import flags as fl
+from larun.algorithms.robust import mad_sigma
 from larun.errors import FileError
 from larun.model.catalog import SourceCatalog
 from larun.model.frame import Frame
@@ -25,7 +26,6 @@ if TYPE_CHECKING:
 
 __all__ = ["describe", "describe_catalog", "describe_image", "describe_table", "is_catalog", "open_file"]
 
-_MAD = 1.4826
 _ROWS = 50
 
 
@@ -140,7 +140,7 @@ def _pixels(image: Image) -> dict[str, float | None]:
     noise = image.uncertainty
     return {
         "median": middle,
-        "scatter": _MAD * float(np.median(np.abs(values - middle))),
+        "scatter": mad_sigma(values, middle),
         "uncertainty": None if noise is None else float(np.median(noise[good])),
     }
 

@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 from scipy import ndimage
 
-from larun.algorithms.photontransfer import Estimate, cells_of, fit_gain, mean_of_cells, pair_cells, pair_noise
+from larun.algorithms.photontransfer import cells_of, fit_gain, mean_of_cells, pair_cells, pair_noise
+from larun.algorithms.robust import Estimate
 from larun.errors import OptionError
 
 GAIN, NOISE = 1.8, 6.0  # electron/adu, electron

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 
 import numpy as np
 
-from larun.algorithms.pixelnoise import Estimate
+from larun.algorithms.robust import Estimate
 from larun.model.checks.common import by_filter, combined
 from larun.model.checks.facts import FrameFacts
 from larun.model.checks.material import Material

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from larun.algorithms.photontransfer import CELL, cells_of
+from larun.algorithms.robust import mad_sigma
 from larun.model.checks.kits import Kit, kits, mean_frame, noise_of
 from larun.model.checks.material import Material
 from larun.model.checks.verdict import Evidence, Series, Verdict, untested
@@ -141,7 +142,7 @@ def _apart(material: Material, kit: Kit, where: str) -> float:
     detector = material.leveled(kit.biases[0]).source.detector
     number = next((n for n in range(len(frames[0])) if kit.amplifier(detector, n) == where), 0)
     levels = np.array([steady_level(frame[number][::4, ::4]) for frame in frames])
-    return 1.4826 * float(np.median(np.abs(levels - np.median(levels))))
+    return mad_sigma(levels)
 
 
 def _trend(values: NDArray[np.float64]) -> float:
@@ -182,7 +183,7 @@ def _levels(material: Material, kit: Kit, name: str, items: list[Exposure]) -> I
         error = noise / math.sqrt(counted)
         if amplifier.overscan is not None:
             error = math.hypot(error, noise / math.sqrt(amplifier.overscan.shape[0] * amplifier.overscan.shape[1]))
-        scatter = max(error, 1.4826 * float(np.median(np.abs(away))))
+        scatter = max(error, mad_sigma(away, 0.0))
         worst = int(np.argmax(np.abs(away)))
         rms = float(np.std(away, ddof=1))
         common: dict[str, Any] = {
@@ -225,7 +226,7 @@ def steady_level(values: NDArray[np.float32]) -> float:
     if not finite.size:
         return math.nan
     centre = float(np.median(finite))
-    scale = max(1.4826 * float(np.median(np.abs(finite - centre))), 0.5)
+    scale = max(mad_sigma(finite, centre), 0.5)
     return float(finite[np.abs(finite - centre) <= 4 * scale].mean(dtype=np.float64))
 
 
@@ -247,7 +248,7 @@ def bias_structure(material: Material) -> Iterator[Verdict]:
 
 def _structure(change: NDArray[np.float32], level: NDArray[np.float32], noise: float, where: str) -> Verdict:
     change = change - np.float32(np.nanmedian(change))
-    pixel = 1.4826 * float(np.nanmedian(np.abs(change)))
+    pixel = mad_sigma(change[np.isfinite(change)], 0.0)
     if not pixel > 0:
         return untested("bias structure", "the biases have no noise", where)
     change = np.where(np.abs(change) <= 5 * max(pixel, 0.3), change, np.nan)
@@ -261,8 +262,7 @@ def _structure(change: NDArray[np.float32], level: NDArray[np.float32], noise: f
     excess, sure = {}, {}
     for name, values in parts.items():
         known = values[np.isfinite(values)]
-        centre = np.median(known)
-        scatter = 1.4826 * float(np.median(np.abs(known - centre)))
+        scatter = mad_sigma(known)
         white = pixel / math.sqrt(counts[name])
         excess[name] = math.sqrt(max(scatter**2 - white**2, 0.0))
         # the median deviation of n values scatters by 1.17 / √n of itself

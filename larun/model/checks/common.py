@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 
 import numpy as np
 
-from larun.algorithms.pixelnoise import Estimate
+from larun.algorithms.robust import Estimate, mad_sigma
 from larun.model.checks.facts import FrameFacts
 
 __all__ = ["by_filter", "combined", "grade", "listed"]
@@ -31,7 +31,7 @@ def combined(estimates: Sequence[Estimate]) -> Estimate:
         return Estimate(math.nan, math.nan)
     value, error = known.T
     middle = float(np.median(value))
-    spread = 1.4826 * float(np.median(np.abs(value - middle)))
+    spread = mad_sigma(value, middle)
     kept = np.abs(value - middle) <= 5 * np.maximum(error, spread)
     value, weight = value[kept], 1 / error[kept] ** 2
     mean = float(np.sum(weight * value) / weight.sum())

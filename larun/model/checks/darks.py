@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from larun.algorithms.corners import CornerLight, cell_means, corner_light
+from larun.algorithms.robust import mad_sigma
 from larun.model.checks.biases import steady_level
 from larun.model.checks.kits import Kit, gain_error, gain_of, kits, mean_frame, noise_of
 from larun.model.checks.material import Material
@@ -153,7 +154,7 @@ def _corners(material: Material, kit: Kit, number: int) -> list[_Corner]:
     for _ in range(2):
         # differences of neighbours know nothing of what is smooth
         steps = np.diff(image, axis=1)
-        sigma = 1.4826 * float(np.nanmedian(np.abs(steps - np.nanmedian(steps)))) / math.sqrt(2)
+        sigma = mad_sigma(steps[np.isfinite(steps)]) / math.sqrt(2)
         light = corner_light(image, max(sigma, 1e-9))
         if made and light.amplitude < _SECOND * made[0].light.amplitude:
             break

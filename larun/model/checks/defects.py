@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from larun import flags as fl
 from larun.algorithms.corners import cell_means
+from larun.algorithms.robust import mad_sigma
 from larun.model.checks.kits import Kit, gain_of, kits, mean_frame, noise_of
 from larun.model.checks.material import Material
 from larun.model.checks.verdict import Evidence, Series, Verdict, untested
@@ -88,7 +89,7 @@ def _median(part: NDArray[np.float64]) -> NDArray[np.float64]:
 
 def _limit(deviation: NDArray[np.float64], least: float) -> float:
     finite = deviation[np.isfinite(deviation)]
-    scatter = 1.4826 * float(np.median(np.abs(finite - np.median(finite)))) if finite.size else 0.0
+    scatter = mad_sigma(finite) if finite.size else 0.0
     return max(_STANDS_OUT * scatter, least)
 
 

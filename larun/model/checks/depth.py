@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from larun import flags as fl
 from larun.algorithms.completeness import Completeness, completeness, filtered_limit
 from larun.algorithms.emptystars import add_stars, moffat_stamp, star_stamp
-from larun.algorithms.pixelnoise import Estimate
+from larun.algorithms.robust import Estimate
 from larun.errors import OptionError
 from larun.model.checks.common import by_filter, combined, grade
 from larun.model.checks.emptyplaces import empty_places

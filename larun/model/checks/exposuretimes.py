@@ -10,8 +10,9 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from larun.algorithms.robust import mad_sigma, median_error
 from larun.model.checks.facts import FrameFacts
-from larun.model.checks.fields import Field, spread
+from larun.model.checks.fields import Field
 from larun.model.checks.material import Material
 from larun.model.checks.rawfacts import RawFacts, above_overscan
 from larun.model.checks.verdict import Evidence, Series, Verdict, untested
@@ -74,7 +75,7 @@ def wrong_exposures(fields: Sequence[Field]) -> tuple[WrongExposure, ...]:
                 limit = max(_LIGHT, _SIGMAS * float(band.error[n]))
                 if abs(zero[n]) > limit and abs(zero[n] - sky[n]) < _ALIKE * abs(zero[n]):
                     ratio, seconds = math.exp(zero[n]), frames[n].exposure or math.nan
-                    error = seconds * ratio * max(float(band.error[n]), spread(zero[known]), _AIR)
+                    error = seconds * ratio * max(float(band.error[n]), mad_sigma(zero[known]), _AIR)
                     found.append(
                         WrongExposure(field, int(band.members[n]), seconds * ratio, error, ratio, math.exp(sky[n]))
                     )
@@ -200,7 +201,7 @@ def _darks(material: Material, group: Sequence[RawFacts]) -> Iterator[Verdict]:
         warm = _warm(one, group)
         told = charge[n, good] / rate[good]
         value = max(float(np.median(told)), 0.0)
-        error = 1.2533 * spread(told) / math.sqrt(told.size)
+        error = median_error(told)
         said = float(seconds[n])
         if abs(value - said) > max(_CHARGE * said, _SIGMAS * error):
             yield Verdict(

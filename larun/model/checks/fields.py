@@ -11,9 +11,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from larun.algorithms.offsets import Offset, vote_offset
+from larun.algorithms.robust import median_error
 from larun.model.checks.facts import FrameFacts
 
-__all__ = ["Band", "Field", "fields_of", "spread"]
+__all__ = ["Band", "Field", "fields_of"]
 
 Array = NDArray[np.float64]
 
@@ -103,11 +104,6 @@ def fields_of(facts: Iterable[FrameFacts]) -> tuple[Field, ...]:
     return tuple(_field(group) for group in groups.values())
 
 
-def spread(values: Array) -> float:
-    """Robust standard deviation: 1.4826 times the median absolute deviation; NaN of fewer than two."""
-    return 1.4826 * float(np.median(np.abs(values - np.median(values)))) if values.size > 1 else math.nan
-
-
 def _claim(one: FrameFacts) -> tuple[object, ...]:
     """What a frame says it shows: a name, else a place to a third of a degree, else the one field of the night."""
     name = "".join(c for c in (one.object or "").casefold() if c.isalnum())
@@ -182,7 +178,7 @@ def _band(name: str | None, index: NDArray[np.intp], rates: Array) -> Band:
         zero = np.array([_median(column) for column in away.T])
         known = zero[np.isfinite(zero)]
         zero = zero - (np.median(known) if known.size else 0.0)
-    error = np.array([1.2533 * spread(c[np.isfinite(c)]) / math.sqrt(max(np.isfinite(c).sum(), 1)) for c in away.T])
+    error = np.array([median_error(column[np.isfinite(column)]) for column in away.T])
     return Band(name, index, zero, error, _mean_stars(own, zero))
 
 

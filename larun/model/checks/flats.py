@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from larun.algorithms.corners import cell_means
+from larun.algorithms.robust import mad_sigma
 from larun.detector import Section
 from larun.model.checks.biases import steady_level
 from larun.model.checks.kits import Kit, gain_of, kits, mean_frame
@@ -173,7 +174,7 @@ def _plane(image: NDArray[np.float64], sigma: float) -> tuple[float, float, NDAr
     for _ in range(3):
         fit = np.linalg.lstsq(columns[:, kept].T, values[kept], rcond=None)[0]
         left = values - fit @ columns
-        scatter = max(1.4826 * float(np.median(np.abs(left[kept]))), sigma)
+        scatter = max(mad_sigma(left[kept], 0.0), sigma)
         kept = np.abs(left) <= 4 * scatter
     error = scatter / math.sqrt(max(int(kept.sum()), 1) / 12)
     rest = np.full(image.shape, np.nan)

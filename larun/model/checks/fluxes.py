@@ -9,9 +9,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from larun.algorithms.offsets import vote_offset
+from larun.algorithms.robust import mad_sigma
 from larun.model.checks.exposuretimes import wrong_exposures
 from larun.model.checks.facts import FrameFacts
-from larun.model.checks.fields import Band, Field, spread
+from larun.model.checks.fields import Band, Field
 from larun.model.checks.material import Material
 from larun.model.checks.verdict import Evidence, Series, Verdict, untested
 from larun.model.checks.words import counted, listed, percent
@@ -142,7 +143,7 @@ def _scatter(field: Field, index: int, band: Band) -> float:
     if good.sum() < _STARS:
         return math.nan
     noise = float(np.median(error[good])) * math.sqrt(1 + 1 / max(len(band.members) - 1, 1))
-    return math.sqrt(max(spread(away[good]) ** 2 - noise**2, 0.0))
+    return math.sqrt(max(mad_sigma(away[good]) ** 2 - noise**2, 0.0))
 
 
 def _other_filter(field: Field, index: int, band: Band, own: float, others: Sequence[float]) -> Verdict | None:

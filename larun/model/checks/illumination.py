@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from larun import flags as fl
+from larun.algorithms.robust import mad_sigma
 from larun.algorithms.structure import Common, cell_means, common, fit_patterns, smoothed
 from larun.errors import OptionError
 from larun.model.checks.facts import FrameFacts
@@ -124,7 +125,7 @@ def _fine(cells: NDArray[np.float32]) -> Array:
     if not np.isfinite(made).any():
         return np.full(cells.shape, np.nan)
     made -= np.nanmedian(made)
-    limit = 6 * 1.4826 * float(np.nanmedian(np.abs(made)))
+    limit = 6 * mad_sigma(made[np.isfinite(made)], 0.0)
     edge = max(1, round(_EDGE * min(made.shape)))  # the edges of chips are a matter of their own
     inner = np.zeros(made.shape, bool)
     inner[edge:-edge, edge:-edge] = True
@@ -191,7 +192,7 @@ def _missing(map_: Array, flat: Array) -> tuple[float, float]:
     spots = np.isfinite(flat) & np.isfinite(map_) & (flat < -_DARK_SPOT)
     if spots.sum() < 8:
         return 0.0, math.inf
-    noise = 1.4826 * float(np.nanmedian(np.abs(map_[np.isfinite(map_)])))
+    noise = mad_sigma(map_[np.isfinite(map_)], 0.0)
     weight = float(np.sum(flat[spots] ** 2))
     return float(-np.sum(flat[spots] * map_[spots]) / weight), noise / math.sqrt(weight)
 

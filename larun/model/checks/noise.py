@@ -8,7 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from larun.algorithms.photontransfer import Estimate, PhotonTransfer
+from larun.algorithms.photontransfer import PhotonTransfer
+from larun.algorithms.robust import Estimate
 from larun.detector import Amplifier
 from larun.io.headers import get_numbers
 from larun.model.checks.kits import Kit, kits, transfers

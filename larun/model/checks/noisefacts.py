@@ -12,7 +12,8 @@ from numpy.typing import NDArray
 from larun import flags as fl
 from larun.algorithms.annulus import mask_radius
 from larun.algorithms.background import Background
-from larun.algorithms.pixelnoise import BlockNoise, Estimate, block_noise, correlation, mean_of_blocks
+from larun.algorithms.pixelnoise import BlockNoise, block_noise, correlation, mean_of_blocks
+from larun.algorithms.robust import Estimate, mad_sigma
 from larun.model.checks.emptyplaces import empty_places, open_pixels
 from larun.model.measure.measuring import ApertureOptions, photometered, placed
 
@@ -347,7 +348,7 @@ def _pulls(flux: NDArray[np.float64], error: NDArray[np.float64]) -> tuple[float
         return math.nan, math.nan, math.nan, math.nan, math.nan, float(len(pull))
     offset = float(np.median(pull))
     above, below = pull[pull > offset] - offset, offset - pull[pull < offset]
-    scatter = 1.4826 * float(np.median(np.abs(pull - offset)))
+    scatter = mad_sigma(pull, offset)
     for _ in range(20):
         kept = np.abs(pull - offset) <= _KEEP * scatter
         before, scatter = scatter, float(np.std(pull[kept], ddof=1)) / _KEPT_DEVIATION

@@ -8,8 +8,9 @@ from collections.abc import Iterator, Mapping
 import numpy as np
 from numpy.typing import NDArray
 
+from larun.algorithms.robust import mad_sigma
 from larun.model.checks.facts import FrameFacts
-from larun.model.checks.fields import Band, Field, spread
+from larun.model.checks.fields import Band, Field
 from larun.model.checks.material import Material
 from larun.model.checks.verdict import Evidence, Series, Verdict, untested
 from larun.model.checks.words import counted, percent
@@ -103,7 +104,7 @@ def _deviations(values: NDArray[np.float64], floor: float) -> NDArray[np.float64
     known = values[np.isfinite(values)]
     if known.size < _FEWEST:
         return np.zeros(len(values))
-    scale = max(spread(known), floor)
+    scale = max(mad_sigma(known), floor)
     return np.where(np.isfinite(values), (values - np.median(known)) / scale, 0.0)
 
 

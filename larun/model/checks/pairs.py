@@ -8,7 +8,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from larun.algorithms.pixelnoise import Estimate, clipped_variance
+from larun.algorithms.pixelnoise import clipped_variance
+from larun.algorithms.robust import Estimate, mad_sigma
 from larun.model.checks.common import combined
 from larun.model.checks.facts import FrameFacts
 from larun.model.checks.material import Material
@@ -107,7 +108,7 @@ def _pair(one: FrameFacts, two: FrameFacts) -> _Pair | None:
     inside = np.abs(difference) <= _KEEP * scatter
     for part, v in ((first, one_v), (second, two_v)):
         size = np.abs(part - np.median(part)) / np.sqrt(v)
-        inside &= size <= 4 * max(1.4826 * float(np.median(size)), 1e-9)
+        inside &= size <= 4 * max(mad_sigma(size, 0.0), 1e-9)
     product = (first[inside] - np.mean(first[inside])) * (second[inside] - np.mean(second[inside]))
     pattern = Estimate(float(np.mean(product)), float(np.std(product)) / math.sqrt(max(len(product), 1)))
     shared = math.sqrt(a.shared * b.shared)

@@ -7,7 +7,8 @@ from collections.abc import Iterable, Iterator, Sequence
 
 import numpy as np
 
-from larun.algorithms.pixelnoise import Estimate, NoiseTerms, Remedies, noise_terms
+from larun.algorithms.pixelnoise import NoiseTerms, Remedies, noise_terms
+from larun.algorithms.robust import Estimate
 from larun.model.checks.common import by_filter, combined, grade, listed
 from larun.model.checks.facts import FrameFacts
 from larun.model.checks.material import Material

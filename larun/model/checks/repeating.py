@@ -11,8 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from larun.algorithms.offsets import vote_offset
-from larun.algorithms.pixelnoise import Estimate
 from larun.algorithms.repeats import Repeats, repeated_fluxes
+from larun.algorithms.robust import Estimate, mad_sigma
 from larun.errors import OptionError
 from larun.model.checks.common import combined
 from larun.model.checks.facts import FrameFacts
@@ -171,7 +171,7 @@ def _transformed(
         turned = complex(np.sum(np.conj(away) * (two[kept] - end)) / spread) if spread > 0 else 1.0 + 0j
         factor = turned if abs(turned - 1) < 0.05 else 1.0 + 0j  # more than 3 degrees is a wrong match
         size = np.abs(two - end - factor * (one - start))
-        kept = size <= max(3 * 1.4826 * float(np.median(size)), 0.1)
+        kept = size <= max(3 * mad_sigma(size, 0.0), 0.1)
     made = end + factor * (points[:, 0] + 1j * points[:, 1] - start)
     return np.column_stack([made.real, made.imag])
 

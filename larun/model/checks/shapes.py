@@ -7,8 +7,8 @@ from collections.abc import Iterator, Sequence
 
 import numpy as np
 
+from larun.algorithms.robust import mad_sigma
 from larun.model.checks.facts import FrameFacts
-from larun.model.checks.fields import spread
 from larun.model.checks.material import Material
 from larun.model.checks.verdict import Evidence, Series, Verdict, untested
 from larun.model.checks.words import counted, percent
@@ -36,21 +36,20 @@ def focus(material: Material) -> Iterator[Verdict]:
         return
     size = np.array([math.log(one.fwhm) - _SEEING * math.log(one.airmass or 1.0) for one in frames])
     usual = float(np.median(size))
-    limit = min(max(_BLURRED, _SIGMAS * spread(size)), _UNFOCUSED)
+    scatter = mad_sigma(size)
+    limit = min(max(_BLURRED, _SIGMAS * scatter), _UNFOCUSED)
     typical = float(np.median([one.fwhm for one in frames]))
     evidence = _evidence(frames, "FWHM of the stars (pixels)", [one.fwhm for one in frames])
     wide = [n for n in range(len(frames)) if size[n] - usual > limit]
     wide = [n for n in wide if frames[n] not in rings]
     if not wide and not rings:
-        meaning = (
-            f"the stars of {counted(len(frames), 'frame')} are {typical:.2f} pixels wide, ± {100 * spread(size):.0f} %"
-        )
+        meaning = f"the stars of {counted(len(frames), 'frame')} are {typical:.2f} pixels wide, ± {100 * scatter:.0f} %"
         yield Verdict(
             test="focus",
             status="good",
             meaning=meaning,
             value=typical,
-            error=typical * spread(size),
+            error=typical * scatter,
             unit="pixels",
             evidence=evidence,
         )
@@ -103,7 +102,7 @@ def trailing(material: Material) -> Iterator[Verdict]:
     if len(drawn) > _EVERYWHERE * len(frames) and len(frames) >= _FEWEST:
         yield _all_drawn(drawn, len(frames), evidence)
         common = np.array([one.alignment for one in drawn])
-        limit = float(np.median(common)) + max(_LONG, _SIGMAS * spread(common))
+        limit = float(np.median(common)) + max(_LONG, _SIGMAS * mad_sigma(common))
         drawn = [one for one in drawn if one.alignment > limit]
     for one in drawn:
         yield Verdict(
@@ -136,7 +135,7 @@ def _all_drawn(drawn: Sequence[FrameFacts], count: int, evidence: Evidence) -> V
             "tracking, the polar axis, or the optics"
         ),
         value=typical,
-        error=spread(np.array(common)),
+        error=mad_sigma(np.array(common)),
         expected=0.0,
         fix="larger apertures",
         evidence=evidence,
@@ -150,7 +149,7 @@ def _error(one: FrameFacts) -> float:
     shapes = shapes[np.isfinite(shapes)]
     if shapes.size < 2:
         return math.inf
-    scatter = math.hypot(spread(shapes.real), spread(shapes.imag)) / math.sqrt(2)
+    scatter = math.hypot(mad_sigma(shapes.real), mad_sigma(shapes.imag)) / math.sqrt(2)
     return max(scatter, 0.01) / math.sqrt(shapes.size)
 
 

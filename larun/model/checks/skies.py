@@ -8,8 +8,8 @@ from collections.abc import Iterator, Sequence
 
 import numpy as np
 
+from larun.algorithms.robust import mad_sigma
 from larun.model.checks.facts import FrameFacts
-from larun.model.checks.fields import spread
 from larun.model.checks.material import Material
 from larun.model.checks.verdict import Evidence, Series, Verdict, untested
 from larun.model.checks.words import counted, percent
@@ -57,7 +57,7 @@ def _brightness(frames: Sequence[FrameFacts], evidence: Evidence) -> Iterator[Ve
         return
     rate = np.array([math.log(one.sky.level / (one.exposure or math.nan)) for one in bright])
     usual = float(np.median(rate))
-    limit = max(math.log(_TIMES), _SIGMAS * spread(rate))
+    limit = max(math.log(_TIMES), _SIGMAS * mad_sigma(rate))
     for one, value in zip(bright, rate, strict=True):
         if abs(value - usual) > limit:
             times = math.exp(value - usual)

@@ -13,6 +13,7 @@ import attrs
 import numpy as np
 from numpy.typing import NDArray
 
+from larun.algorithms.robust import mad_sigma
 from larun.detector import Amplifier, Detector
 from larun.errors import FileError, LarunError, OptionError
 from larun.io.headers import get_number, get_text, wcs_from_header
@@ -30,8 +31,6 @@ if TYPE_CHECKING:
     from astropy.io.fits import Header
 
 __all__ = ["Explanation", "explain", "header_of"]
-
-_MAD = 1.4826
 
 
 @attrs.frozen(kw_only=True)
@@ -336,7 +335,7 @@ def _scatter(pixels: NDArray[np.float32]) -> float | None:
         return None
     steps = np.diff(pixels[:: max(1, len(pixels) // 512)].astype(np.float64), axis=1)
     steps = steps[np.isfinite(steps)]
-    return _MAD * float(np.median(np.abs(steps - np.median(steps)))) / math.sqrt(2) if steps.size else None
+    return mad_sigma(steps) / math.sqrt(2) if steps.size else None
 
 
 def _why(sight: _Sight) -> str:

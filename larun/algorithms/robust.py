@@ -1,0 +1,63 @@
+"""A number with its error, and a scatter that outliers do not move."""
+
+from __future__ import annotations
+
+import math
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+__all__ = ["ERROR_OF_MEDIAN", "SIGMA_PER_MAD", "Estimate", "mad_sigma", "median_error"]
+
+#: σ of a normal distribution over its median absolute deviation.
+SIGMA_PER_MAD = 1.4826
+#: Error of the median of normal values over that of their mean, √(π/2).
+ERROR_OF_MEDIAN = 1.2533
+
+
+class Estimate(NamedTuple):
+    """A number and its 1 σ."""
+
+    value: float
+    error: float
+
+
+def mad_sigma(values: NDArray[Any], centre: float | np.floating[Any] | None = None) -> float:
+    """Robust standard deviation: 1.4826 times the median absolute deviation (Hampel 1974, JASA 69, 383).
+
+    Parameters
+    ----------
+    values : ndarray
+        Real numbers of any shape, all of them finite: a NaN makes the result NaN.
+    centre : float, optional
+        What deviations are measured from; by default the median of the values.
+
+    Returns
+    -------
+    float
+        NaN of no values, 0 of one.
+
+    Examples
+    --------
+    >>> values = np.append(np.random.default_rng(1).normal(0, 2.0, 10_000), [1e6] * 100)
+    >>> round(mad_sigma(values), 1)
+    2.0
+    """
+    if not values.size:
+        return math.nan
+    middle = np.median(values) if centre is None else centre
+    return SIGMA_PER_MAD * float(np.median(np.abs(values - middle)))
+
+
+def median_error(values: NDArray[Any]) -> float:
+    """1 σ of the median of normal values, by their robust scatter; NaN of fewer than two.
+
+    Examples
+    --------
+    >>> round(median_error(np.random.default_rng(1).normal(0, 2.0, 10_000)), 3)
+    0.025
+    """
+    if values.size < 2:
+        return math.nan
+    return ERROR_OF_MEDIAN * mad_sigma(values) / math.sqrt(values.size)
