@@ -10,9 +10,8 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from larun import flags as fl
-from larun.algorithms.completeness import Completeness, completeness, filtered_limit
-from larun.algorithms.emptystars import add_stars, moffat_stamp, star_stamp
+from larun.algorithms.completeness import Completeness, completeness
+from larun.algorithms.emptystars import add_stars
 from larun.algorithms.robust import Estimate
 from larun.errors import OptionError
 from larun.model.checks.common import by_filter, combined, grade
@@ -20,6 +19,7 @@ from larun.model.checks.emptyplaces import empty_places
 from larun.model.checks.facts import FrameFacts
 from larun.model.checks.material import Material
 from larun.model.checks.noisefacts import free_pixels
+from larun.model.checks.starshape import flux_limit, star_shape
 from larun.model.checks.verdict import Evidence, Series, Verdict, untested
 from larun.model.recipe import Recipe
 
@@ -37,7 +37,6 @@ _LEAST_STARS = 60
 _LADDER = (-1.0, 1.3)  # magnitudes by which they are brighter than the predicted limit
 _SLIGHT, _LARGE = 0.1, 0.2  # magnitudes
 _MISSED = 0.9  # of bright stars that must be found
-_TEMPLATES = 30
 _MAG = 2.5 / math.log(10)
 
 
@@ -102,17 +101,12 @@ def injected_stars(frame: Frame, catalog: SourceCatalog, recipe: Recipe) -> Inje
     fwhm = float(catalog.table.meta["fwhm"])
     sky = frame.background()
     free = free_pixels(frame, catalog, sky)
-    half = max(4, math.ceil(3.5 * fwhm))
-    stamp = _stamp(frame, catalog, sky.level, half)
-    empirical = stamp is not None
-    star = moffat_stamp(fwhm, half) if stamp is None else stamp
+    star, empirical = star_shape(frame, catalog, sky.level)
     window, x0, y0 = _window(frame)
     threshold = float(detect.get("threshold", 5.0))
-    width = (fwhm if detect.get("fwhm") is None else float(detect["fwhm"])) / 2.3548
-    line = np.arange(-half, half + 1)
-    shape = np.exp(-0.5 * (line[:, None] ** 2 + line**2) / width**2)
+    width = fwhm if detect.get("fwhm") is None else float(detect["fwhm"])
     sigma = float(np.sqrt(np.median(sky.variance[y0 : y0 + window.shape[0] : 8, x0 : x0 + window.shape[1] : 8])))
-    limit = filtered_limit(star, shape, sigma=sigma, threshold=threshold)
+    limit = flux_limit(star, width, sigma=sigma, threshold=threshold)
     rng = np.random.default_rng(int(frame.provenance.id[15:30], 16))
     open_here = free[y0 : y0 + window.shape[0], x0 : x0 + window.shape[1]]
     fluxes, found = [], []
@@ -141,26 +135,6 @@ def _window(frame: Frame) -> tuple[Frame, int, int]:
     if (height, width) == (ny, nx):
         return frame, 0, 0
     return frame.crop((x0, x0 + width), (y0, y0 + height)), x0, y0
-
-
-def _stamp(frame: Frame, catalog: SourceCatalog, level: NDArray[np.float32], half: int) -> NDArray[np.float64] | None:
-    """What the bright, lonely stars of a frame look like."""
-    from scipy.spatial import cKDTree
-
-    table = catalog.table
-    x, y, flux = (np.asarray(getattr(table[name], "value", table[name]), np.float64) for name in ("x", "y", "flux"))
-    ours = np.isfinite(x) & np.isfinite(y) & (flux > 0)
-    spoilt = (np.asarray(table["flags"]) & (fl.UNUSABLE | fl.SATURATED)) != 0
-    points = np.column_stack([x, y])[ours]
-    fluxes = flux[ours]
-    lonely = ~spoilt[ours]
-    for one, two in cKDTree(points).query_pairs(1.4 * half) if len(points) else ():
-        lonely[one] &= fluxes[two] < 0.02 * fluxes[one]
-        lonely[two] &= fluxes[one] < 0.02 * fluxes[two]
-    chosen = np.flatnonzero(lonely)
-    chosen = chosen[np.argsort(-fluxes[chosen], kind="stable")][:_TEMPLATES]
-    usable = (frame.flags & fl.UNUSABLE) == 0
-    return star_stamp(frame.data - level, usable, points[chosen, 0], points[chosen, 1], half)
 
 
 def _search(

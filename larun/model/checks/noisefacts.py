@@ -15,6 +15,7 @@ from larun.algorithms.background import Background
 from larun.algorithms.pixelnoise import BlockNoise, block_noise, correlation, mean_of_blocks
 from larun.algorithms.robust import Estimate, mad_sigma
 from larun.model.checks.emptyplaces import empty_places, open_pixels
+from larun.model.checks.starshape import flux_limit, star_shape
 from larun.model.measure.measuring import ApertureOptions, photometered, placed
 
 if TYPE_CHECKING:
@@ -115,7 +116,8 @@ class NoiseFacts(NamedTuple):
     flagged : ndarray, (n, 3)
         x, y and flux of sources that carry a flag, such as saturated stars: they spoil those beside them.
     limit : float
-        Flux of a star of the frame's size that the modelled noise of the sky makes 5 σ, electrons.
+        Flux of a star of the frame's shape that the modelled noise of the sky makes 5 σ behind the filter of the
+        detection, electrons.
     """
 
     level: NDArray[np.float64]
@@ -197,8 +199,12 @@ def noise_facts(frame: Frame, catalog: SourceCatalog) -> NoiseFacts:
         empty=_empty_apertures(frame, catalog, free),
         sample=_sample(frame, free, sky, float(np.median(shared[::7, ::7]))),
         flagged=_flagged(catalog),
-        # behind a filter of its own shape a Gaussian star of width s has the noise σ s √(4 π)
-        limit=5 * float(np.sqrt(np.median(sky.variance[::16, ::16]))) * math.sqrt(4 * math.pi) * fwhm / 2.3548,
+        limit=flux_limit(
+            star_shape(frame, catalog, sky.level)[0],
+            fwhm,
+            sigma=float(np.sqrt(np.median(sky.variance[::16, ::16]))),
+            threshold=5.0,
+        ),
     )
 
 
