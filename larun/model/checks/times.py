@@ -99,11 +99,13 @@ def _missing(raw: Sequence[RawFacts]) -> Iterator[Verdict]:
 def _years(dated: Sequence[RawFacts]) -> Iterator[Verdict]:
     """Before there were CCDs, after our time, or far from all the others: a clock that was reset."""
     usual = float(np.median([_mid(one) for one in dated]))
+    far = sum(abs(_mid(one) - usual) > _NIGHTS for one in dated)
+    several = far > _MANY * len(dated)  # a folder of several years: no clock was reset in so many
     for one in dated:
         apart = _mid(one) - usual
         if not _FIRST <= _mid(one) <= _LAST:
             meaning = f"{_text(one)}: no CCD took frames then, the clock was not set"
-        elif abs(apart) > _NIGHTS and len(dated) > 2:
+        elif abs(apart) > _NIGHTS and len(dated) > 2 and not several:
             years = abs(apart) / 365.25
             meaning = f"{_text(one)}: {years:.1f} years {'after' if apart > 0 else 'before'} the other files"
         else:

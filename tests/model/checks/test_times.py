@@ -50,6 +50,13 @@ def test_one_clock_that_jumped_is_named(night, tmp_path, seconds, told):
     assert {where for _, where in found} <= {name, "science-V-002", "science-V-004"}
 
 
+def test_a_folder_of_several_years_is_no_clock_that_was_reset(night, tmp_path):
+    names = sorted(path.stem for path in night.glob("science*.fits"))
+    later = {name: _moved(night, name, 1096 * 86400.0) for name in names}
+    assert len(later) > 8
+    assert not faults(time_stamps(raw_material(edited(night, tmp_path / "n", later))))
+
+
 def test_two_exposures_that_began_together_are_named(night, tmp_path):
     cards = _moved(night, "bias-002", 0.0)
     found = faults(time_stamps(raw_material(edited(night, tmp_path / "n", {"bias-003": cards}))))
