@@ -254,6 +254,13 @@ def test_links_between_pages_lead_somewhere():
             assert place.exists() or ("tutorials" in target and tutorial.exists()), f"{name_of(page)}: {target}"
 
 
+def test_every_test_of_a_night_has_a_row_that_says_what_it_measures():
+    from larun.model.checks.suite import TESTS
+
+    rows = re.findall(r"^\| `([^`]+)` \| .+ \| .+ \|", (ROOT / "docs/noise.md").read_text(encoding="utf-8"), re.M)
+    assert sorted(rows) == sorted(test.name for test in TESTS)
+
+
 def test_pictures_are_small_and_used():
     pictures = sorted(path for path in (ROOT / "docs/images").rglob("*") if path.is_file())
     assert pictures
