@@ -1,4 +1,4 @@
-"""What tests of science frames share: grouping by filter, means of what frames say, words."""
+"""What tests of science frames share: grouping by filter, means of what frames say."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import numpy as np
 from larun.algorithms.robust import Estimate, mad_sigma
 from larun.model.checks.facts import FrameFacts
 
-__all__ = ["by_filter", "combined", "grade", "listed"]
+__all__ = ["by_filter", "combined"]
 
 
 def by_filter(facts: Iterable[FrameFacts]) -> dict[str, list[FrameFacts]]:
@@ -41,24 +41,3 @@ def combined(estimates: Sequence[Estimate]) -> Estimate:
     share = weight / weight.sum()
     seen = math.sqrt(float(np.sum(share**2 * (value - mean) ** 2)) / max(1 - float(np.sum(share**2)), 1e-9))
     return Estimate(mean, max(formal, seen))
-
-
-def grade(gap: float, error: float, *, doubtful: float, bad: float, sigmas: float = 5.0) -> str:
-    """Status of a departure: it must be significant, and larger than what may be."""
-    if not (math.isfinite(gap) and math.isfinite(error)):
-        return "untested"
-    size = abs(gap)
-    if size <= sigmas * error or size <= doubtful:
-        return "good"
-    return "bad" if size > bad else "doubtful"
-
-
-def listed(words: Sequence[str], last: str = "or") -> str:
-    """``a, b or c``.
-
-    Examples
-    --------
-    >>> listed(["gain", "read noise", "flat"])
-    'gain, read noise or flat'
-    """
-    return f" {last} ".join([", ".join(words[:-1]), words[-1]] if len(words) > 1 else words)

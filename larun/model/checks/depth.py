@@ -14,13 +14,13 @@ from larun.algorithms.completeness import Completeness, completeness
 from larun.algorithms.emptystars import add_stars
 from larun.algorithms.robust import Estimate
 from larun.errors import OptionError
-from larun.model.checks.common import by_filter, combined, grade
+from larun.model.checks.common import by_filter, combined
 from larun.model.checks.emptyplaces import empty_places
 from larun.model.checks.facts import FrameFacts
 from larun.model.checks.material import Material
 from larun.model.checks.noisefacts import free_pixels
 from larun.model.checks.starshape import flux_limit, star_shape
-from larun.model.checks.verdict import Evidence, Series, Verdict, untested
+from larun.model.checks.verdict import Evidence, Series, Verdict, grade, untested
 from larun.model.recipe import Recipe
 
 if TYPE_CHECKING:

@@ -9,10 +9,11 @@ import numpy as np
 
 from larun.algorithms.pixelnoise import NoiseTerms, Remedies, noise_terms
 from larun.algorithms.robust import Estimate
-from larun.model.checks.common import by_filter, combined, grade, listed
+from larun.model.checks.common import by_filter, combined
 from larun.model.checks.facts import FrameFacts
 from larun.model.checks.material import Material
-from larun.model.checks.verdict import Evidence, Series, Verdict, judge, untested
+from larun.model.checks.verdict import Evidence, Series, Verdict, grade, judge, untested
+from larun.model.checks.words import alternatives
 
 __all__ = ["pixel_correlation", "pixel_noise"]
 
@@ -144,7 +145,7 @@ def _explained(
         else:
             words.append(f"a sensitivity that differs by {100 * factor:.2g} % from pixel to pixel beyond the flat")
             fixes.append("calibrate with (more) flats")
-    return f"{listed(words)} would explain it", "; ".join(fixes)
+    return f"{alternatives(words)} would explain it", "; ".join(fixes)
 
 
 def _instead(factor: float, stated: float | None) -> str:

@@ -8,10 +8,9 @@ from collections.abc import Iterator
 import numpy as np
 from numpy.typing import NDArray
 
-from larun.model.checks.common import grade
 from larun.model.checks.material import Material
 from larun.model.checks.repeating import RepeatedStars, repeated_stars
-from larun.model.checks.verdict import Evidence, Series, Verdict, judge, untested
+from larun.model.checks.verdict import Evidence, Series, Verdict, grade, judge, untested
 
 __all__ = ["flat_error", "stars_repeat"]
 

@@ -12,10 +12,13 @@ from numpy.typing import ArrayLike, NDArray
 
 from larun.errors import OptionError
 
-__all__ = ["STATUSES", "Evidence", "Report", "Series", "Verdict", "judge", "untested"]
+__all__ = ["STATUSES", "Evidence", "Report", "Series", "Verdict", "grade", "judge", "untested"]
 
 #: From best to worst; ``untested`` says why nothing can be said.
 STATUSES = ("good", "untested", "doubtful", "bad")
+
+_SIGMAS = 5.0  # by chance 6 in ten million
+_DOUBT = 0.5  # of what is bad
 
 
 def _floats(values: ArrayLike) -> NDArray[np.float64]:
@@ -247,18 +250,24 @@ def untested(test: str, why: str, where: str = "") -> Verdict:
     return Verdict(test=test, status="untested", meaning=why, where=where)
 
 
-def judge(
-    value: float, error: float, expected: float, *, tolerance: float, sigmas: float = 5.0, doubt: float = 0.5
-) -> str:
-    """Status of a measured value: bad where it differs by more than ``tolerance`` (relative) and by many σ.
+def grade(gap: float, error: float, *, doubtful: float, bad: float) -> str:
+    """Status of a departure: one beyond ``doubtful`` or ``bad`` that is significant, by 5 σ of its own error.
 
-    Doubtful from ``doubt`` of the tolerance on; both must be significant, so that a test with little data gives no
-    false alarm, and important, so that one with much data does not complain of what nobody would notice.
+    It must be significant, so that a test with little data gives no false alarm, and important, so that one with much
+    data does not complain of what nobody would notice.
     """
-    if not (math.isfinite(value) and math.isfinite(error)):
+    if not (math.isfinite(gap) and math.isfinite(error)):
         return "untested"
-    gap = abs(value - expected)
-    if gap <= sigmas * error:
+    size = abs(gap)
+    if size <= _SIGMAS * error or size <= doubtful:
         return "good"
+    return "bad" if size > bad else "doubtful"
+
+
+def judge(value: float, error: float, expected: float, *, tolerance: float) -> str:
+    """Status of a measured value: bad where it differs from ``expected`` by more than ``tolerance`` (relative).
+
+    Doubtful from half the tolerance on; both must be significant, see :func:`grade`.
+    """
     scale = tolerance * abs(expected)
-    return "bad" if gap > scale else "doubtful" if gap > doubt * scale else "good"
+    return grade(value - expected, error, doubtful=_DOUBT * scale, bad=scale)

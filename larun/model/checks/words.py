@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-__all__ = ["counted", "listed", "percent"]
+__all__ = ["alternatives", "counted", "listed", "percent"]
 
 _MOST = 4
 
@@ -19,6 +19,17 @@ def listed(names: Sequence[str], most: int = _MOST) -> str:
     """
     shown = ", ".join(names[:most])
     return shown if len(names) <= most else f"{shown} and {len(names) - most} more"
+
+
+def alternatives(words: Sequence[str]) -> str:
+    """``a, b or c``.
+
+    Examples
+    --------
+    >>> alternatives(["gain", "read noise", "flat"])
+    'gain, read noise or flat'
+    """
+    return " or ".join([", ".join(words[:-1]), words[-1]] if len(words) > 1 else words)
 
 
 def counted(count: int, one: str, many: str = "") -> str:

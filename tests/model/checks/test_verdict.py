@@ -7,7 +7,7 @@ import pytest
 
 from larun.errors import OptionError
 from larun.model.checks.suite import NightTest, run
-from larun.model.checks.verdict import Evidence, Report, Series, Verdict, judge, untested
+from larun.model.checks.verdict import Evidence, Report, Series, Verdict, grade, judge, untested
 
 
 def test_a_status_that_does_not_exist_is_refused():
@@ -27,6 +27,20 @@ def test_a_status_that_does_not_exist_is_refused():
 )
 def test_what_is_neither_significant_nor_important_is_good(value, error, status):
     assert judge(value, error, 1.0, tolerance=0.05) == status
+
+
+@pytest.mark.parametrize(
+    ("gap", "error", "status"),
+    [
+        (0.1, 0.001, "good"),
+        (-0.3, 0.001, "doubtful"),
+        (-0.3, 0.07, "good"),
+        (0.6, 0.01, "bad"),
+        (0.6, np.inf, "untested"),
+    ],
+)
+def test_a_departure_has_two_limits(gap, error, status):
+    assert grade(gap, error, doubtful=0.2, bad=0.5) == status
 
 
 def test_a_report_tells_the_worst_first_and_becomes_json():
