@@ -20,7 +20,7 @@ from larun.model.jobs import Row, Task
 from larun.model.masters import Master, MasterBias, MasterDark, MasterFlat, Masters, Selection
 from larun.model.raw import exposures
 from larun.model.raw.exposures import Exposure
-from larun.model.raw.reduction import Leveled, measure, open_raw
+from larun.model.raw.reduction import leveled_reader
 from larun.model.recipe import Recipe
 from larun.model.transfer import measured_values
 
@@ -163,13 +163,8 @@ class Night:
                 raise OptionError(
                     f"detector.{name}=measured, but {said[0]} = {night.given[said[0]]!r} is given: say one of the two"
                 )
-        overscan = recipe.build.overscan
-
-        @functools.lru_cache(maxsize=16)
-        def load(part: object) -> Leveled:
-            return measure(open_raw(part, night.camera, given=night.given, in_memory=True), overscan)  # type: ignore[arg-type]
-
-        values = measured_values(night.files, wanted, lambda item: load(item.part))
+        read = leveled_reader(night.camera, given=night.given, overscan=recipe.build.overscan)
+        values = measured_values(night.files, wanted, lambda item: read(item.part))
         told = recipe.evolve(keywords={**recipe.keywords, **values}, detector=dict.fromkeys(wanted, "header"))
         return attrs.evolve(night, given={**night.given, **values}), told
 

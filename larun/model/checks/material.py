@@ -18,7 +18,8 @@ from larun.model.checks.rawfacts import RawFacts, raw_facts
 from larun.model.jobs import Group, group
 from larun.model.masters import Masters
 from larun.model.raw.exposures import Exposure
-from larun.model.raw.reduction import Leveled, measure, open_raw
+from larun.model.raw.opening import RawPart
+from larun.model.raw.reduction import Leveled, leveled_reader
 from larun.model.recipe import Recipe
 
 if TYPE_CHECKING:
@@ -78,7 +79,7 @@ class Material:
 
     def leveled(self, item: Exposure) -> Leveled:
         """A raw exposure whose overscan is measured; the last dozen are kept."""
-        return self._leveled(item.part)
+        return self._read(item.part)
 
     @functools.cached_property
     def raw(self) -> tuple[RawFacts, ...]:
@@ -91,13 +92,8 @@ class Material:
         return fields_of(self.facts)
 
     @functools.cached_property
-    def _leveled(self) -> functools._lru_cache_wrapper[Leveled]:
-        @functools.lru_cache(maxsize=12)
-        def read(part: object) -> Leveled:
-            source = open_raw(part, self.camera, given=self.recipe.keywords, in_memory=True)  # type: ignore[arg-type]
-            return measure(source, self.overscan)
-
-        return read
+    def _read(self) -> Callable[[RawPart], Leveled]:
+        return leveled_reader(self.camera, given=self.recipe.keywords, overscan=self.overscan)
 
     @property
     def overscan(self) -> OverscanOptions:

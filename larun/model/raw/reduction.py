@@ -34,12 +34,23 @@ if TYPE_CHECKING:
     from larun.io.raw import RowReader
     from larun.model.image import Image
 
-__all__ = ["Block", "Leveled", "RawSource", "amplifier_values", "measure", "of_image", "open_raw", "sample_rows"]
+__all__ = [
+    "Block",
+    "Leveled",
+    "RawSource",
+    "amplifier_values",
+    "leveled_reader",
+    "measure",
+    "of_image",
+    "open_raw",
+    "sample_rows",
+]
 
 Rows = tuple[NDArray[np.float32], NDArray[np.uint32]]
 
 #: Rows read at a time while a file is measured; results do not depend on it.
 _BAND = 256
+_KEPT = 12  # exposures that a reader keeps: those of one group are compared with each other
 
 
 @attrs.frozen(kw_only=True, eq=False)
@@ -248,6 +259,18 @@ def measure(source: RawSource, overscan: OverscanOptions) -> Leveled:
         _collect(amplifiers, pixels, data, flags, 0)
     measured = [_level(a, rows, overscan, source.name) for a, rows in zip(amplifiers, pixels, strict=True)]
     return Leveled(source=source, levels=tuple(m[0] for m in measured), noise=tuple(m[1] for m in measured))
+
+
+def leveled_reader(
+    base: type[Any], *, given: Mapping[str, Any], overscan: OverscanOptions
+) -> Callable[[RawPart], Leveled]:
+    """What reads raw exposures into memory and measures their overscan; the last dozen are kept."""
+
+    @functools.lru_cache(maxsize=_KEPT)
+    def read(part: RawPart) -> Leveled:
+        return measure(open_raw(part, base, given=given, in_memory=True), overscan)
+
+    return read
 
 
 def _digested(source: RawSource, pixels: list[list[Rows]] | None) -> str:
