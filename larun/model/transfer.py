@@ -22,7 +22,7 @@ from larun.model.raw.opening import RawPart
 from larun.model.raw.reduction import Leveled, measure, of_image, open_raw
 
 if TYPE_CHECKING:
-    from larun.detector import Detector
+    from larun.detector import Amplifier, Detector
     from larun.model.raw.exposures import Exposure
 
 __all__ = [
@@ -148,7 +148,8 @@ def transfer(
     noises = [_bias_noise([frame[n] for frame in dark]) for n in range(len(amplifiers))]
     zero = [np.float32(0)] * len(amplifiers) if not dark else _mean(dark[:2])
     del dark
-    overscans = _overscan_noise([load(item) for item in exposed or [item for group in chosen for item in group]])
+    shown = exposed or [item for group in chosen for item in group]
+    overscans = _overscan_noise(amplifiers, [load(item) for item in shown])
     found: list[list[PairCells]] = [[] for _ in amplifiers]
     for group in chosen:
         for n, cells in _flat_pairs(group, load, zero):
@@ -246,10 +247,10 @@ def _bias_noise(frames: list[NDArray[np.float32]]) -> tuple[Estimate, float]:
     return Estimate(noise.value * grown, noise.error * grown), math.sqrt(float(np.mean(rows)))
 
 
-def _overscan_noise(frames: list[Leveled]) -> list[Estimate]:
-    """Read noise of each amplifier by the overscan of some frames: their median."""
+def _overscan_noise(amplifiers: Sequence[Amplifier], frames: Sequence[Leveled]) -> list[Estimate]:
+    """Read noise of each amplifier by the overscan of some frames: their median; NaN without frames or overscan."""
     made = []
-    for n, amplifier in enumerate(frames[0].source.detector.amplifiers if frames else ()):
+    for n, amplifier in enumerate(amplifiers):
         values = [frame.noise[n] for frame in frames]
         known = np.array([value for value in values if value is not None and math.isfinite(value) and value > 0])
         if not known.size or amplifier.overscan is None:
@@ -260,7 +261,7 @@ def _overscan_noise(frames: list[Leveled]) -> list[Estimate]:
         error = value / math.sqrt(2 * pixels)
         scatter = mad_sigma(known, value)
         made.append(Estimate(value, ERROR_OF_MEDIAN * max(error, scatter) / math.sqrt(known.size)))
-    return made or [_UNKNOWN] * 64
+    return made
 
 
 # -- a detector --------------------------------------------------------------------------------------------------------

@@ -9,7 +9,9 @@ import larun
 from larun.errors import OptionError
 from larun.model.headers import source_of, split_given
 from larun.model.night import Night
+from larun.model.raw.reduction import measure, of_image
 from larun.model.recipe import Recipe
+from larun.model.transfer import transfer
 from larun.simulate import photons, read_out
 from tests.conftest import real_data
 from tests.model.checks.rawnights import edit, night
@@ -41,6 +43,14 @@ def test_every_amplifier_is_measured_whatever_the_header_says():
     assert "+-" in found.sources["gain"]
     assert "4 biases and 3 flats" in found.sources["read_noise"]
     assert found.amplifiers[0].data == HALVES.amplifiers[0].data
+
+
+def test_biases_alone_tell_the_read_noise_of_every_amplifier():
+    frames = [measure(of_image(frame), larun.OverscanOptions()) for frame in frames_of(HALVES, [0.0] * 4, 2, HALVES)]
+    found = transfer([], frames, lambda leveled: leveled)
+    assert [one.name for one in found] == ["L", "R"]
+    assert [one.read_noise.value for one in found] == pytest.approx([6.0 / 1.8, 9.0 / 1.2], rel=0.05)
+    assert all(math.isnan(one.overscan_noise.value) and math.isnan(one.gain.value) for one in found)
 
 
 def test_the_errors_are_the_scatter():
