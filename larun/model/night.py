@@ -50,7 +50,7 @@ class Summary:
     rows : tuple of Row
         One per master and science frame, and per file that could not be used.
     verdicts : tuple of Verdict
-        What headers and a few raw frames tell of the night; :meth:`Night.check` tells more.
+        Of the cheap tests, on a pair of raw frames of each group of biases and of flats; :meth:`Night.check` runs all.
     """
 
     rows: tuple[Row, ...]
@@ -338,10 +338,7 @@ class Night:
             If there is no science frame, or an option makes no sense.
         """
         chosen = recipe or Recipe()
-        count = self._processes(processes)
-        if count > 1:
-            jobs.check_portable(chosen)
-            workers.prepare()
+        count = self._processes(chosen, processes)
         night, chosen = self.measured(chosen)
         return night._reduce(Path(out), chosen, masters, count, progress)
 
@@ -409,21 +406,31 @@ class Night:
         -------
         Report
             A verdict or more of each test; ``report.faults`` holds what is wrong.
+
+        Raises
+        ------
+        OptionError
+            If an option makes no sense, for this night or for several processes.
         """
         from larun.model.checks.driver import check_night
 
         chosen = recipe or Recipe()
-        count = self._processes(processes)
+        if out is not None:
+            self._check_folder(out)
+        count = self._processes(chosen, processes)
         return check_night(self, chosen, None if out is None else Path(out), _paths(masters), count, progress)
 
-    def _processes(self, wanted: int | None) -> int:
-        """How many processes reduce frames."""
-        if wanted is not None and wanted < 1:
-            raise OptionError(f"processes={wanted}: must be at least 1")
-        if wanted is not None:
-            return wanted
-        sizes = [math.prod(item.criteria.get("size") or (1,)) for item in self.of("science")]
-        return workers.affordable(max(sizes, default=1))
+    def _processes(self, recipe: Recipe, wanted: int | None) -> int:
+        """How many processes reduce frames; where there are several, they all can follow the recipe."""
+        count = workers.how_many(wanted, self._pixels)
+        if count > 1:
+            jobs.check_portable(recipe)
+            workers.prepare()
+        return count
+
+    def _pixels(self) -> int:
+        """Of the largest science frame."""
+        return max((math.prod(item.criteria.get("size") or (1,)) for item in self.of("science")), default=1)
 
     def tasks(self, out: Path, recipe: Recipe, masters: tuple[Path, ...] = ()) -> list[Task]:
         """What :meth:`reduce` does for the science frames: one task each, paths and options without arrays."""

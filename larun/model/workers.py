@@ -19,9 +19,9 @@ from typing import TypeVar
 import larun
 from larun.algorithms import kernel_cache
 from larun.algorithms.jit import end_with_parent, set_threads, threads
-from larun.errors import LarunError
+from larun.errors import LarunError, OptionError
 
-__all__ = ["affordable", "prepare", "run"]
+__all__ = ["affordable", "how_many", "prepare", "run"]
 
 _Task = TypeVar("_Task")
 _Result = TypeVar("_Result")
@@ -66,6 +66,21 @@ def affordable(pixels: int) -> int:
     except (AttributeError, ValueError, OSError):  # not every system tells
         return threads()
     return max(1, min(threads(), int(free / (_BASE + _PER_PIXEL * pixels))))
+
+
+def how_many(wanted: int | None, pixels: Callable[[], int]) -> int:
+    """The number of processes that is asked for, or for None as many as frames of so many pixels allow.
+
+    Raises
+    ------
+    OptionError
+        If it is less than one.
+    """
+    if wanted is None:
+        return affordable(pixels())
+    if wanted < 1:
+        raise OptionError(f"processes={wanted}: must be at least 1")
+    return wanted
 
 
 def run(
