@@ -256,7 +256,8 @@ def check(
     from larun.cli import check, options
 
     options.load_instruments(instrument)
-    chosen = options.recipe_from(recipe, setting, keyword, without=without)
+    said = any((recipe, setting, keyword, without))
+    chosen = options.recipe_from(recipe, setting, keyword, without=without) if said else None
     return check.show(folder, out, chosen, jobs, pictures, everything, as_json)
 
 

@@ -7,6 +7,7 @@ from pathlib import Path
 from larun.cli.progress import progress_bar
 from larun.cli.running import FAILED, OK
 from larun.cli.warmup import compile_first
+from larun.errors import OptionError
 from larun.model.checks.driver import check_products
 from larun.model.night import Night
 from larun.model.recipe import Recipe
@@ -19,7 +20,7 @@ __all__ = ["show"]
 def show(
     folder: Path,
     out: Path | None,
-    recipe: Recipe,
+    recipe: Recipe | None,
     jobs: int | None,
     pictures: Path | None,
     everything: bool,
@@ -29,7 +30,12 @@ def show(
     compile_first()
     with progress_bar() as progress:
         if (folder / "frames").is_dir() and (folder / "catalogs").is_dir():
-            report = check_products(folder, progress=progress)
+            if out is not None:
+                raise OptionError(
+                    f"--out {out}: {folder} holds products already: leave --out away, or give the raw frames that they "
+                    f"were made of (larun check RAW --out {folder})"
+                )
+            report = check_products(folder, recipe=recipe, processes=jobs, progress=progress)
         else:
             report = Night(folder).check(out=out, recipe=recipe, processes=jobs, progress=progress)
     drawn = {} if pictures is None else check.draw(report, pictures)

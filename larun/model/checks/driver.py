@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import shutil
 import tempfile
 import time
@@ -10,7 +11,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import attrs
 
@@ -22,10 +23,10 @@ from larun.model.checks.facts import FrameFacts, frame_facts
 from larun.model.checks.material import Material
 from larun.model.checks.verdict import Report, Verdict
 from larun.model.frame import Frame
-from larun.model.jobs import Row, Task
+from larun.model.jobs import Row
 from larun.model.masters import Masters, Selection
 from larun.model.raw.exposures import Exposure
-from larun.model.recipe import Recipe
+from larun.model.recipe import Recipe, said_in
 
 if TYPE_CHECKING:
     from larun.model.night import Night
@@ -52,24 +53,25 @@ def check_night(
     with _folder(out) as folder, warnings.catch_warnings():
         warnings.simplefilter("ignore", LarunWarning)  # what they say, the verdicts say better
         rows: list[Row] = []
-        tasks: list[Task] = []
+        products: list[_Product] = []
         if night.of("science"):
             summary = night.reduce(folder, recipe=recipe, masters=masters, processes=processes, progress=progress)
             rows += summary.rows
             lost = {row.name for row in summary.failed}
-            tasks = [task for task in night.tasks(folder, recipe) if task.name not in lost]
+            tasks = (task for task in night.tasks(folder, recipe) if task.name not in lost)
+            products = [_Product(task.name, task.frame_path, task.catalog_path) for task in tasks]
         else:
             night.masters(folder / "masters", recipe=recipe, report=rows.append)
         # of the folder's masters those of this run: an older one may come from files that are there no more
         made_now = (Path(row.path) for row in rows if row.kind in Selection._fields and row.path)
-        facts = tuple(_all_facts(tasks, processes, progress))
+        facts = tuple(_all_facts(products, processes, progress))
         material = Material(
             exposures=night.files,
             recipe=told,
             camera=night.camera,
             masters=jobs.candidates((*made_now, *masters)),
             facts=tuple(sorted(facts, key=_by_time)),
-            products={task.name: partial(_read, task.frame_path, task.catalog_path) for task in tasks},
+            products={product.name: product.read for product in products},
         )
         report = suite.run(material, str(night.folder))
     failed = tuple(_failed(row) for row in rows if row.status == "failed")
@@ -85,7 +87,7 @@ def _bearable(night: Night, recipe: Recipe) -> Recipe:
 
 
 def check_cheaply(night: Night, recipe: Recipe) -> tuple[Verdict, ...]:
-    """What a few biases and flats tell before anything is made of them."""
+    """What the cheap tests say of a pair of each group of biases and flats, before anything is made of them."""
     few = [item for kind in ("bias", "flat") for group in jobs.group(kind, night.of(kind)) for item in _few(group)]
     material = Material(
         exposures=tuple(few),
@@ -105,37 +107,71 @@ def _few(group: jobs.Group) -> tuple[Exposure, ...]:
     return group.exposures[middle : middle + 2]
 
 
-def check_products(folder: Path, processes: int = 1, progress: Progress | None = None) -> Report:
+def check_products(
+    folder: Path, *, recipe: Recipe | None = None, processes: int | None = 1, progress: Progress | None = None
+) -> Report:
     """Test what a reduction left in a folder; what only raw frames can tell is untested.
+
+    Parameters
+    ----------
+    folder : path
+        With ``frames/`` and ``catalogs/``.
+    recipe : Recipe, optional
+        How artificial stars are searched (its ``detect``); by default as the products say that sources were.
+    processes : int or None
+        Frames that are looked at at the same time, each in a process of its own; None takes as many as there are
+        threads and memory for.
+    progress : callable, optional
+        Called with a name, a number and a total.
 
     Raises
     ------
     FileError
         If the folder holds no frames with catalogues.
+    OptionError
+        If the recipe has other options, which change nothing in products.
     """
     start = time.perf_counter()
+    if recipe is not None:
+        _check_applies(recipe, folder)
     catalogs = {path.stem: path for path in sorted((folder / "catalogs").glob("*")) if path.is_file()}
-    pairs = [
-        (path, catalogs[path.stem]) for path in sorted((folder / "frames").glob("*.fits")) if path.stem in catalogs
+    products = [
+        _Product(path.stem, path, catalogs[path.stem])
+        for path in sorted((folder / "frames").glob("*.fits"))
+        if path.stem in catalogs
     ]
-    if not pairs:
+    if not products:
         raise FileError(f"{folder}: holds no frames with catalogues: give the folder of a reduction, or of raw frames")
-    facts = []
-    for index, pair in enumerate(pairs):
-        if progress:
-            progress(pair[0].stem, index, len(pairs))
-        facts.append(_facts_of(*pair))
+    count = workers.how_many(processes, lambda: math.prod(Frame.read(products[0].frame).shape))
+    facts = tuple(_all_facts(products, count, progress))
     made = Masters.read(folder / "masters") if any((folder / "masters").glob("*.fits")) else Masters(())
     material = Material(
         exposures=(),
-        recipe=Recipe(),
+        recipe=recipe or _recipe_of(products[0].catalog),
         camera=Frame,
         masters=made,
         facts=tuple(sorted(facts, key=_by_time)),
-        products={pair[0].stem: partial(_read, *pair) for pair in pairs},
+        products={product.name: product.read for product in products},
     )
     report = suite.run(material, str(folder))
     return attrs.evolve(report, seconds=time.perf_counter() - start)
+
+
+def _check_applies(recipe: Recipe, folder: Path) -> None:
+    said = [one.option for one in recipe.diff(Recipe()) if not one.option.startswith("detect.")]
+    if said:
+        raise OptionError(
+            f"{', '.join(said)}: changes nothing in the products in {folder}, of which only detect.… says how "
+            f"artificial stars are searched: check the raw frames (larun check RAW --out {folder})"
+        )
+
+
+def _recipe_of(catalog: Path) -> Recipe:
+    """How a catalogue was detected; the default recipe where it was made without one, or by what has no name."""
+    try:
+        return Recipe.from_entries(entry for entry in said_in(catalog)[0] if entry.section == "detect")
+    except LarunError:
+        return Recipe()
 
 
 def check_frame(frame: Frame, recipe: Recipe | None = None) -> Report:
@@ -182,34 +218,37 @@ def _failed(row: Row) -> Verdict:
     return Verdict(test="reduction", status="bad", where=row.name, meaning=f"could not be reduced: {row.message}")
 
 
-def _all_facts(tasks: list[Task], processes: int, progress: Progress | None) -> Iterator[FrameFacts]:
+class _Product(NamedTuple):
+    """A calibrated frame and its catalogue, on disk."""
+
+    name: str
+    frame: Path
+    catalog: Path
+
+    def read(self) -> tuple[Frame, SourceCatalog]:
+        frame = Frame.read(self.frame)
+        try:
+            return frame, SourceCatalog.read(self.catalog)
+        except LarunError as error:
+            raise FileError(f"{self.catalog}: its frame cannot be tested without it: {error}") from error
+
+
+def _all_facts(products: list[_Product], processes: int, progress: Progress | None) -> Iterator[FrameFacts]:
     made = (
-        (_facts(task) for task in tasks)
-        if processes == 1 or not tasks
-        else workers.run(_facts, tasks, processes, partial(loading.restore, loading.sources()))
+        map(_facts, products)
+        if processes == 1 or not products
+        else workers.run(_facts, products, processes, partial(loading.restore, loading.sources()))
     )
     for index, facts in enumerate(made):
         if progress:
-            progress(f"testing {facts.name}", index + 1, len(tasks))
+            progress(f"testing {facts.name}", index + 1, len(products))
         yield facts
 
 
-def _facts(task: Task) -> FrameFacts:
-    return _facts_of(task.frame_path, task.catalog_path, task.name)
-
-
-def _facts_of(frame_path: Path, catalog_path: Path, name: str | None = None) -> FrameFacts:
+def _facts(product: _Product) -> FrameFacts:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", LarunWarning)
-        return frame_facts(name or frame_path.stem, *_read(frame_path, catalog_path))
-
-
-def _read(frame_path: Path, catalog_path: Path) -> tuple[Frame, SourceCatalog]:
-    frame = Frame.read(frame_path)
-    try:
-        return frame, SourceCatalog.read(catalog_path)
-    except LarunError as error:
-        raise FileError(f"{catalog_path}: its frame cannot be tested without it: {error}") from error
+        return frame_facts(product.name, *product.read())
 
 
 def _by_time(facts: FrameFacts) -> tuple[float, str]:
