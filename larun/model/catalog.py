@@ -274,7 +274,7 @@ class SourceCatalog:
             recording().resolve(other=there)
         return made
 
-    @operation("photometer", version=3, reach="global", resolve=_photometer_arguments)
+    @operation("photometer", version=4, reach="global", resolve=_photometer_arguments)
     def photometer(
         self,
         radii: tuple[float, ...] | None = None,

@@ -140,7 +140,7 @@ class SkyImage(Image):
             table["flux"].info.description = detecting.FLUX[method]
         return SourceCatalog(table=table, image=self, provenance=self.provenance)
 
-    @operation("forced_photometry", version=4, reach="global", leave_out=("positions",))
+    @operation("forced_photometry", version=5, reach="global", leave_out=("positions",))
     def photometer(
         self,
         positions: ArrayLike | Any,
