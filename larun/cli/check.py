@@ -11,6 +11,7 @@ from larun.errors import OptionError
 from larun.model.checks.driver import check_products
 from larun.model.night import Night
 from larun.model.recipe import Recipe
+from larun.plots.canvas import require
 from larun.report import check
 from larun.report.terminal import console, heading, write_json
 
@@ -27,6 +28,8 @@ def show(
     as_json: bool,
 ) -> int:
     """Test a folder of raw frames or of products, and tell what was found; code 1 if anything is bad."""
+    if pictures is not None:
+        require()  # not after a minute of tests
     compile_first()
     with progress_bar() as progress:
         if (folder / "frames").is_dir() and (folder / "catalogs").is_dir():

@@ -50,10 +50,15 @@ def draw(report: Report, folder: Path) -> dict[str, Path]:
     ------
     FileError
         If the folder cannot be made.
+    MissingExtra
+        If matplotlib is not installed.
     """
     from larun.model.raw.exposures import slug
-    from larun.plots.canvas import save
+    from larun.plots.canvas import require, save
     from larun.plots.evidence import plot_evidence
+
+    require()
+    from matplotlib import pyplot as plt
 
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -66,11 +71,5 @@ def draw(report: Report, folder: Path) -> dict[str, Path]:
         name = slug("-".join(filter(None, [verdict.test, verdict.where])))
         axes = plot_evidence(verdict)
         made[f"{verdict.test} {verdict.where}".rstrip()] = save(axes, folder / f"{name}.png", overwrite=True)
-        _close(axes)
+        plt.close(axes.figure)
     return made
-
-
-def _close(axes: object) -> None:
-    from matplotlib import pyplot as plt
-
-    plt.close(axes.figure)  # type: ignore[attr-defined]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -143,7 +143,7 @@ def _search(
     places: NDArray[np.float64],
     flux: NDArray[np.float64],
     rng: np.random.Generator,
-    detect: dict[str, object],
+    detect: dict[str, Any],
     fwhm: float,
 ) -> NDArray[np.bool_]:
     """Which of some stars are found once they are in the window."""
@@ -154,7 +154,7 @@ def _search(
     electrons = rng.poisson(light)
     variance = None if window.variance is None else window.variance + light.astype(np.float32)
     made = window.with_planes(data=window.data + electrons.astype(np.float32), variance=variance)
-    table = made.detect(**detect).table  # type: ignore[arg-type]
+    table = made.detect(**detect).table
     if not len(table):
         return np.zeros(len(places), bool)
     seen = np.column_stack([np.asarray(table[name].value, np.float64) for name in "xy"])
