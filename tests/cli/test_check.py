@@ -4,6 +4,8 @@ import json
 
 import pytest
 
+from larun.model.checks.suite import TESTS
+
 
 @pytest.fixture(scope="module")
 def usual(larun, reduced):
@@ -16,6 +18,8 @@ def test_products_are_tested_by_several_processes_and_drawn(larun, reduced, usua
     report = json.loads(ended.out)
     assert ended.code == (1 if report["worst"] == "bad" else 0)
     assert report["verdicts"] == usual
+    assert {v["status"] for v in usual if v["test"] in ("gain", "overscan drift", "hot pixels")} == {"untested"}
+    assert len({v["test"] for v in usual}) == len(TESTS)
     assert sorted(report["pictures"].values()) == sorted(map(str, (tmp_path / "pictures").iterdir()))
 
 

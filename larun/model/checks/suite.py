@@ -44,7 +44,7 @@ class NightTest(NamedTuple):
     name : str
         As in its verdicts.
     run : callable
-        Gives the verdicts; none where there is nothing to say.
+        Gives the verdicts; none where there are no raw frames to look at.
     single : bool
         Whether it says something about one calibrated frame alone, too.
     cheap : bool
@@ -105,12 +105,13 @@ TESTS: tuple[NightTest, ...] = (
 
 
 def run(material: Material, subject: str, tests: Iterable[NightTest] | None = None) -> Report:
-    """Run tests on a night, all by default; one that cannot be run is a verdict that says why."""
+    """Run tests on a night, all by default; one that cannot be run, or has nothing to say, is a verdict too."""
     start = time.perf_counter()
     verdicts: list[Verdict] = []
     for test in TESTS if tests is None else tests:
         try:
-            verdicts.extend(test.run(material))
+            found = list(test.run(material))
         except LarunError as error:
-            verdicts.append(untested(test.name, str(error)))
+            found = [untested(test.name, str(error))]
+        verdicts += found or [untested(test.name, "there are no raw frames to tell it by")]
     return Report(subject, tuple(verdicts), time.perf_counter() - start)

@@ -63,9 +63,12 @@ def test_a_report_tells_the_worst_first_and_becomes_json():
     assert report.of("gain")[0].number == "1.790 ± 0.011"
 
 
-def test_a_test_that_cannot_be_run_is_a_verdict():
+def test_a_test_that_cannot_be_run_or_says_nothing_is_a_verdict():
     def fails(material):
         raise OptionError("no pair of flats")
 
-    report = run(None, "night", [NightTest("gain", fails)])
-    assert [(v.test, v.status, v.meaning) for v in report] == [("gain", "untested", "no pair of flats")]
+    report = run(None, "night", [NightTest("gain", fails), NightTest("read noise", lambda material: ())])
+    assert [(v.test, v.status, v.meaning) for v in report] == [
+        ("gain", "untested", "no pair of flats"),
+        ("read noise", "untested", "there are no raw frames to tell it by"),
+    ]
