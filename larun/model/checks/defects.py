@@ -143,7 +143,7 @@ def _columns(
         meaning = f"{said}; not flagged: {names}"
         return Verdict(status="bad", meaning=meaning, fix="--bad-pixels MASK.fits", **common)
     meaning = f"{said}; those that no flat mends are flagged, no value of theirs counts"
-    return Verdict(status="doubtful", meaning=meaning, **common)
+    return Verdict(status="doubtful", meaning=meaning, fix="nothing: larun leaves them out", **common)
 
 
 def dead_amplifier(material: Material) -> Iterator[Verdict]:
@@ -213,7 +213,7 @@ def missing_masters(material: Material) -> Iterator[Verdict]:
             there = any(not m.differences(item.criteria) for m in material.masters.of(kind))
             if not there:
                 held_by_darks |= kind == "bias" and held
-                label = f"{kind} {item.filter}" if kind == "flat" and item.filter else kind
+                label = f"{kind} in {item.filter}" if kind == "flat" and item.filter else kind
                 wanted.setdefault(label, []).append(item.path.name)
     cameras = {item.camera for item in science if item.camera is not None}
     required = {kind for camera in cameras for kind in camera.required}
@@ -232,8 +232,8 @@ def missing_masters(material: Material) -> Iterator[Verdict]:
                 "dark": "dark current and hot pixels stay in them",
                 "flat": "pixels keep their own sensitivity, dust and vignetting",
             }[kind]
-            meaning = f"no {label} master fits {number}: {left}"
-            fix = f"take them, --masters DIR of another night, or --without {kind}"
+            meaning = f"{number} have no master {label}: {left}"
+            fix = f"take them, or --masters DIR of another night; --without {kind} if they need none or are corrected"
         yield Verdict(
             test="missing masters",
             status=status,

@@ -199,6 +199,7 @@ def _words(raw: Sequence[RawFacts], wrong: dict[str, Verdict]) -> Iterator[Verdi
     for (said, name, evidence), those in found.items():
         light = float(np.median([one.level for one in those]))
         noise = float(np.median([one.noise for one in those]))
+        above = " above the overscan" if all(one.zeroed for one in those) else ""
         card = said[: said.find("=")]
         yield Verdict(
             test="kind",
@@ -206,7 +207,7 @@ def _words(raw: Sequence[RawFacts], wrong: dict[str, Verdict]) -> Iterator[Verdi
             where=f"{name} frames that say {said}",
             meaning=(
                 f"{counted(len(those), 'file')} say {said}, but are {name} frames ({evidence}); their pixels agree: "
-                f"a level of {light:.0f} ADU and a noise of {noise:.1f} ADU"
+                f"a level of {light:.0f} ADU{above}, and a noise of {noise:.1f} ADU from pixel to pixel"
             ),
             value=float(len(those)),
             fix=f"nothing: larun takes them for {name} frames; correct {card} for other programs",

@@ -30,6 +30,7 @@ from larun.model.checks import (
     times,
     unsteady,
 )
+from larun.model.checks.fixes import possible
 from larun.model.checks.material import Material
 from larun.model.checks.verdict import Report, Verdict, untested
 
@@ -110,7 +111,7 @@ def run(material: Material, subject: str, tests: Iterable[NightTest] | None = No
     verdicts: list[Verdict] = []
     for test in TESTS if tests is None else tests:
         try:
-            found = list(test.run(material))
+            found = [possible(verdict, material) for verdict in test.run(material)]
         except LarunError as error:
             found = [untested(test.name, str(error))]
         verdicts += found or [untested(test.name, "there are no raw frames to tell it by")]

@@ -91,7 +91,7 @@ def test_an_amplifier_without_noise_stops_no_test(tmp_path):
 def test_masters_that_are_not_there(clean, tmp_path):
     material = material_of(clean)  # none was made
     found = {verdict.where: verdict for verdict in missing_masters(material)}
-    assert set(found) == {"bias", "dark", "flat V"}
+    assert set(found) == {"bias", "dark", "flat in V"}
     assert {verdict.status for verdict in found.values()} == {"bad"}
     told = Material(
         exposures=material.exposures,
