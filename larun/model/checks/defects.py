@@ -60,7 +60,7 @@ def bad_columns(material: Material) -> Iterator[Verdict]:
                     rows = _rows(found[:, column], len(one.data))
                     worst = deviation[:, column][found[:, column]]
                     size = worst[np.argmax(np.abs(worst))] if np.isfinite(worst).all() else math.nan
-                    said = f"{100 * max(1 + size, 0.0):.0f} % of the light" if flat else f"{size:+.3g} adu"
+                    said = f"{100 * max(1 + size, 0.0):.0f} % of the light" if flat else f"{_plain(size, '+')} adu"
                     columns.setdefault(int(at.x0 + column), said)
                     slight = flat and abs(size) < _LOST
                     if not slight and bits[rows, column].mean() < 0.5 and int(at.x0 + column) not in missed:
@@ -91,6 +91,11 @@ def _limit(deviation: NDArray[np.float64], least: float) -> float:
     finite = deviation[np.isfinite(deviation)]
     scatter = mad_sigma(finite) if finite.size else 0.0
     return max(_STANDS_OUT * scatter, least)
+
+
+def _plain(value: float, sign: str = "") -> str:
+    """Three digits and more, without an exponent."""
+    return f"{value:{sign}.0f}" if abs(value) >= 100 else f"{value:{sign}.3g}"
 
 
 def _rows(found: NDArray[np.bool_], rows: int) -> NDArray[np.intp]:
@@ -166,7 +171,7 @@ def dead_amplifier(material: Material) -> Iterator[Verdict]:
             if dark or steps[number] < 0.05:
                 dead.append(number)
         said = ", ".join(
-            f"{amplifier.name}: {level:.4g} adu" for amplifier, level in zip(detector.amplifiers, best, strict=True)
+            f"{amplifier.name}: {_plain(level)} adu" for amplifier, level in zip(detector.amplifiers, best, strict=True)
         )
         for number in dead:
             why = "has no noise" if steps[number] < 0.05 else f"sees no light in {len(items)} flats"

@@ -237,7 +237,7 @@ def _limit_verdict(name: str, frames: Sequence[FrameFacts], scatter: Estimate) -
     gap, error = -2.5 * math.log10(scatter.value), _MAG * scatter.error / scatter.value
     status = grade(gap, error, doubtful=_SLIGHT, bad=_LARGE)
     measured = modelled + gap
-    exposures = sorted({f"{round(item.exposure, 2):g} s" for item in frames if item.exposure is not None})
+    exposures = [f"{t:g} s" for t in sorted({round(item.exposure, 2) for item in frames if item.exposure is not None})]
     meaning = f"a star of 5 σ has magnitude {measured:.2f} ± {error:.2f}"
     meaning += f" in {', '.join(exposures)}" if 0 < len(exposures) <= 3 else ""
     meaning += f", {modelled:.2f} by the noise model"

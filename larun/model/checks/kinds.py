@@ -52,7 +52,7 @@ def kind(material: Material) -> Iterator[Verdict]:
         counts[one.item.kind] += one.name not in wrong
     told = ", ".join(f"{number} {name}" for name, number in sorted(counts.items()) if number)
     if told:
-        meaning = f"the pixels of {told} frames are what their headers say"
+        meaning = f"{told} frames: their pixels are those of such frames"
         yield Verdict(test="kind", status="good", meaning=meaning, evidence=_evidence(material.raw))
     yield from wrong.values()
     yield from _words(material.raw, wrong)

@@ -23,6 +23,7 @@ _Value = TypeVar("_Value")
 _MOST_FILTERS = 4
 _MOST_FRAMES = 12
 _KEPT = 4  # means
+_KEY = ("instrument", "chip", "mode", "binning", "gain", "size")  # what tells detectors apart
 
 
 class Kit(NamedTuple):
@@ -31,7 +32,7 @@ class Kit(NamedTuple):
     Attributes
     ----------
     name : str
-        What tells it from the others of the night; empty where it is the only one.
+        What tells it from the others of the night, and nothing else; empty where it is the only one.
     biases, darks, flats, science : tuple of Exposure
         Its frames.
     """
@@ -99,15 +100,21 @@ def kits(material: Material) -> tuple[Kit, ...]:
         if item.kind in ("bias", "dark", "flat", "science"):
             key = (*detector_key(item), str(item.criteria.get("size")))
             found.setdefault(key, {}).setdefault(item.kind, []).append(item)
+    differ = [len(set(values)) > 1 for values in zip(*found, strict=True)]
     named: list[Kit] = []
     for key, kinds in sorted(found.items()):
-        instrument, chip, mode, binning, gain, size = key
-        words = [instrument, *(word for word in (chip, mode) if word != "None"), size] if len(found) > 1 else []
-        if any(kit.name == " ".join(words) for kit in named):
-            words += ["binning", binning, "gain", gain]
+        words = (_told(*pair) for pair, told in zip(zip(_KEY, key, strict=True), differ, strict=True) if told)
         frames = (tuple(kinds.get(kind, ())) for kind in ("bias", "dark", "flat", "science"))
         named.append(Kit(" ".join(words), *frames))
     return tuple(named)
+
+
+def _told(name: str, value: str) -> str:
+    """One of the things that tell detectors apart, in words."""
+    if value == "None":
+        return f"without {name}"
+    value = value.strip("[]()")
+    return value if name == "instrument" else f"{name} {value.replace(', ', ' × ')}"
 
 
 @once

@@ -107,5 +107,4 @@ def test_two_chips_are_told_apart(tmp_path):
     edit(folder, "flat*", CCDNUM=1)
     edit(folder, "bias*", CCDNUM=2)
     found = {verdict.where: verdict.status for verdict in gain(material_of(folder))}
-    assert len(found) == 3
-    assert all("128" in where for where in found)
+    assert set(found) == {"chip 1", "chip 2", "without chip"}
