@@ -6,9 +6,10 @@ returns it; one that begins with ``draw`` adds to a picture. None shows a window
 
 from larun.plots.canvas import save
 from larun.plots.catalog import show_catalog
+from larun.plots.evidence import show_evidence
 from larun.plots.growth import show_growth
 from larun.plots.image import show
 from larun.plots.masters import show_master
 from larun.plots.overlay import draw_catalog, draw_flags
 
-__all__ = ["draw_catalog", "draw_flags", "save", "show", "show_catalog", "show_growth", "show_master"]
+__all__ = ["draw_catalog", "draw_flags", "save", "show", "show_catalog", "show_evidence", "show_growth", "show_master"]

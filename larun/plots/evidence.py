@@ -15,13 +15,13 @@ if TYPE_CHECKING:
 
     from larun.model.checks.verdict import Verdict
 
-__all__ = ["plot_evidence"]
+__all__ = ["show_evidence"]
 
 _SIZE = (7.0, 4.6)
 _MANY = 60  # points with error bars beyond this number are drawn small
 
 
-def plot_evidence(verdict: Verdict, *, ax: Axes | Figure | SubFigure | None = None) -> Axes:
+def show_evidence(verdict: Verdict, *, ax: Axes | Figure | SubFigure | None = None) -> Axes:
     """Draw the evidence of a verdict, its sentence above it.
 
     Parameters

@@ -55,7 +55,7 @@ def draw(report: Report, folder: Path) -> dict[str, Path]:
     """
     from larun.model.raw.exposures import slug
     from larun.plots.canvas import require, save
-    from larun.plots.evidence import plot_evidence
+    from larun.plots.evidence import show_evidence
 
     require()
     from matplotlib import pyplot as plt
@@ -69,7 +69,7 @@ def draw(report: Report, folder: Path) -> dict[str, Path]:
         if verdict.evidence is None:
             continue
         name = slug("-".join(filter(None, [verdict.test, verdict.where])))
-        axes = plot_evidence(verdict)
+        axes = show_evidence(verdict)
         made[f"{verdict.test} {verdict.where}".rstrip()] = save(axes, folder / f"{name}.png", overwrite=True)
         plt.close(axes.figure)
     return made

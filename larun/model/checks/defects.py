@@ -238,7 +238,7 @@ def missing_masters(material: Material) -> Iterator[Verdict]:
                 "flat": "pixels keep their own sensitivity, dust and vignetting",
             }[kind]
             meaning = f"{number} have no master {label}: {left}"
-            fix = f"take them, or --masters DIR of another night; --without {kind} if they need none or are corrected"
+            fix = f"take them, or --masters DIR of another night; --without {kind} where none is needed"
         yield Verdict(
             test="missing masters",
             status=status,

@@ -11,7 +11,7 @@ from larun.model.checks.facts import frame_facts
 from larun.model.checks.material import Material
 from larun.model.checks.repeating import fields, isolated, repeated_stars
 from larun.model.masters import Masters
-from larun.plots.evidence import plot_evidence
+from larun.plots.evidence import show_evidence
 from tests.model.checks.nights import material_of, take
 
 TESTS = {
@@ -53,7 +53,7 @@ def test_a_clean_night_is_good(clean, name):
         assert verdict.status == "good", str(verdict)
         assert np.isfinite(verdict.value)
         assert verdict.error > 0
-        plot_evidence(verdict).figure.clear()
+        show_evidence(verdict).figure.clear()
 
 
 def test_scatter_is_that_of_the_errors_within_a_tenth(clean):
