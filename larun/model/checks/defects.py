@@ -173,9 +173,12 @@ def dead_amplifier(material: Material) -> Iterator[Verdict]:
         said = ", ".join(
             f"{amplifier.name}: {_plain(level)} adu" for amplifier, level in zip(detector.amplifiers, best, strict=True)
         )
+        said += (
+            " above the overscan" if all(a.overscan is not None for a in detector.amplifiers) else ", with their bias"
+        )
         for number in dead:
             why = "has no noise" if steps[number] < 0.05 else f"sees no light in {len(items)} flats"
-            meaning = f"amplifier {detector.amplifiers[number].name} {why} ({said} above bias)"
+            meaning = f"amplifier {detector.amplifiers[number].name} {why} ({said})"
             where = kit.amplifier(detector, number)
             yield Verdict(
                 test="dead amplifier",
@@ -187,7 +190,7 @@ def dead_amplifier(material: Material) -> Iterator[Verdict]:
                 fix="--bad-pixels MASK.fits",
             )
         if not dead:
-            meaning = f"every amplifier has {'light' if flat else 'noise'} ({said} above bias)"
+            meaning = f"every amplifier has {'light' if flat else 'noise'} ({said})"
             yield Verdict(test="dead amplifier", status="good", where=kit.where(), meaning=meaning)
 
 

@@ -44,7 +44,7 @@ def odd_frame(material: Material) -> Iterator[Verdict]:
     if not tested:
         yield untested("odd frame", f"no field has {_FEWEST} frames in one filter to compare")
     elif not found:
-        meaning = f"no one of {counted(tested, 'frame')} differs from the rest of its field and filter"
+        meaning = f"none of {counted(tested, 'frame')} differs from the rest of its field and filter"
         yield Verdict(test="odd frame", status="good", meaning=meaning)
     yield from found
 
