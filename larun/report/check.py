@@ -44,7 +44,7 @@ def outcome(report: Report) -> str:
 
 
 def draw(report: Report, folder: Path) -> dict[str, Path]:
-    """A picture for every verdict that has evidence; by test and place.
+    """A picture for every verdict that has evidence; by test and place, and a number where two have both alike.
 
     Raises
     ------
@@ -68,8 +68,10 @@ def draw(report: Report, folder: Path) -> dict[str, Path]:
     for verdict in report.verdicts:
         if verdict.evidence is None:
             continue
-        name = slug("-".join(filter(None, [verdict.test, verdict.where])))
+        about = f"{verdict.test} {verdict.where}".rstrip()
+        number = sum(known == about or known.startswith(f"{about} #") for known in made) + 1
+        about += f" #{number}" if number > 1 else ""
         axes = show_evidence(verdict)
-        made[f"{verdict.test} {verdict.where}".rstrip()] = save(axes, folder / f"{name}.png", overwrite=True)
+        made[about] = save(axes, folder / f"{slug(about)}.png", overwrite=True)
         plt.close(axes.figure)
     return made
