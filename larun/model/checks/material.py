@@ -95,10 +95,10 @@ class Material:
     def _read(self) -> Callable[[RawPart], Leveled]:
         return leveled_reader(self.camera, given=self.recipe.keywords, overscan=self.overscan)
 
-    @property
+    @functools.cached_property
     def overscan(self) -> OverscanOptions:
         """How the overscan is measured."""
-        return self.recipe.build.overscan
+        return OverscanOptions(**self.recipe.overscan)
 
     def amplifiers(self, item: Exposure) -> Iterator[AmplifierPixels]:
         """The pixels of each amplifier of a raw exposure, ADU above overscan."""
