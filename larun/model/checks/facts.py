@@ -13,6 +13,7 @@ from larun import flags as fl
 from larun.algorithms.hollow import hollowness
 from larun.model.checks.noisefacts import NoiseFacts, noise_facts
 from larun.model.checks.skyfacts import SkyFacts, sky_facts
+from larun.model.measure.ellipses import values_of
 
 if TYPE_CHECKING:
     from larun.model.catalog import SourceCatalog
@@ -163,7 +164,7 @@ def _stars(catalog: SourceCatalog) -> StarFacts:
         "ellipticity",
         "theta",
     )
-    columns = [np.asarray(getattr(table[name], "value", table[name]), np.float64) for name in names]
+    columns = [values_of(table, name) for name in names]
     spoilt = fl.UNUSABLE | fl.SATURATED
     flags = np.asarray(table["flags"]) | np.asarray(table[f"aperture_flags_{number}"])
     whole = np.asarray(table[f"area_fraction_{number}"]) > 0.999

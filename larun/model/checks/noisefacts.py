@@ -16,6 +16,7 @@ from larun.algorithms.pixelnoise import BlockNoise, block_noise, correlation, me
 from larun.algorithms.robust import Estimate, mad_sigma
 from larun.model.checks.emptyplaces import empty_places, open_pixels
 from larun.model.checks.starshape import flux_limit, star_shape
+from larun.model.measure.ellipses import values_of
 from larun.model.measure.measuring import ApertureOptions, photometered, placed
 
 if TYPE_CHECKING:
@@ -215,7 +216,7 @@ def free_pixels(frame: Frame, catalog: SourceCatalog, sky: Background) -> NDArra
     which only a part was measured, one and a half times as far.
     """
     table = catalog.table
-    x, y, flux = (np.asarray(getattr(table[name], "value", table[name]), np.float64) for name in ("x", "y", "flux"))
+    x, y, flux = (values_of(table, name) for name in ("x", "y", "flux"))
     noise = float(np.median(sky.mesh_rms))
     fwhm = float(table.meta["fwhm"])
     radius = np.zeros(len(x))
@@ -230,7 +231,7 @@ def _flagged(catalog: SourceCatalog) -> NDArray[np.float64]:
     """Place and flux of sources that are saturated or otherwise spoilt."""
     table = catalog.table
     chosen = (np.asarray(table["flags"]) & (fl.UNUSABLE | fl.SATURATED)) != 0
-    columns = [np.asarray(getattr(table[n], "value", table[n]), np.float64)[chosen] for n in ("x", "y", "flux")]
+    columns = [values_of(table, name)[chosen] for name in ("x", "y", "flux")]
     made: NDArray[np.float64] = np.column_stack(columns)
     finite: NDArray[np.float64] = made[np.isfinite(made).all(axis=1)]
     return finite

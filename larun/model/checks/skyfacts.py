@@ -12,6 +12,7 @@ from larun import flags as fl
 from larun.algorithms.streaks import Streak, find_streaks
 from larun.algorithms.structure import cell_means, fit_patterns, smoothed
 from larun.errors import OptionError
+from larun.model.measure.ellipses import values_of
 
 if TYPE_CHECKING:
     from larun.model.catalog import SourceCatalog
@@ -99,10 +100,7 @@ def _gradient(cells: NDArray[np.float32], level: float) -> tuple[float, float]:
 def _streaks(residual: NDArray[np.float32], usable: NDArray[np.bool_], catalog: SourceCatalog) -> tuple[Streak, ...]:
     """Streaks outside of stars; a piece of a streak that was taken for a source is as long as no star."""
     table = catalog.table
-    x, y, fwhm, ellipticity, snr = (
-        np.asarray(getattr(table[name], "value", table[name]), np.float64)
-        for name in ("x", "y", "fwhm", "ellipticity", "snr")
-    )
+    x, y, fwhm, ellipticity, snr = (values_of(table, name) for name in ("x", "y", "fwhm", "ellipticity", "snr"))
     usual = float(np.nanmedian(fwhm)) if np.isfinite(fwhm).any() else 3.0
     star = np.isfinite(x) & np.isfinite(y) & ~(ellipticity > _ROUND)
     radius = _WIDE * usual * (1 + 0.4 * np.log10(np.maximum(snr[star] / 10, 1)))

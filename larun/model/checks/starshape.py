@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from larun import flags as fl
 from larun.algorithms.completeness import filtered_limit
 from larun.algorithms.emptystars import moffat_stamp, star_stamp
+from larun.model.measure.ellipses import values_of
 
 if TYPE_CHECKING:
     from larun.model.catalog import SourceCatalog
@@ -32,7 +33,7 @@ def star_shape(frame: Frame, catalog: SourceCatalog, level: NDArray[np.float32])
     table = catalog.table
     fwhm = float(table.meta["fwhm"])
     half = max(4, math.ceil(_REACH * fwhm))
-    x, y, flux = (np.asarray(getattr(table[name], "value", table[name]), np.float64) for name in ("x", "y", "flux"))
+    x, y, flux = (values_of(table, name) for name in ("x", "y", "flux"))
     ours = np.isfinite(x) & np.isfinite(y) & (flux > 0)
     spoilt = (np.asarray(table["flags"]) & (fl.UNUSABLE | fl.SATURATED)) != 0
     points = np.column_stack([x, y])[ours]

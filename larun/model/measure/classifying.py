@@ -28,7 +28,7 @@ def morphology(table: QTable, image: SkyImage) -> QTable:
 
     sky = image.background()
     fwhm = float(table.meta["fwhm"])
-    x, y = (np.asarray(getattr(table[name], "value", table[name]), float) for name in ("x", "y"))
+    x, y = (values_of(table, name) for name in ("x", "y"))
     size = values_of(table, "fwhm")
     flags = np.asarray(table["flags"], np.uint32) if "flags" in table.colnames else np.zeros(len(x), np.uint32)
     planes = checked_planes(image.data, sky.level, sky.variance, image.flags)
