@@ -11,13 +11,13 @@ from numpy.typing import NDArray
 
 from larun.algorithms.photontransfer import CELL, cells_of
 from larun.algorithms.robust import mad_sigma
-from larun.model.checks.kits import Kit, kits, mean_frame, noise_of
+from larun.model.checks.kits import Kit, kits, levels, mean_frame, noise_of, sampled, steady_level
 from larun.model.checks.material import Material
 from larun.model.checks.verdict import Evidence, Series, Verdict, untested
 from larun.model.raw.exposures import Exposure
 from larun.model.transfer import planes, spread
 
-__all__ = ["bias_level", "bias_structure", "overscan_drift", "steady_level"]
+__all__ = ["bias_level", "bias_structure", "overscan_drift"]
 
 _MOST = 40  # frames whose overscan is looked at
 _BINS = 16  # of rows
@@ -171,10 +171,8 @@ def bias_level(material: Material) -> Iterator[Verdict]:
 
 def _levels(material: Material, kit: Kit, name: str, items: list[Exposure]) -> Iterator[Verdict]:
     detector = material.leveled(items[0]).source.detector
-    step = max(1, math.isqrt(detector.trimmed_shape[0] * detector.trimmed_shape[1] // 250_000))
-    values = np.array(
-        [[steady_level(plane[::step, ::step]) for plane in planes(material.leveled(item))] for item in items]
-    )
+    step = sampled(detector.trimmed_shape)
+    values = np.array([levels(material, item) for item in items])
     for number, amplifier in enumerate(detector.amplifiers):
         where = kit.where(*filter(None, [name, kit._replace(name="").amplifier(detector, number)]))
         noise = noise_of(material, kit, where)
@@ -218,16 +216,6 @@ def _levels(material: Material, kit: Kit, name: str, items: list[Exposure]) -> I
             yield Verdict(status=status, meaning=meaning, fix=f"leave out {items[worst].path.name}", **common)
             continue
         yield Verdict(status="good", meaning=f"levels agree to {rms:.2g} adu rms, {removed}", **common)
-
-
-def steady_level(values: NDArray[np.float32]) -> float:
-    """Mean of what lies within 4 σ of the median."""
-    finite = values[np.isfinite(values)]
-    if not finite.size:
-        return math.nan
-    centre = float(np.median(finite))
-    scale = max(mad_sigma(finite, centre), 0.5)
-    return float(finite[np.abs(finite - centre) <= 4 * scale].mean(dtype=np.float64))
 
 
 def bias_structure(material: Material) -> Iterator[Verdict]:

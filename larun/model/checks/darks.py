@@ -11,12 +11,10 @@ from numpy.typing import NDArray
 
 from larun.algorithms.corners import CornerLight, cell_means, corner_light
 from larun.algorithms.robust import mad_sigma
-from larun.model.checks.biases import steady_level
-from larun.model.checks.kits import Kit, gain_error, gain_of, kits, mean_frame, noise_of
+from larun.model.checks.kits import SAMPLE, Kit, gain_error, gain_of, kits, levels, mean_frame, noise_of
 from larun.model.checks.material import Material
 from larun.model.checks.verdict import Evidence, Series, Verdict, untested
-from larun.model.raw.exposures import Exposure
-from larun.model.transfer import planes, spread
+from larun.model.transfer import spread
 
 __all__ = ["amplifier_glow", "dark_current", "light_leak"]
 
@@ -58,31 +56,25 @@ def dark_current(material: Material) -> Iterator[Verdict]:
                 "dark current", "there are no biases: nothing tells the darks' level without time", kit.where()
             )
             continue
-        zeros = [_levels(material, item) for item in spread(kit.biases, 12)]
+        zeros = [levels(material, item) for item in spread(kit.biases, 12)]
         detector = material.leveled(kit.darks[0]).source.detector
-        found = {seconds: [_levels(material, item) for item in spread(items, 12)] for seconds, items in groups.items()}
+        found = {seconds: [levels(material, item) for item in spread(items, 12)] for seconds, items in groups.items()}
         for number, amplifier in enumerate(detector.amplifiers):
             where, gain = kit.amplifier(detector, number), gain_of(material, kit, number)
             noise, scale = noise_of(material, kit, where), gain_error(material, kit, number)
             pixels = amplifier.data.shape[0] * amplifier.data.shape[1]
             strip = amplifier.overscan.shape[0] * amplifier.overscan.shape[1] if amplifier.overscan else pixels
-            single = noise * math.sqrt(1 / strip + 1 / min(pixels, 250_000))
-            zero = np.array([levels[number] for levels in zeros])
+            single = noise * math.sqrt(1 / strip + 1 / min(pixels, SAMPLE))
+            zero = np.array([each[number] for each in zeros])
             rates = []
-            for seconds, levels in found.items():
-                values = np.array([level[number] for level in levels])
+            for seconds, each in found.items():
+                values = np.array([level[number] for level in each])
                 unsure = single * math.sqrt(1 / len(values) + 1.5 / len(zero)) * gain / seconds
                 unsure = math.hypot(1.25 * unsure, float(np.median(values) - np.median(zero)) * gain / seconds * scale)
                 away = (values - np.median(zero)) * gain / seconds
                 names = [item.path.name for item in spread(groups[seconds], 12)]
                 rates.append(_Rate(seconds, float(np.median(away)), unsure, away, names))
             yield _dark(rates, noise * gain, single * gain, _longest(kit), where)
-
-
-def _levels(material: Material, item: Exposure) -> list[float]:
-    leveled = material.leveled(item)
-    step = max(1, math.isqrt(leveled.shape[0] * leveled.shape[1] // 250_000))
-    return [steady_level(plane[::step, ::step]) for plane in planes(leveled)]
 
 
 def _dark(rates: list[_Rate], noise: float, single: float, longest: float, where: str) -> Verdict:

@@ -12,8 +12,7 @@ from numpy.typing import NDArray
 from larun.algorithms.corners import cell_means
 from larun.algorithms.robust import mad_sigma
 from larun.detector import Section
-from larun.model.checks.biases import steady_level
-from larun.model.checks.kits import Kit, gain_of, kits, mean_frame
+from larun.model.checks.kits import Kit, gain_of, kits, mean_frame, steady_level
 from larun.model.checks.material import Material
 from larun.model.checks.verdict import Evidence, Series, Verdict, untested
 from larun.model.raw.exposures import Exposure

@@ -2,24 +2,36 @@
 
 from __future__ import annotations
 
-import functools
 import math
-from collections.abc import Callable, Sequence
-from typing import NamedTuple, TypeVar
-from weakref import WeakKeyDictionary
+from collections.abc import Sequence
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from larun import flags as fl
+from larun.algorithms.robust import mad_sigma
 from larun.detector import Amplifier, Detector
-from larun.model.checks.material import Material
+from larun.model.checks.material import Material, once
 from larun.model.raw.exposures import Exposure
 from larun.model.transfer import AmplifierTransfer, detector_key, planes, spread, transfer
 
-__all__ = ["Kit", "Mean", "gain_error", "gain_of", "kits", "mean_frame", "noise_of", "once", "transfers"]
+__all__ = [
+    "SAMPLE",
+    "Kit",
+    "Mean",
+    "gain_error",
+    "gain_of",
+    "kits",
+    "levels",
+    "mean_frame",
+    "noise_of",
+    "sampled",
+    "steady_level",
+    "transfers",
+]
 
-_Value = TypeVar("_Value")
+SAMPLE = 250_000  # pixels by which the level of an amplifier is told
 _MOST_FILTERS = 4
 _MOST_FRAMES = 12
 _KEPT = 4  # means
@@ -77,19 +89,6 @@ class Kit(NamedTuple):
 def taken(item: Exposure) -> tuple[str, str]:
     """For sorting by time."""
     return str(item.mid_time or item.date or ""), str(item.path)
-
-
-def once(function: Callable[[Material], _Value]) -> Callable[[Material], _Value]:
-    """Keep what a function finds in a night as long as the night is looked at."""
-    memory: WeakKeyDictionary[Material, _Value] = WeakKeyDictionary()
-
-    @functools.wraps(function)
-    def remembered(material: Material) -> _Value:
-        if material not in memory:
-            memory[material] = function(material)
-        return memory[material]
-
-    return remembered
 
 
 @once
@@ -165,6 +164,28 @@ def gain_of(material: Material, kit: Kit, number: int) -> float:
     items = kit.all
     used = material.leveled(items[0]).source.detector.amplifiers[number].gain if items else None
     return used or 1.0
+
+
+def steady_level(values: NDArray[np.float32]) -> float:
+    """Mean of what lies within 4 σ of the median."""
+    finite = values[np.isfinite(values)]
+    if not finite.size:
+        return math.nan
+    centre = float(np.median(finite))
+    scale = max(mad_sigma(finite, centre), 0.5)
+    return float(finite[np.abs(finite - centre) <= 4 * scale].mean(dtype=np.float64))
+
+
+def sampled(shape: tuple[int, int]) -> int:
+    """Every which row and column is looked at, so that a level is told by about as many pixels in every image."""
+    return max(1, math.isqrt(shape[0] * shape[1] // SAMPLE))
+
+
+def levels(material: Material, item: Exposure) -> list[float]:
+    """The level of each amplifier of a raw exposure above its overscan, ADU."""
+    leveled = material.leveled(item)
+    step = sampled(leveled.shape)
+    return [steady_level(plane[::step, ::step]) for plane in planes(leveled)]
 
 
 class Mean(NamedTuple):

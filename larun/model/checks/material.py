@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable, Iterator, Mapping
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple, TypeVar
+from weakref import WeakKeyDictionary
 
 import attrs
 import numpy as np
@@ -26,7 +27,9 @@ if TYPE_CHECKING:
     from larun.model.catalog import SourceCatalog
     from larun.model.frame import Frame
 
-__all__ = ["AmplifierPixels", "Material"]
+__all__ = ["AmplifierPixels", "Material", "once"]
+
+_Value = TypeVar("_Value")
 
 
 class AmplifierPixels(NamedTuple):
@@ -106,3 +109,16 @@ class Material:
         for block in leveled.blocks(0, leveled.shape[0]):
             data = np.asarray(block.data, np.float32) - block.level[:, None].astype(np.float32)
             yield AmplifierPixels(block.amplifier, data, np.asarray(block.flags), block.level)
+
+
+def once(function: Callable[[Material], _Value]) -> Callable[[Material], _Value]:
+    """Keep what a function finds in a night as long as the night is looked at."""
+    memory: WeakKeyDictionary[Material, _Value] = WeakKeyDictionary()
+
+    @functools.wraps(function)
+    def remembered(material: Material) -> _Value:
+        if material not in memory:
+            memory[material] = function(material)
+        return memory[material]
+
+    return remembered

@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Sequence
 from typing import NamedTuple
-from weakref import WeakKeyDictionary
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,7 +15,7 @@ from larun.algorithms.robust import Estimate, mad_sigma
 from larun.errors import OptionError
 from larun.model.checks.common import combined
 from larun.model.checks.facts import FrameFacts
-from larun.model.checks.material import Material
+from larun.model.checks.material import Material, once
 from larun.model.measure.matching import nearest_pairs
 
 __all__ = ["Field", "RepeatedStars", "fields", "isolated", "repeated_stars"]
@@ -81,21 +80,17 @@ class RepeatedStars(NamedTuple):
     spoilt: tuple[tuple[FrameFacts, float], ...]
 
 
-_KNOWN: WeakKeyDictionary[Material, tuple[tuple[RepeatedStars, ...], tuple[str, ...]]] = WeakKeyDictionary()
-
-
+@once
 def repeated_stars(material: Material) -> tuple[tuple[RepeatedStars, ...], tuple[str, ...]]:
     """The fields of a night that were taken more than once; and why others cannot be used."""
-    if material not in _KNOWN:
-        made, reasons = [], []
-        for group in _alike(material.facts):
-            for field in fields(group):
-                try:
-                    made.append(_measured(field))
-                except OptionError as error:
-                    reasons.append(f"{field.name}: {error}")
-        _KNOWN[material] = tuple(made), tuple(reasons)
-    return _KNOWN[material]
+    made, reasons = [], []
+    for group in _alike(material.facts):
+        for field in fields(group):
+            try:
+                made.append(_measured(field))
+            except OptionError as error:
+                reasons.append(f"{field.name}: {error}")
+    return tuple(made), tuple(reasons)
 
 
 def _alike(facts: Iterable[FrameFacts]) -> list[list[FrameFacts]]:
