@@ -65,13 +65,15 @@ def draw(report: Report, folder: Path) -> dict[str, Path]:
     except OSError as error:
         raise FileError(f"{folder}: cannot be made: {error}") from error
     made: dict[str, Path] = {}
+    names: Counter[str] = Counter()
     for verdict in report.verdicts:
         if verdict.evidence is None:
             continue
-        about = f"{verdict.test} {verdict.where}".rstrip()
-        number = sum(known == about or known.startswith(f"{about} #") for known in made) + 1
-        about += f" #{number}" if number > 1 else ""
+        about, name = f"{verdict.test} {verdict.where}".rstrip(), slug(f"{verdict.test}-{verdict.where}".rstrip("-"))
+        names[name] += 1
+        if names[name] > 1:
+            about, name = f"{about} #{names[name]}", f"{name}-{names[name]}"
         axes = show_evidence(verdict)
-        made[about] = save(axes, folder / f"{slug(about)}.png", overwrite=True)
+        made[about] = save(axes, folder / f"{name}.png", overwrite=True)
         plt.close(axes.figure)
     return made
