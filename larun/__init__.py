@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     from larun.algorithms.jit import set_threads
     from larun.algorithms.overscan import OverscanOptions
     from larun.detector import Amplifier, Detector, Section
+    from larun.io.seal import Seal, Sealing
+    from larun.model.audit import Audit, FileAudit, audit
     from larun.model.building import BuildOptions
     from larun.model.catalog import SourceCatalog
     from larun.model.checks.verdict import Report, Verdict
@@ -41,11 +43,13 @@ __version__ = "0.1.0"
 # Every public name and where it lives: loaded on first use, so that ``import larun`` costs next to nothing.
 _HOMES = {
     "Amplifier": "larun.detector",
+    "Audit": "larun.model.audit",
     "BuildOptions": "larun.model.building",
     "Classified": "larun.model.headers",
     "DaoOptions": "larun.algorithms.engine_dao",
     "Detector": "larun.detector",
     "ExposureTime": "larun.model.time.timing",
+    "FileAudit": "larun.model.audit",
     "Frame": "larun.model.frame",
     "Image": "larun.model.image",
     "KronOptions": "larun.model.measure.ellipses",
@@ -60,6 +64,8 @@ _HOMES = {
     "Provenance": "larun.provenance",
     "Recipe": "larun.model.recipe",
     "Report": "larun.model.checks.verdict",
+    "Seal": "larun.io.seal",
+    "Sealing": "larun.io.seal",
     "Section": "larun.detector",
     "SegmentationOptions": "larun.algorithms.engine_segmentation",
     "SepOptions": "larun.algorithms.engine_sep",
@@ -68,6 +74,7 @@ _HOMES = {
     "SkyImage": "larun.model.sky",
     "SourceCatalog": "larun.model.catalog",
     "Verdict": "larun.model.checks.verdict",
+    "audit": "larun.model.audit",
     "operation": "larun.provenance",
     "read_measurements": "larun.model.measure.measurements",
     "set_threads": "larun.algorithms.jit",
@@ -77,11 +84,13 @@ _MODULES = ("errors", "flags", "instruments", "plots", "simulate")
 
 __all__ = [
     "Amplifier",
+    "Audit",
     "BuildOptions",
     "Classified",
     "DaoOptions",
     "Detector",
     "ExposureTime",
+    "FileAudit",
     "Frame",
     "Image",
     "KronOptions",
@@ -96,6 +105,8 @@ __all__ = [
     "Provenance",
     "Recipe",
     "Report",
+    "Seal",
+    "Sealing",
     "Section",
     "SegmentationOptions",
     "SepOptions",
@@ -104,6 +115,7 @@ __all__ = [
     "SkyImage",
     "SourceCatalog",
     "Verdict",
+    "audit",
     "errors",
     "flags",
     "instruments",

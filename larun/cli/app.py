@@ -28,12 +28,14 @@ _HELP = """Astronomical CCD/CMOS images from raw files to catalogues.
   larun reduce raw/ out/ --jobs 2 --keyword GAIN=1.8
   larun recipe init night.toml && larun reduce raw/ out/ --recipe night.toml
   larun provenance out/catalogs/d1059.ecsv
+  larun audit out/
   larun plot out/catalogs/d1059.ecsv --region 300:700,300:700
 """
 
 _CODES = (
-    "[bold]Exit codes[/bold]  0 all is well; 1 some frames or masters failed, the rest is done; 2 wrong usage or "
-    "option; 3 an input cannot be read or an output not written; 4 another error; 130 interrupted; "
+    "[bold]Exit codes[/bold]  0 all is well; 1 some frames or masters failed, the rest is done, or a check or an "
+    "audit found a fault; 2 wrong usage or option; 3 an input cannot be read or an output not written; 4 another "
+    "error; 130 interrupted; "
     "141 the reader of the output went away."
     "\n\n[bold]Environment[/bold]  LARUN_THREADS=N limits threads; LARUN_DEBUG=1 shows tracebacks."
 )
@@ -259,6 +261,35 @@ def check(
     said = any((recipe, setting, keyword, without))
     chosen = options.recipe_from(recipe, setting, keyword, without=without) if said else None
     return check.show(folder, out, chosen, jobs, pictures, everything, as_json)
+
+
+@app.command("audit")
+@command
+def audit(
+    path: Annotated[Path, typer.Argument(metavar="PATH", help="Product, or the folder of a reduction.")],
+    raw: Annotated[
+        list[Path] | None,
+        typer.Option("--raw", metavar="DIR", help="Masters of other nights; repeat for more."),
+    ] = None,
+    seal: Annotated[
+        Path | None, typer.Option("--seal", metavar="FILE.json", help="Write one head hash of all files of the folder.")
+    ] = None,
+    sealed: Annotated[
+        Path | None, typer.Option("--sealed", metavar="FILE.json", help="Compare the folder with such a seal.")
+    ] = None,
+    everything: Annotated[bool, typer.Option("--all", help="List what is intact, too.")] = False,
+    instrument: Instrument = None,
+    as_json: Json = False,
+) -> int:
+    """Verify products: every byte, every record, and that what they were made from is there.
+
+    Ends with code 0 if all are intact, 1 if one was changed or something it was made from is missing or was made
+    again, 3 if one cannot be verified.
+    """
+    from larun.cli import audit, options
+
+    options.load_instruments(instrument)
+    return audit.show(path, audit.AuditOptions(tuple(raw or ()), seal, sealed, everything), as_json)
 
 
 @app.command("provenance")

@@ -1,16 +1,16 @@
 """How a command ends: one line for an error, a code for the shell, warnings told once.
 
-==== ==============================================================
+==== ===================================================================================
 code meaning
-==== ==============================================================
+==== ===================================================================================
 0    all is well
-1    some frames or masters failed, the rest is done
+1    some frames or masters failed, the rest is done; a check or an audit found a fault
 2    wrong usage or option
 3    an input cannot be read, or an output cannot be written
 4    another error
 130  interrupted with Ctrl-C; what was finished is intact
 141  the reader of the output went away (``larun ls … | head``)
-==== ==============================================================
+==== ===================================================================================
 """
 
 from __future__ import annotations

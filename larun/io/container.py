@@ -36,7 +36,9 @@ __all__ = [
     "json_hdu",
     "layout",
     "read_entry",
+    "read_header",
     "verify",
+    "verify_file",
     "write_hdus",
 ]
 
@@ -85,7 +87,8 @@ class Problem(NamedTuple):
 
     hdu: str
     kind: str
-    """``header``, ``data``, ``padding`` (nothing that is read), ``count`` (bytes too many or too few), ``digests``."""
+    """``header``, ``data``, ``padding`` (nothing that is read), ``count`` (bytes too many or too few), ``digests``,
+    ``format`` (newer than this larun: nothing can be said)."""
     detail: str
 
     def __str__(self) -> str:
@@ -271,14 +274,15 @@ def layout(file: IO[bytes]) -> tuple[tuple[Entry, ...], tuple[Problem, ...]]:
         content = json.loads(found[BLOCK : BLOCK + length])
         own = content.pop("self")
         sealed = own == hashlib.sha256(_text(content)).hexdigest()
-    except (ValueError, KeyError, TypeError, AttributeError):
+        if sealed and content["format"] > FORMAT:
+            newer = f"has format {content['format']:d}, this larun reads up to {FORMAT}: install a newer larun"
+            return (), (Problem("DIGESTS", "format", newer),)
+        entries = _entries(content["hdus"]) if sealed else []
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
         sealed = False
     if not sealed:
         return (), (Problem("DIGESTS", "digests", "its text does not agree with its own digest"),)
-    entries, start = [], 0
-    for row in content["hdus"]:
-        entries.append(Entry(start=start, **row))
-        start = entries[-1].end
+    start = entries[-1].end if entries else 0
     right = _digests(entries)
     problems = []
     if found[: BLOCK + length] != right[: BLOCK + length]:
@@ -297,6 +301,24 @@ def layout(file: IO[bytes]) -> tuple[tuple[Entry, ...], tuple[Problem, ...]]:
     return tuple(entries), tuple(problems)
 
 
+def _entries(rows: Iterable[dict[str, Any]]) -> list[Entry]:
+    """The rows of ``DIGESTS``, one HDU behind the other.
+
+    Raises
+    ------
+    ValueError, TypeError
+        If they are no such rows, whoever sealed them.
+    """
+    entries: list[Entry] = []
+    for row in rows:
+        entry = Entry(start=entries[-1].end if entries else 0, **row)
+        sizes, texts = (entry.header_bytes, entry.data_bytes), (entry.name, entry.header, entry.data)
+        if not all(type(size) is int and size >= 0 for size in sizes) or not all(isinstance(t, str) for t in texts):
+            raise ValueError(f"no entry of an HDU: {row}")
+        entries.append(entry)
+    return entries
+
+
 def _padding(name: str) -> Problem:
     return Problem(name, "padding", "the padding to a whole block was changed; header and data are intact")
 
@@ -304,20 +326,25 @@ def _padding(name: str) -> Problem:
 def verify(path: Path) -> tuple[Problem, ...]:
     """All disagreements between a container and its ``DIGESTS``; empty when every bit is as it was written."""
     with open_plain(path) as file:
-        entries, problems = layout(file)
-        found: list[list[Problem]] = [[] for _ in entries]
-        turn = threading.Lock()
+        return verify_file(file)
 
-        def get(at: int, size: int) -> bytes:
-            with turn:
-                file.seek(at)
-                return file.read(size)
 
-        def work(start: int, stop: int) -> None:
-            for number in range(start, stop):
-                found[number] = _compared(get, entries[number])
+def verify_file(file: IO[bytes]) -> tuple[Problem, ...]:
+    """As :func:`verify`, of an open file or of bytes in memory."""
+    entries, problems = layout(file)
+    found: list[list[Problem]] = [[] for _ in entries]
+    turn = threading.Lock()
 
-        over_rows(len(entries), work, band=1)
+    def get(at: int, size: int) -> bytes:
+        with turn:
+            file.seek(at)
+            return file.read(size)
+
+    def work(start: int, stop: int) -> None:
+        for number in range(start, stop):
+            found[number] = _compared(get, entries[number])
+
+    over_rows(len(entries), work, band=1)
     return problems + tuple(problem for several in found for problem in several)
 
 
@@ -339,10 +366,15 @@ def _compared(get: Callable[[int, int], bytes], entry: Entry) -> list[Problem]:
     return found
 
 
+def read_header(file: IO[bytes], entry: Entry) -> fits.Header:
+    """The header of an HDU."""
+    file.seek(entry.start)
+    return header_from_text(file.read(entry.header_bytes - 80).decode("ascii"))
+
+
 def read_entry(file: IO[bytes], entry: Entry) -> tuple[fits.Header, NDArray[Any] | None]:
     """Header and native array of an HDU, bit for bit as it was handed to :func:`write_hdus`."""
-    file.seek(entry.start)
-    header = header_from_text(file.read(entry.header_bytes - 80).decode("ascii"))
+    header = read_header(file, entry)
     if entry.data_bytes == 0:
         return header, None
     kind = _DTYPE[header["BITPIX"]]

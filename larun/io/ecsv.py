@@ -18,10 +18,14 @@ from larun.io.sealed import UNSEALED, Sealed
 if TYPE_CHECKING:
     from astropy.table import QTable
 
-__all__ = ["ECSV"]
+__all__ = ["ECSV", "SUMMARY_SEAL"]
+
+#: The digest of a table of text that has no record: the summary of a reduction.
+SUMMARY_SEAL = re.compile(rb"summary_sha256: '([0-9a-f]{64})'")
 
 #: Text that stands in one line of YAML, between single quotes, as it is.
 _PLAIN_TEXT = re.compile(r"[ -~]+")
+_RECORD = re.compile(rb"^# - larun: \{larun_sha256: '[0-9a-f]{64}', record: '((?:[^'\n]|'')*)'[,}]", re.M)
 
 
 def _encode(table: QTable, record: str) -> bytes:
@@ -79,6 +83,13 @@ def _decode(content: bytes) -> tuple[QTable, dict[str, Any]]:
     return table, json.loads(notes["record"])
 
 
+def _record(content: bytes) -> dict[str, Any]:
+    """The record, where it stands in one line; YAML is asked where it does not."""
+    found = _RECORD.findall(content)
+    record: dict[str, Any] = json.loads(found[0].replace(b"''", b"'")) if len(found) == 1 else _decode(content)[1]
+    return record
+
+
 def _is_text(column: Any) -> bool:
     return getattr(getattr(column, "dtype", None), "kind", "") == "U"
 
@@ -90,5 +101,6 @@ ECSV = Sealed(
     seal=re.compile(rb"larun_sha256: '([0-9a-f]{64})'"),  # quoted, so that no YAML reader takes it for a number
     encode=_encode,
     decode=_decode,
+    record=_record,
     text=True,
 )

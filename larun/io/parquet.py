@@ -85,6 +85,13 @@ def _decode(content: bytes) -> tuple[QTable, dict[str, Any]]:
     return restore(columns, footer[b"table_meta_yaml"].decode("utf-8")), json.loads(notes["record"])
 
 
+def _record(content: bytes) -> dict[str, Any]:
+    arrow = _pyarrow()
+    footer = arrow.parquet.read_metadata(arrow.BufferReader(content)).metadata
+    record: dict[str, Any] = json.loads(json.loads(footer[b"larun"])["record"])
+    return record
+
+
 PARQUET = Sealed(
     name="Parquet",
     suffixes=(".parquet", ".pq"),
@@ -92,4 +99,5 @@ PARQUET = Sealed(
     seal=re.compile(rb"larun_sha256\x18\x40([0-9a-f]{64})"),  # Thrift: a field of 0x40 bytes follows the key
     encode=_encode,
     decode=_decode,
+    record=_record,
 )

@@ -241,6 +241,8 @@ def open_entries(path: Path, file: IO[bytes], *, verify: bool) -> dict[str, Entr
         raise FileError(f"{path} is not a product of larun: read it as a raw image, with Frame.read")
     problems = container.verify(path) if verify else container.layout(file)[1]
     broken = [problem for problem in problems if problem.kind != "padding"]
+    if any(problem.kind == "format" for problem in problems):
+        raise FileError(f"{path}: {'; '.join(map(str, problems))}")
     if broken:
         raise CorruptProduct(
             f"{path} does not agree with its own digests ({'; '.join(map(str, broken))}): "

@@ -1,7 +1,7 @@
 """DS9 region files: places on an image or on the sky, there and back.
 
 What is kept of a region is its place, size, angle and label. The first pixel's centre is (0, 0) here and (1, 1) in
-DS9's image coordinates. Numbers are written with all their digits.
+DS9's image coordinates. Numbers are written with all their digits, and a comment carries the digest of the file.
 """
 
 from __future__ import annotations
@@ -14,9 +14,13 @@ from typing import NamedTuple
 
 from larun.errors import FileError, OptionError
 from larun.io.atomic import atomic_path
+from larun.io.sealed import UNSEALED, sealed
 from larun.io.streams import opener_of
 
-__all__ = ["FRAMES", "Region", "read_regions", "write_regions"]
+__all__ = ["FRAMES", "REGIONS_SEAL", "Region", "read_regions", "write_regions"]
+
+#: The digest in a comment at the top.
+REGIONS_SEAL = re.compile(rb"larun_sha256 ([0-9a-f]{64})")
 
 #: Coordinate systems of DS9, and what astropy calls them.
 FRAMES = {"image": "image", "icrs": "icrs", "fk5": "fk5", "j2000": "fk5", "fk4": "fk4", "b1950": "fk4"}
@@ -80,7 +84,7 @@ def write_regions(path: str | Path, regions: Iterable[Region], *, overwrite: boo
     >>> read_regions(path)[0].y
     9.25
     """
-    lines = ["# Region file format: DS9 version 4.1", "# written by larun"]
+    lines = ["# Region file format: DS9 version 4.1", f"# written by larun, larun_sha256 {UNSEALED}"]
     frame = ""
     for region in regions:
         if region.frame not in FRAMES.values():
@@ -92,7 +96,7 @@ def write_regions(path: str | Path, regions: Iterable[Region], *, overwrite: boo
     if not frame:
         lines.append("image")
     with atomic_path(path, overwrite=overwrite) as temporary:
-        temporary.write_text("\n".join(lines) + "\n", encoding="utf-8")
+        temporary.write_bytes(sealed(("\n".join(lines) + "\n").encode("utf-8"), REGIONS_SEAL))
 
 
 def _line(region: Region) -> str:

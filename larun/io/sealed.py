@@ -20,7 +20,7 @@ from larun.provenance.canonical import text_of
 if TYPE_CHECKING:
     from astropy.table import QTable
 
-__all__ = ["UNSEALED", "Sealed", "record_text"]
+__all__ = ["UNSEALED", "Sealed", "record_text", "seal_problems", "sealed"]
 
 #: What stands where the digest will be, and what it is computed with.
 UNSEALED = "0" * 64
@@ -40,6 +40,26 @@ def record_text(record: dict[str, Any]) -> str:
         raise OptionError(f"the record cannot be written as JSON: {error}") from error
 
 
+def sealed(content: bytes, seal: re.Pattern[bytes]) -> bytes:
+    """The content with its digest in the first place of the pattern that holds :data:`UNSEALED`."""
+    place = next(found for found in seal.finditer(content) if found[1] == UNSEALED.encode())
+    digest = hashlib.sha256(content).hexdigest().encode()
+    return content[: place.start(1)] + digest + content[place.end(1) :]
+
+
+def seal_problems(content: bytes, seal: re.Pattern[bytes], name: str) -> list[Problem]:
+    """What is wrong with the bytes of a file that carries a digest of itself: nothing, or that it was changed."""
+    places = list(seal.finditer(content))
+    if not places:
+        detail = "carries no digest of larun: it was not written by larun, or was changed"
+        return [Problem(name, "digests", detail)]
+    for place in places:  # a description may quote what looks like a digest
+        blank = content[: place.start(1)] + UNSEALED.encode() + content[place.end(1) :]
+        if hashlib.sha256(blank).hexdigest().encode() == place[1]:
+            return []
+    return [Problem(name, "data", "the file was changed after it was written")]
+
+
 class Sealed(NamedTuple):
     """A format whose files carry a digest of themselves."""
 
@@ -53,15 +73,14 @@ class Sealed(NamedTuple):
     encode: Callable[[QTable, str], bytes]
     """Table and text of the record to bytes, with :data:`UNSEALED` in the digest's place."""
     decode: Callable[[bytes], tuple[QTable, dict[str, Any]]]
+    record: Callable[[bytes], dict[str, Any]]
+    """The record alone, without the table."""
     text: bool = False
     """Whether line ends may be changed by a version control system."""
 
     def write(self, path: Path, table: QTable, record: dict[str, Any]) -> None:
         """Write to a path that does not exist yet."""
-        content = self.encode(table, record_text(record))
-        place = next(found for found in self.seal.finditer(content) if found[1] == UNSEALED.encode())
-        digest = hashlib.sha256(content).hexdigest().encode()
-        path.write_bytes(content[: place.start(1)] + digest + content[place.end(1) :])
+        path.write_bytes(sealed(self.encode(table, record_text(record)), self.seal))
 
     def verify(self, path: Path) -> list[Problem]:
         """What is wrong with a file: nothing, or that it was changed."""
@@ -102,12 +121,24 @@ class Sealed(NamedTuple):
         return content.replace(b"\r\n", b"\n") if self.text else content
 
     def _problems(self, content: bytes) -> list[Problem]:
-        places = list(self.seal.finditer(content))
-        if not places:
-            detail = "carries no digest of larun: it was not written by larun, or was changed"
-            return [Problem(self.name, "digests", detail)]
-        for place in places:  # a description may quote what looks like a digest
-            blank = content[: place.start(1)] + UNSEALED.encode() + content[place.end(1) :]
-            if hashlib.sha256(blank).hexdigest().encode() == place[1]:
-                return []
-        return [Problem(self.name, "data", "the file was changed after it was written")]
+        return seal_problems(content, self.seal, self.name)
+
+    def examine(self, content: bytes) -> tuple[list[Problem], dict[str, Any] | None]:
+        """What is wrong with the bytes of a file, and its record, without the table, if nothing is.
+
+        Raises
+        ------
+        FileError
+            If the record cannot be understood.
+        MissingExtra
+            If a package is needed to find the record and is not installed.
+        """
+        plain = content.replace(b"\r\n", b"\n") if self.text else content
+        if problems := self._problems(plain):
+            return problems, None
+        try:
+            return [], self.record(plain)
+        except LarunError:
+            raise
+        except Exception as error:  # astropy, yaml, arrow and expat raise many kinds
+            raise FileError(f"its record cannot be read ({error})") from error

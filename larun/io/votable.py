@@ -9,6 +9,7 @@ Record, layout and digest stand in ``INFO`` elements at the top of the file.
 from __future__ import annotations
 
 import base64
+import io
 import json
 import re
 from collections.abc import Iterator, Mapping
@@ -317,6 +318,16 @@ def _original(stored: NDArray[Any], datatype: str, dtype: str) -> NDArray[Any]:
     return stored.astype(dtype)
 
 
+def _record(content: bytes) -> dict[str, Any]:
+    from xml.etree import ElementTree
+
+    for _, element in ElementTree.iterparse(io.BytesIO(content)):  # it stands before the columns
+        if element.tag.endswith("}INFO") and element.get("name") == "larun":
+            record: dict[str, Any] = json.loads(json.loads(element.get("value", ""))["record"])
+            return record
+    raise ValueError("it holds no INFO of larun")
+
+
 VOTABLE = Sealed(
     name="VOTable",
     suffixes=(".vot", ".votable", ".xml"),
@@ -324,5 +335,6 @@ VOTABLE = Sealed(
     seal=re.compile(rb'<INFO name="larun_sha256" value="([0-9a-f]{64})"/>'),
     encode=_encode,
     decode=_decode,
+    record=_record,
     text=True,
 )

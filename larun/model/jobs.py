@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import functools
 import importlib
+import io
 import math
 import pickle
 import sys
@@ -366,10 +367,15 @@ def expect_summary() -> None:
 
 
 def write_summary(rows: tuple[Row, ...], path: Path, recipe: Recipe, verdicts: Iterable[Verdict] = ()) -> None:
-    """The summary as an ECSV table; its metadata hold the recipe, its digest, and what the night was found to be."""
+    """The summary as an ECSV table; its metadata hold the recipe, its digest, and what the night was found to be.
+
+    It carries the digest of its own bytes, as catalogues do, and no record: it is made of those of the products.
+    """
     from astropy.table import MaskedColumn, Table
 
     from larun.io.atomic import atomic_path
+    from larun.io.ecsv import SUMMARY_SEAL
+    from larun.io.sealed import UNSEALED, sealed
 
     made: dict[str, Any] = {}
     for field in attrs.fields(Row):
@@ -384,5 +390,7 @@ def write_summary(rows: tuple[Row, ...], path: Path, recipe: Recipe, verdicts: I
     path.parent.mkdir(parents=True, exist_ok=True)
     with atomic_path(path, overwrite=True) as temporary:
         meta: dict[str, Any] = {"made_by": "larun", "recipe": recipe.record(), "recipe_digest": recipe.digest}
-        meta["checks"] = [verdict.note for verdict in verdicts]
-        Table(made, meta=meta).write(temporary, format="ascii.ecsv", overwrite=True)
+        meta |= {"checks": [verdict.note for verdict in verdicts], "summary_sha256": UNSEALED}
+        text = io.StringIO()
+        Table(made, meta=meta).write(text, format="ascii.ecsv")
+        temporary.write_bytes(sealed(text.getvalue().encode("utf-8"), SUMMARY_SEAL))

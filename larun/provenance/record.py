@@ -288,7 +288,7 @@ class Provenance:
                 waiting.append((identity, True))
                 waiting.extend((parent, False) for _, parent in rows[identity]["parents"])
             return made[values["head"]]
-        except (KeyError, TypeError, AssertionError) as error:
+        except (LookupError, TypeError, ValueError, AttributeError, AssertionError, RecursionError) as error:
             raise CorruptProduct(f"{where}: the provenance record cannot be understood ({error!r})") from error
 
     def __reduce__(self) -> tuple[Callable[..., Any], tuple[Any, ...]]:
