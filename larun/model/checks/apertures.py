@@ -11,6 +11,7 @@ from larun.algorithms.robust import Estimate
 from larun.model.checks.common import by_filter, combined
 from larun.model.checks.facts import FrameFacts
 from larun.model.checks.material import Material
+from larun.model.checks.sameplaces import SamePlaces, same_places
 from larun.model.checks.verdict import STATUSES, Evidence, Series, Verdict, judge, untested
 
 __all__ = ["empty_apertures"]
@@ -19,6 +20,8 @@ _TEST = "empty apertures"
 _TOLERANCE = 0.10  # of an error
 _LOPSIDED = 1.15  # scatter above over that below the median
 _GROWS = 0.05
+_PART = 0.3  # of the excess: less is no explanation
+_LIKELY = 3.0  # σ
 _MASTERS = 1.05  # times the frame's own noise, with that of the masters: a part of what is found
 
 
@@ -31,11 +34,11 @@ def empty_apertures(material: Material) -> Iterator[Verdict]:
         if not known:
             yield untested(_TEST, "no aperture of the catalogues fits between the sources: a crowded field", name)
             continue
-        whole = _verdict(name, known)
+        whole = _verdict(material, name, known)
         yield whole
         odd = [item for item in known if _unlike(item, whole)]
         if len(known) > 2 and len(odd) <= len(known) / 3:  # else none is usual
-            yield from (_verdict(item.name, [item]) for item in odd)
+            yield from (_verdict(material, item.name, [item]) for item in odd)
 
 
 def _unlike(item: FrameFacts, whole: Verdict) -> bool:
@@ -52,7 +55,7 @@ def _of_radii(frames: Sequence[FrameFacts]) -> list[Estimate]:
     return [combined([Estimate(e.scatter[k], e.error[k]) for e in alike]) for k in range(count)]
 
 
-def _verdict(where: str, frames: Sequence[FrameFacts]) -> Verdict:
+def _verdict(material: Material, where: str, frames: Sequence[FrameFacts]) -> Verdict:
     found = _of_radii(frames)
     known = [k for k, item in enumerate(found) if math.isfinite(item.value) and math.isfinite(item.error)]
     states = {k: judge(found[k].value, found[k].error, 1.0, tolerance=_TOLERANCE) for k in known}
@@ -75,8 +78,11 @@ def _verdict(where: str, frames: Sequence[FrameFacts]) -> Verdict:
         )
     fix = ""
     if status in ("bad", "doubtful"):
-        why, fix = _why(frames, found, known, worst)
+        surest = max(known, key=lambda k: abs(found[k].value - 1) / found[k].error)
+        why, fix = _why(frames, found, known, worst, same_places(material, frames, surest))
         meaning += f": {why}"
+    else:
+        meaning += _not_sure(material, frames, found, known)
     return Verdict(
         test=_TEST,
         status=status,
@@ -90,14 +96,23 @@ def _verdict(where: str, frames: Sequence[FrameFacts]) -> Verdict:
     )
 
 
-def _why(frames: Sequence[FrameFacts], found: list[Estimate], known: list[int], worst: int) -> tuple[str, str]:
+def _not_sure(material: Material, frames: Sequence[FrameFacts], found: list[Estimate], known: list[int]) -> str:
+    """What to say where a scatter is beyond the tolerance, and too uncertain for a verdict."""
+    size, number = max((abs(found[k].value - 1) / found[k].error, k) for k in known)
+    beyond = [k for k in known if abs(found[k].value - 1) > _TOLERANCE]
+    if not beyond:
+        return ""
+    said = f"; the largest departure from 1 is {size:.1f} σ, a fault begins at 5"
+    same = [item for item in same_places(material, frames, number) if item.explains] if size > _LIKELY else []
+    return f"{said}: {_of_same(same[0])[0]}" if same else said
+
+
+def _why(
+    frames: Sequence[FrameFacts], found: list[Estimate], known: list[int], worst: int, same: Sequence[SamePlaces]
+) -> tuple[str, str]:
     """What the scatter comes from, as far as other numbers tell."""
     pixels = math.sqrt(combined([item.noise.near for item in frames]).value)
-    correlation = combined([item.noise.along_x for item in frames]).value
-    correlation += combined([item.noise.along_y for item in frames]).value
-    first, last = found[known[0]], found[known[-1]]
-    grows = last.value - first.value > max(_GROWS, 3 * math.hypot(first.error, last.error))
-    upper = float(np.nanmedian([item.noise.empty.upper[worst] for item in frames if len(item.noise.radii) > worst]))
+    excess = found[worst].value - 1
     said, fix = [], ""
     crowded = [item for item in frames if item.noise.structured]
     if len(crowded) > len(frames) / 2:
@@ -106,28 +121,74 @@ def _why(frames: Sequence[FrameFacts], found: list[Estimate], known: list[int], 
             f"pixels 6 apart scatter by {far:.1f} times the model, neighbours by {pixels:.2f}: light of undetected and "
             "of masked stars lies between the sources (a crowded field, or nebulae)"
         )
-        return said[0], "fit point spread functions, or subtract images"
-    if abs(pixels - 1) > _TOLERANCE / 2:
+        fix = "fit point spread functions, or subtract images"
+    if same:
+        best = min(same, key=lambda item: item.left)
+        shared, its = _of_same(best) if best.explains else (_of_neither(same), "")
+        said.append(shared)
+        fix = fix or its
+    if not crowded and not (same and any(item.explains for item in same)):
+        words, its = _of_one_frame(frames, found, known, worst)
+        said += words
+        fix = fix or its
+    if abs(pixels - 1) > _TOLERANCE / 2 and abs(pixels - 1) > _PART * abs(excess) and not crowded:
         said.append(f"single pixels scatter by {pixels:.2f} times the model, see pixel noise")
-        fix = "as for pixel noise"
-    if grows and pixels < last.value - _GROWS:
-        if upper > _LOPSIDED:
-            said.append("the sums are skewed upwards: stars below the limit of detection (a crowded field)")
-            fix = fix or "fit point spread functions, or smaller apertures"
-        elif abs(correlation) > 0.05:
-            said.append("neighbouring pixels are correlated, see pixel correlation")
-        else:
-            said.append("the wider the aperture the more: the sky has structure on that scale that no error knows of")
-            fix = fix or "smaller apertures"
+        fix = fix or "as for pixel noise"
     masters = float(np.median([math.sqrt(1 + _of_masters(item)) for item in frames]))
-    if found[worst].value > 1 and masters > _MASTERS:
+    if excess > 0 and masters > _MASTERS:
         said.append(
             f"the noise of the masters, which all frames share and errors of fluxes leave out, adds {masters:.2f}"
         )
         fix = fix or "more bias and dark frames"
     if not said:
-        said.append("pixels scatter as they should: the errors of the sky around the apertures do not fit")
+        said.append("pixels scatter as they should: it is wider than a pixel, and no other frame tells what it is")
     return "; ".join(said), fix
+
+
+def _of_same(same: SamePlaces) -> tuple[str, str]:
+    """What apertures at the same places say, where it is the same in both frames that they sum."""
+    where = {"chip": "of the chip", "sky": "of the sky", "both": "(the stars stay on their pixels)"}[same.of]
+    said = (
+        f"at the same places {where} in two frames sums scatter by {same.each.value:.2f} (r = {same.radius:.1f}), "
+        f"their differences by {same.difference.value:.2f} ± {same.difference.error:.2f}: "
+    )
+    if same.of == "chip":
+        said += f"{100 * same.share:.2g} % of the sky per pixel is the chip's own, which the flat does not take away"
+        return said, "better flats (twilight, of the same night), or smaller apertures"
+    said += f"{100 * same.share:.2g} % of the sky per pixel is the same in both, "
+    said += "light of sources too faint to be detected" + ("" if same.of == "sky" else ", or the chip's own")
+    return said, "smaller apertures, or subtract images"
+
+
+def _of_neither(same: Sequence[SamePlaces]) -> str:
+    """That no second frame has what is summed."""
+    names = {"chip": "of the chip", "sky": "of the sky", "both": "of chip and sky"}
+    told = " and ".join(
+        f"{item.difference.value:.2f} ± {item.difference.error:.2f} where those {names[item.of]} are the same"
+        for item in same
+    )
+    return f"differences of two frames scatter by {told} (r = {same[0].radius:.1f}): each frame has its own"
+
+
+def _of_one_frame(
+    frames: Sequence[FrameFacts], found: list[Estimate], known: list[int], worst: int
+) -> tuple[list[str], str]:
+    """What the sums themselves say."""
+    pixels = math.sqrt(combined([item.noise.near for item in frames]).value)
+    correlation = combined([item.noise.along_x for item in frames]).value
+    correlation += combined([item.noise.along_y for item in frames]).value
+    first, last = found[known[0]], found[known[-1]]
+    grows = last.value - first.value > max(_GROWS, 3 * math.hypot(first.error, last.error))
+    upper = float(np.nanmedian([item.noise.empty.upper[worst] for item in frames if len(item.noise.radii) > worst]))
+    if not grows or pixels > last.value - _GROWS:
+        return [], ""
+    if upper > _LOPSIDED:
+        said = "the sums are skewed upwards: stars below the limit of detection (a crowded field)"
+        return [said], "fit point spread functions, or smaller apertures"
+    if abs(correlation) > 0.05:
+        return ["neighbouring pixels are correlated, see pixel correlation"], ""
+    said = "the wider the aperture the more: the sky has structure on that scale that no error knows of"
+    return [said], "smaller apertures"
 
 
 def _of_masters(frame: FrameFacts) -> float:

@@ -13,7 +13,7 @@ from larun import flags as fl
 from larun.algorithms.annulus import mask_radius
 from larun.algorithms.background import Background
 from larun.algorithms.pixelnoise import BlockNoise, block_noise, correlation, mean_of_blocks
-from larun.algorithms.robust import Estimate, mad_sigma
+from larun.algorithms.robust import Estimate, clipped_scatter
 from larun.model.checks.emptyplaces import empty_places, open_pixels
 from larun.model.checks.starshape import flux_limit, star_shape
 from larun.model.measure.ellipses import values_of
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from larun.model.catalog import SourceCatalog
     from larun.model.frame import Frame
 
-__all__ = ["EmptyApertures", "NoiseFacts", "PixelSample", "free_pixels", "noise_facts"]
+__all__ = ["EmptyApertures", "NoiseFacts", "PixelSample", "free_pixels", "noise_facts", "sums_in_apertures"]
 
 _LEAST_BLOCKS = 6  # in a bin of level
 _LAG = 6  # px between the pixels of ``far``
@@ -34,8 +34,6 @@ _WIDE = 0.2  # relative range of the sky that is worth bins
 _SAMPLE = 12_000  # pixels kept of a frame
 _PLACES = 250  # empty apertures of a radius
 _LEAST_PLACES = 20
-_KEEP = 3.5  # σ
-_KEPT_DEVIATION = 0.99627  # of a normal distribution cut there
 _ERROR = "aperture_flux_error"
 
 
@@ -333,18 +331,31 @@ def _empty_apertures(frame: Frame, catalog: SourceCatalog, free: NDArray[np.bool
     x, y = np.concatenate(places).T
     if not len(x):
         return nothing
-    options = ApertureOptions(
-        radii=tuple(radii), unit="pixel", sky=meta.get("sky", "annulus"), annulus=meta.get("annulus_radii")
-    )
-    sources = catalog.table
-    table = photometered(placed(frame, x, y, sources), frame, options, neighbours=sources)
+    sums = sums_in_apertures(frame, catalog, x, y, *radii)
     rows, start = [], 0
-    for number, found in enumerate(places, start=1):
+    for number, found in enumerate(places):
         own = slice(start, start + len(found))
         start += len(found)
-        flux, error = (np.asarray(table[f"{name}_{number}"].value)[own] for name in ("aperture_flux", _ERROR))
-        rows.append(_pulls(flux, error))
+        rows.append(_pulls(sums[2 * number][own], sums[2 * number + 1][own]))
     return EmptyApertures(radii, *np.array(rows).T)
+
+
+def sums_in_apertures(
+    frame: Frame, catalog: SourceCatalog, x: NDArray[np.float64], y: NDArray[np.float64], *radii: float
+) -> tuple[NDArray[np.float64], ...]:
+    """Sums above the local sky and their reported errors, measured as the sources of the catalogue were.
+
+    Returns
+    -------
+    tuple of ndarray, (places,) each
+        Flux and error in the smallest aperture, flux and error in the next …
+    """
+    meta, sources = catalog.table.meta, catalog.table
+    sky, annulus = meta.get("sky", "annulus"), meta.get("annulus_radii")
+    options = ApertureOptions(radii=radii, unit="pixel", sky=sky, annulus=annulus)
+    table = photometered(placed(frame, x, y, sources), frame, options, neighbours=sources)
+    numbers = range(1, len(radii) + 1)
+    return tuple(np.asarray(table[f"{name}_{n}"].value) for n in numbers for name in ("aperture_flux", _ERROR))
 
 
 def _pulls(flux: NDArray[np.float64], error: NDArray[np.float64]) -> tuple[float, ...]:
@@ -355,20 +366,6 @@ def _pulls(flux: NDArray[np.float64], error: NDArray[np.float64]) -> tuple[float
         return math.nan, math.nan, math.nan, math.nan, math.nan, float(len(pull))
     offset = float(np.median(pull))
     above, below = pull[pull > offset] - offset, offset - pull[pull < offset]
-    scatter = mad_sigma(pull, offset)
-    for _ in range(20):
-        kept = np.abs(pull - offset) <= _KEEP * scatter
-        before, scatter = scatter, float(np.std(pull[kept], ddof=1)) / _KEPT_DEVIATION
-        if abs(scatter - before) < 1e-6 * scatter:
-            break
-    number = int(kept.sum())
+    scatter = clipped_scatter(pull - offset)
     upper = float(np.median(above) / np.median(below))
-    # a scatter that is small by chance is no surer for it
-    return (
-        scatter,
-        max(scatter, 1.0) / math.sqrt(2 * (number - 1)),
-        offset,
-        upper,
-        float(np.median(error)),
-        float(number),
-    )
+    return scatter.value, scatter.error, offset, upper, float(np.median(error)), float(len(pull))

@@ -69,6 +69,8 @@ def _stars_verdict(item: RepeatedStars) -> Verdict:
     )
     if repeats.term > 5 * repeats.term_error and repeats.term > 0:
         meaning += f" and by {_MMAG * math.sqrt(repeats.term):.1f} mmag besides (see {_FLAT})"
+    if status == "good" and abs(repeats.scale - 1) > _TOLERANCE:
+        meaning += f"; that is {abs(repeats.scale - 1) / repeats.scale_error:.1f} σ from 1, a fault begins at 5"
     fix = ""
     if status in ("bad", "doubtful"):
         if repeats.scale < 1:

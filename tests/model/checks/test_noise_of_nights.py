@@ -10,6 +10,7 @@ from larun.model.checks import apertures, depth, pairs, pixels, stars
 from larun.model.checks.facts import frame_facts
 from larun.model.checks.material import Material
 from larun.model.checks.repeating import fields, isolated, repeated_stars
+from larun.model.checks.sameplaces import same_places
 from larun.model.masters import Masters
 from larun.plots.evidence import show_evidence
 from tests.model.checks.nights import material_of, take
@@ -106,6 +107,31 @@ def test_a_flat_that_is_wrong_by_a_hundredth_is_named(truth):
     assert found.value == pytest.approx(10.9, abs=4)
     assert found.error < 1.5
     assert "move over the chip" in found.meaning
+
+
+def test_structure_of_the_chip_is_told_from_that_of_the_sky(truth):
+    few = [item for item in truth.frames if item.kind == "object"][:3]
+    truth = attrs.evolve(truth, frames=tuple(few))
+    flat = wrong_flat(truth.camera.shape, 0.02)
+    chip = material_of(truth, change=lambda frame: frame.with_planes(data=frame.data * flat))
+    offsets = {item.path.stem: item.offset for item in few}
+    faint = 240 * (wrong_flat(truth.camera.shape, 0.02) - 1)
+
+    def with_faint_light(frame):
+        dx, dy = offsets[frame.provenance.name.partition(".")[0]]
+        moved = np.roll(faint, (round(dy), round(dx)), axis=(0, 1))
+        return frame.with_planes(data=frame.data + moved.astype(np.float32))
+
+    sky = material_of(truth, change=with_faint_light)
+    for made, own, told in ((chip, "chip", "which the flat does not take away"), (sky, "sky", "too faint")):
+        found = only(apertures.empty_apertures(made))
+        assert found.status == "bad"
+        assert f"same places of the {own}" in found.meaning, found.meaning
+        assert told in found.meaning
+        same = {item.of: item for item in same_places(made, made.facts, 2)}
+        assert same[own].explains
+        assert not any(item.explains for of, item in same.items() if of != own)
+        assert 0.002 < same[own].share < 0.02  # the ring around an aperture sees a part of it
 
 
 def test_frames_are_aligned_by_their_stars(truth, clean):
