@@ -26,7 +26,6 @@ import larun
 from larun.model.checks import driver, suite
 from larun.model.checks.facts import FrameFacts
 from larun.model.checks.verdict import Report
-from larun.model.jobs import Task
 from larun.simulate import Faults, NightOptions, Trail
 from tests.model.checks.night import CAMERA, OPTIONS, Pixels, Raw, make
 
@@ -370,12 +369,12 @@ _RAW = _RECIPE.evolve(calibrate={"without": ("bias", "dark", "flat")})  # raw fr
 _SEEN: dict[tuple[str, ...], FrameFacts] = {}
 
 
-def _remembered(measure: Callable[[Task], FrameFacts], task: Task) -> FrameFacts:
+def _remembered(measure: Callable[[Any], FrameFacts], product: Any) -> FrameFacts:
     """Facts depend on the files of a frame and its catalogue alone."""
-    files = (task.frame_path, task.catalog_path)
-    key = (task.name, *(hashlib.sha256(path.read_bytes()).hexdigest() for path in files))
+    files = (product.frame, product.catalog)
+    key = (product.name, *(hashlib.sha256(path.read_bytes()).hexdigest() for path in files))
     if key not in _SEEN:
-        _SEEN[key] = measure(task)
+        _SEEN[key] = measure(product)
     return _SEEN[key]
 
 
