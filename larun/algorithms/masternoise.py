@@ -26,7 +26,7 @@ from larun.algorithms.calibrate_kernels import LEAST_FLAT
 from larun.algorithms.jit import kernel, over_rows
 from larun.errors import OptionError
 
-__all__ = ["MOST_TERMS", "NoiseTerm", "bias_noise", "dark_noise", "flat_noise", "shared_variance", "total_sigma"]
+__all__ = ["MOST_TERMS", "NoiseTerm", "bias_noise", "dark_noise", "flat_noise", "shared_variance", "total_variance"]
 
 MOST_TERMS = 4  # that are summed in one pass: bias, dark, the dark's own bias, flat
 _BAND = 64  # rows at a time
@@ -88,26 +88,24 @@ def shared_rows(
 
 
 @kernel
-def sigma_rows(
+def total_rows(
     data: NDArray[np.float32],
     variance: NDArray[np.float32],
     flat: NDArray[np.float32],
     terms: Any,
     out: NDArray[np.float32],
 ) -> None:
-    """:func:`total_sigma` for some rows; terms without rows are left out."""
+    """:func:`total_variance` for some rows; terms without rows are left out."""
     rows, nx = out.shape
-    inverse, relative, total = np.empty(nx, np.float32), np.empty(nx, np.float32), np.empty(nx, np.float32)
+    inverse, relative = np.empty(nx, np.float32), np.empty(nx, np.float32)
     for y in range(rows):
-        own, sigma = variance[y], out[y]
+        own, total = variance[y], out[y]
         _divide_row(data[y], flat[min(y, flat.shape[0] - 1)], inverse, relative)
         for x in range(nx):
             total[x] = own[x]
         for number in range(len(terms)):
             if terms[number].variance.shape[0] > 0:
                 _add_row(terms[number], y, data[y], inverse, relative, total)
-        for x in range(nx):
-            sigma[x] = np.sqrt(total[x])
 
 
 def bias_noise(
@@ -182,13 +180,13 @@ def shared_variance(
     return out
 
 
-def total_sigma(
+def total_variance(
     data: NDArray[np.float32],
     variance: NDArray[np.float32],
     flat: NDArray[np.float32] | None,
     terms: Sequence[NoiseTerm],
 ) -> NDArray[np.float32]:
-    """The root of a calibrated block's own variance and of what its masters add, in one pass.
+    """A calibrated block's own variance and what its masters add, in one pass.
 
     Parameters
     ----------
@@ -202,7 +200,7 @@ def total_sigma(
     Returns
     -------
     ndarray of float32, (rows, nx)
-        Bit for bit the root (float32) of the sum of the planes of :func:`shared_variance`.
+        Bit for bit the sum (float32) of the variance and the planes of :func:`shared_variance`, electrons².
 
     Raises
     ------
@@ -216,7 +214,7 @@ def total_sigma(
 
     def work(start: int, stop: int) -> None:
         cut = slice(start, stop)
-        sigma_rows(
+        total_rows(
             read_only(data[cut], np.float32),
             read_only(variance[cut], np.float32),
             _rows(flat, one, cut),

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from larun.errors import OptionError
 
-__all__ = ["Repeats", "repeated_fluxes"]
+__all__ = ["Repeats", "circles_overlap", "repeated_fluxes"]
 
 _CLIP = 4.0  # σ
 _KEPT_VARIANCE = 0.998930
@@ -60,6 +60,18 @@ class Repeats(NamedTuple):
     error: NDArray[np.float64]
     pulls: NDArray[np.float64]
     used: NDArray[np.bool_]
+
+
+def circles_overlap(distance: float, radius: float) -> float:
+    """The share of its area that a circle has in common with another of the same radius.
+
+    Examples
+    --------
+    >>> circles_overlap(0.0, 2.0), round(circles_overlap(2.0, 2.0), 3), circles_overlap(4.0, 2.0)
+    (1.0, 0.391, 0.0)
+    """
+    half = distance / (2 * radius)
+    return 2 / math.pi * (math.acos(half) - half * math.sqrt(1 - half**2)) if half < 1 else 0.0
 
 
 class _Fit(NamedTuple):

@@ -28,7 +28,7 @@ from larun.algorithms.detect import DetectOptions, detect_matched
 from larun.algorithms.ellipse import ellipse_sums, kron_radius
 from larun.algorithms.fwhm import alike
 from larun.algorithms.localmedian import block_medians, pixel_medians, spread_blocks, undecided
-from larun.algorithms.masternoise import bias_noise, flat_noise, shared_variance, total_sigma
+from larun.algorithms.masternoise import bias_noise, flat_noise, shared_variance, total_variance
 from larun.algorithms.morphology import windowed
 from larun.algorithms.pack import stored_row
 from larun.algorithms.peaks import Planes
@@ -91,7 +91,7 @@ def _calibrate() -> None:
     data = read_only(made.data, np.float32)
     terms = bias_noise(image.variance, gain=1.0), flat_noise(image.variance)
     shared_variance(data, image.level, terms[0])
-    total_sigma(data, made.variance, image.level, terms)
+    total_variance(data, made.variance, image.level, terms)
 
 
 def _clean() -> None:

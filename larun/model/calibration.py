@@ -18,7 +18,7 @@ from larun.algorithms.masternoise import (
     dark_noise,
     flat_noise,
     shared_variance,
-    total_sigma,
+    total_variance,
 )
 from larun.algorithms.overscan import OverscanOptions
 from larun.detector import Detector
@@ -97,7 +97,7 @@ class _Added(NamedTuple):
 
     def planes(self) -> dict[str, Later]:
         """A plane for each master with noise of its own, by the master's id."""
-        together = self._sigma  # one bound method for all: who finds the same in all planes asks it for them together
+        together = self._total  # one bound method for all: who finds the same in all planes asks it for them together
         return {
             master: Later(self.data.shape, partial(self._plane, master), together)
             for master in self._terms(np.s_[:, :], 1.0)
@@ -131,13 +131,13 @@ class _Added(NamedTuple):
             made[at] = shared_variance(self.data[at], flat, terms[master])
         return made
 
-    def _sigma(self, variance: NDArray[np.float32]) -> NDArray[np.float32] | None:
-        """The root of a variance and of what all masters add, in one pass; None for too many."""
+    def _total(self, variance: NDArray[np.float32]) -> NDArray[np.float32] | None:
+        """A variance and what all masters add, in one pass; None for too many."""
         made = np.empty(variance.shape, np.float32) if len(self.gains) > 1 else None
         for at, flat, terms in self._blocks():
             if len(terms) > MOST_TERMS:
                 return None
-            part = total_sigma(self.data[at], variance[at], flat, [terms[master] for master in sorted(terms)])
+            part = total_variance(self.data[at], variance[at], flat, [terms[master] for master in sorted(terms)])
             if made is None:  # the only block is all there is
                 return part
             made[at] = part

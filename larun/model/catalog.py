@@ -328,7 +328,7 @@ class SourceCatalog:
         image = self._require_image()
         return self._replace(table=measuring.photometered(self._table, image, chosen, neighbours=self._table))
 
-    @operation("morphology", version=2, reach="global")
+    @operation("morphology", version=3, reach="global")
     def morphology(self) -> Self:
         """Windowed centroids, and which sources are more extended than the stars of the image.
 

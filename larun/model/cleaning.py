@@ -13,6 +13,7 @@ from larun import flags as fl
 from larun.algorithms.cosmic import CosmicOptions, CosmicRays, lacosmic
 from larun.algorithms.cosmic_common import replace_pixels
 from larun.errors import OptionError
+from larun.model.planes import total_variance
 
 if TYPE_CHECKING:
     from larun.model.sky import SkyImage
@@ -130,5 +131,9 @@ def clean(image: SkyImage, engine: str | Callable[..., Any], chosen: CosmicOptio
         size = narrow_width(image)
     saturated = (image.flags & fl.SATURATED) != 0
     unusable = (image.flags & (fl.BAD | fl.FLAT_INVALID | fl.NO_DATA)) != 0
-    found = run(image.data, image.variance, unusable, saturated, options=attrs.evolve(chosen, fwhm=size))
-    return Cleaned(found.cleaned, found.variance, found.mask, size, int(found.mask.sum()))
+    found = run(image.data, total_variance(image), unusable, saturated, options=attrs.evolve(chosen, fwhm=size))
+    variance = found.variance
+    if image.shared and image.variance is not None:  # a pixel that is replaced has the noise of those around it
+        variance = image.variance.copy()
+        variance[found.mask] = found.variance[found.mask]
+    return Cleaned(found.cleaned, variance, found.mask, size, int(found.mask.sum()))

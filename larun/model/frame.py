@@ -320,7 +320,7 @@ class Frame(SkyImage):
 
         return check_frame(self, recipe)
 
-    @operation("clean", version=3, reach="global", once=True)
+    @operation("clean", version=4, reach="global", once=True)
     def clean(
         self,
         *,

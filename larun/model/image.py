@@ -18,7 +18,7 @@ from larun.detector import Detector, Section
 from larun.errors import OptionError, UnitMismatch
 from larun.flags import Flag
 from larun.model import display, interop, registry, store
-from larun.model.planes import Shared, binned_wcs, freeze, is_wcs_card, mixed_acf, same_value, shifted_wcs, total_sigma
+from larun.model.planes import Shared, alike, binned_wcs, freeze, is_wcs_card, mixed_acf, shifted_wcs, total_variance
 from larun.model.raw.opening import RawPart
 from larun.provenance import Provenance, operation, pixel_digest, recording
 
@@ -228,7 +228,8 @@ class Image:
     @property
     def uncertainty(self) -> NDArray[np.float32] | None:
         """1 σ of every pixel: the root of the independent and the shared variance."""
-        return None if self.variance is None else total_sigma(self.variance, self.shared)
+        total = total_variance(self)
+        return None if total is None else np.sqrt(total)
 
     @property
     def unusable(self) -> NDArray[np.bool_]:
@@ -246,7 +247,7 @@ class Image:
             return False
         for field in attrs.fields(type(self)):
             one, two = getattr(self, field.name), getattr(other, field.name)
-            if not same_value(one, two):
+            if not alike(one, two):
                 return False
         return True
 

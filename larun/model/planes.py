@@ -10,6 +10,7 @@ import attrs
 import numpy as np
 from numpy.typing import NDArray
 
+from larun.algorithms.jit import over_rows
 from larun.errors import OptionError
 from larun.io.headers import get_number
 from larun.provenance import Provenance
@@ -17,19 +18,23 @@ from larun.provenance import Provenance
 if TYPE_CHECKING:
     from astropy.io.fits import Header
 
+    from larun.model.image import Image
+
 __all__ = [
     "Later",
     "Shared",
+    "alike",
     "binned_wcs",
     "freeze",
     "is_wcs_card",
     "mixed_acf",
     "same_plane",
-    "same_value",
     "shifted_wcs",
-    "total_sigma",
+    "total_variance",
     "wcs_cards",
 ]
+
+_BAND = 64  # rows at a time
 
 _WCS_CARD = re.compile(
     r"^(WCSAXES|WCSNAME|CTYPE[12]|CRVAL[12]|CRPIX[12]|CDELT[12]|CUNIT[12]|CROTA[12]|CD[12]_[12]|PC[12]_[12]|LONPOLE|LATPOLE"
@@ -64,7 +69,7 @@ class Later:
     make : callable
         Makes it, from values that never change.
     together : callable, optional
-        Of planes that were put off together: the root of a variance and of them all, without making each; None where
+        Of planes that were put off together: the sum of a variance and of them all, without making each; None where
         it cannot.
     """
 
@@ -117,19 +122,36 @@ class Shared:
         return type(self), (self.master, self.variance)
 
 
-def total_sigma(variance: NDArray[np.float32], shared: tuple[Shared, ...]) -> NDArray[np.float32]:
-    """1 σ of every pixel: the root of its own variance and of what masters add."""
+def total_variance(image: Image) -> NDArray[np.float32] | None:
+    """The independent and the shared variance of an image together: whatever is measured on it has its error from this.
+
+    Pixels of a master are independent of each other, so that within one image its noise adds as any other does. Only
+    between images does it not average down.
+
+    Returns
+    -------
+    ndarray of float32, (ny, nx), or None
+        The variance plane itself where masters add nothing; None where there is none.
+    """
+    variance, shared = image.variance, image.shared
+    if variance is None or not shared:
+        return variance
     waiting = {item._variance.together for item in shared if isinstance(item._variance, Later)}
     if len(waiting) == 1 and all(isinstance(item._variance, Later) for item in shared):
         together = waiting.pop()
         made = None if together is None else together(variance)
         if made is not None:
             return made
-    total = variance.copy()
-    for item in shared:
-        total += np.abs(item.variance)
-    root: NDArray[np.float32] = np.sqrt(total)
-    return root
+    total, planes = np.empty_like(variance), [item.variance for item in shared]
+
+    def work(start: int, stop: int) -> None:
+        part = total[start:stop]
+        part[...] = variance[start:stop]
+        for plane in planes:
+            part += np.abs(plane[start:stop])
+
+    over_rows(len(total), work, band=_BAND)
+    return total
 
 
 def same_plane(one: NDArray[Any] | None, two: NDArray[Any] | None) -> bool:
@@ -139,7 +161,7 @@ def same_plane(one: NDArray[Any] | None, two: NDArray[Any] | None) -> bool:
     return one.dtype == two.dtype and one.shape == two.shape and one.tobytes() == two.tobytes()
 
 
-def same_value(one: Any, two: Any) -> bool:
+def alike(one: Any, two: Any) -> bool:
     """Whether two values of a field of an image agree, arrays bit for bit."""
     if isinstance(one, np.ndarray) or isinstance(two, np.ndarray):
         return same_plane(one, two)

@@ -16,6 +16,7 @@ from larun.model.catalog import SourceCatalog
 from larun.model.image import Image
 from larun.model.measure import detecting, measuring
 from larun.model.measure.positions import positions_of
+from larun.model.planes import total_variance
 from larun.provenance import operation, recording
 
 if TYPE_CHECKING:
@@ -48,10 +49,11 @@ class SkyImage(Image):
         Returns
         -------
         Background
-            ``level`` and ``rms`` (ny, nx) in the unit of the image, and ``variance``: the smooth noise variance.
+            ``level`` and ``rms`` (ny, nx) in the unit of the image, and ``variance``: the smooth noise variance, what
+            the masters add included.
         """
         options = BackgroundOptions(mesh=mesh, filter_size=filter_size, sigma=sigma)
-        return background(self.data, self.variance, self.flags, options=options)
+        return background(self.data, total_variance(self), self.flags, options=options)
 
     def star_size(self, sky: Background | None = None) -> FwhmEstimate:
         """The median size of the stars, measured without any prior (Gaussian-weighted moments).
@@ -80,7 +82,7 @@ class SkyImage(Image):
     def _refuse_mosaic(self) -> None:
         """Raise where neighbouring pixels see different colours: no star has a shape there."""
 
-    @operation("detect", version=4, reach="global", resolve=detecting.recorded)
+    @operation("detect", version=5, reach="global", resolve=detecting.recorded)
     def detect(
         self,
         threshold: float = 5.0,
@@ -118,8 +120,8 @@ class SkyImage(Image):
 
         Notes
         -----
-        The noise is the smooth noise of the sky (the variance plane's median in every cell), so 5 σ means 5 σ; where
-        the image has no variance plane, the clipped scatter of the cell takes its place.
+        The noise is the smooth noise of the sky (the median of the total variance in every cell), so 5 σ means 5 σ;
+        where the image has no variance plane, the clipped scatter of the cell takes its place.
 
         Positions and ``flux`` are the engine's; what it does not measure is measured as for ``"matched"``. A function
         is called as ``method(search, **options)`` with a :class:`larun.algorithms.engines.Search` and returns positions

@@ -208,11 +208,11 @@ def _surroundings(
 
 def compare_cosmics(frame: Frame, charge: NDArray[np.float32]) -> Cosmics:
     """Flags against the true cosmic-ray charge (ny, nx) in electrons; other defects do not count."""
-    assert frame.variance is not None
+    noise = frame.uncertainty
+    assert noise is not None
     lost = (frame.flags & (fl.BAD | fl.SATURATED | fl.FLAT_INVALID | fl.NO_DATA)) != 0
     flagged = ((frame.flags & fl.COSMIC) != 0) & ~lost
-    noise = np.sqrt(np.where(np.isfinite(frame.variance), frame.variance, 0))
-    strong = (charge > 5 * noise) & ~lost
+    strong = (charge > 5 * np.where(np.isfinite(noise), noise, 0)) & ~lost
     return Cosmics(
         strong=int(strong.sum()),
         found=int((strong & flagged).sum()),

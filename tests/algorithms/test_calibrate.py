@@ -7,7 +7,7 @@ import pytest
 
 from larun.algorithms import jit
 from larun.algorithms.calibrate import AmplifierValues, calibrate_block
-from larun.algorithms.masternoise import bias_noise, dark_noise, flat_noise, shared_variance, total_sigma
+from larun.algorithms.masternoise import bias_noise, dark_noise, flat_noise, shared_variance, total_variance
 from larun.errors import OptionError
 from larun.flags import BAD, COSMIC, FLAT_INVALID, NO_DATA, NONLINEAR, SATURATED, resolve_bad
 
@@ -231,7 +231,7 @@ def test_shared_variance_is_what_the_masters_add(rng, common):
     assert np.mean(np.var(made.data, axis=0, dtype=float) / total[0]) == pytest.approx(1, abs=0.03)
     assert all(part.dtype == np.float32 for part in shared)
     own = plane(7.0)
-    assert total_sigma(data, own, divisor, terms).tobytes() == np.sqrt(sum(shared, own)).tobytes()
+    assert total_variance(data, own, divisor, terms).tobytes() == sum(shared, own).tobytes()
 
 
 def test_shared_variance_cancels_at_the_exposure_of_the_dark_and_never_spreads_nan(rng):

@@ -168,7 +168,7 @@ def test_parameters_of_an_engine_are_recorded_complete_however_they_are_given(fr
 
 def test_records_of_the_engines_that_have_no_options_are_as_ever(catalogs):
     assert set(catalogs["matched"].provenance.step.parameters) == {"threshold", "method", "fwhm", "mesh"}
-    assert catalogs["matched"].provenance.step.version == 4
+    assert catalogs["matched"].provenance.step.version == 5
 
 
 def test_options_that_do_not_belong(frame):

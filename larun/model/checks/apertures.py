@@ -22,7 +22,6 @@ _LOPSIDED = 1.15  # scatter above over that below the median
 _GROWS = 0.05
 _PART = 0.3  # of the excess: less is no explanation
 _LIKELY = 3.0  # σ
-_MASTERS = 1.05  # times the frame's own noise, with that of the masters: a part of what is found
 
 
 def empty_apertures(material: Material) -> Iterator[Verdict]:
@@ -134,12 +133,6 @@ def _why(
     if abs(pixels - 1) > _TOLERANCE / 2 and abs(pixels - 1) > _PART * abs(excess) and not crowded:
         said.append(f"single pixels scatter by {pixels:.2f} times the model, see pixel noise")
         fix = fix or "as for pixel noise"
-    masters = float(np.median([math.sqrt(1 + _of_masters(item)) for item in frames]))
-    if excess > 0 and masters > _MASTERS:
-        said.append(
-            f"the noise of the masters, which all frames share and errors of fluxes leave out, adds {masters:.2f}"
-        )
-        fix = fix or "more bias and dark frames"
     if not said:
         said.append("pixels scatter as they should: it is wider than a pixel, and no other frame tells what it is")
     return "; ".join(said), fix
@@ -189,12 +182,6 @@ def _of_one_frame(
         return ["neighbouring pixels are correlated, see pixel correlation"], ""
     said = "the wider the aperture the more: the sky has structure on that scale that no error knows of"
     return [said], "smaller apertures"
-
-
-def _of_masters(frame: FrameFacts) -> float:
-    """Variance of the masters over the frame's own."""
-    own = float(np.nanmedian(frame.noise.sample.variance)) if len(frame.noise.sample.variance) else math.nan
-    return frame.noise.sample.shared / own if own > 0 else 0.0
 
 
 def _evidence(frames: Sequence[FrameFacts], found: list[Estimate], known: list[int], radii: list[float]) -> Evidence:

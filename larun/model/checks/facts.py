@@ -10,10 +10,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from larun import flags as fl
+from larun.algorithms.aperture import aperture_sums
 from larun.algorithms.hollow import hollowness
 from larun.model.checks.noisefacts import NoiseFacts, noise_facts
 from larun.model.checks.skyfacts import SkyFacts, sky_facts
 from larun.model.measure.ellipses import values_of
+from larun.model.planes import total_variance
 
 if TYPE_CHECKING:
     from larun.model.catalog import SourceCatalog
@@ -37,6 +39,9 @@ class StarFacts(NamedTuple):
         that the noise model says.
     snr, fwhm, ellipticity, theta : ndarray
         Of the detection.
+    masters_error : ndarray
+        The part of ``flux_error`` that the masters bring: the same in every frame that has them, as long as a star
+        stays on its pixels.
     """
 
     x: NDArray[np.float64]
@@ -47,6 +52,7 @@ class StarFacts(NamedTuple):
     fwhm: NDArray[np.float64]
     ellipticity: NDArray[np.float64]
     theta: NDArray[np.float64]
+    masters_error: NDArray[np.float64]
 
 
 @attrs.frozen(kw_only=True, eq=False)
@@ -121,7 +127,7 @@ def frame_facts(name: str, frame: Frame, catalog: SourceCatalog) -> FrameFacts:
     catalog : SourceCatalog
         Of its sources, with aperture photometry.
     """
-    stars = _stars(catalog)
+    stars = _stars(frame, catalog)
     bright = slice(0, max(_FEWEST, len(stars.x) // 2))
     shapes = stars.ellipticity[bright] * np.exp(2j * np.deg2rad(stars.theta[bright]))
     shapes = shapes[np.isfinite(shapes)]
@@ -151,7 +157,7 @@ def frame_facts(name: str, frame: Frame, catalog: SourceCatalog) -> FrameFacts:
     )
 
 
-def _stars(catalog: SourceCatalog) -> StarFacts:
+def _stars(frame: Frame, catalog: SourceCatalog) -> StarFacts:
     table = catalog.table
     number = 2 if "aperture_flux_2" in table.colnames else 1
     names = (
@@ -170,7 +176,20 @@ def _stars(catalog: SourceCatalog) -> StarFacts:
     whole = np.asarray(table[f"area_fraction_{number}"]) > 0.999
     good = np.flatnonzero(((flags & spoilt) == 0) & whole & np.isfinite(columns[2]) & (columns[3] > 0))
     good = good[np.argsort(-columns[2][good], kind="stable")][:_MOST_STARS]
-    return StarFacts(*(column[good] for column in columns))
+    chosen = [column[good] for column in columns]
+    radius = catalog.table.meta["aperture_radii"][number - 1]
+    chosen.append(_masters_error(frame, chosen[0], chosen[1], radius))
+    return StarFacts(*chosen)
+
+
+def _masters_error(frame: Frame, x: NDArray[np.float64], y: NDArray[np.float64], radius: float) -> NDArray[np.float64]:
+    """1 σ that the noise of the masters gives to sums in apertures."""
+    total = total_variance(frame)
+    if frame.variance is None or total is None or total is frame.variance or not len(x):
+        return np.zeros(len(x))
+    found = aperture_sums(frame.data, total - frame.variance, frame.flags, x, y, [radius]).variance
+    assert found is not None
+    return np.sqrt(np.maximum(found[:, 0], 0.0))
 
 
 def _median(values: NDArray[np.float64]) -> float:

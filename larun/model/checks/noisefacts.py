@@ -18,6 +18,7 @@ from larun.model.checks.emptyplaces import empty_places, open_pixels
 from larun.model.checks.starshape import flux_limit, star_shape
 from larun.model.measure.ellipses import values_of
 from larun.model.measure.measuring import ApertureOptions, photometered, placed
+from larun.model.planes import total_variance
 
 if TYPE_CHECKING:
     from larun.detector import Amplifier
@@ -45,7 +46,7 @@ class PixelSample(NamedTuple):
     residual : ndarray of float32
         Data above the smooth sky, electrons; NaN in sources and flagged pixels.
     variance : ndarray of float32
-        Modelled variance of the frame's own noise.
+        Modelled variance of the frame's own noise, smooth.
     shared : float
         Median of the variance that the masters add.
     masters : tuple of str
@@ -174,13 +175,14 @@ def noise_facts(frame: Frame, catalog: SourceCatalog) -> NoiseFacts:
     """Measure them outside the sources of the catalogue."""
     sky = frame.background()
     free = free_pixels(frame, catalog, sky)
-    own = frame.variance if frame.variance is not None else sky.variance
-    shared = np.zeros_like(own)
-    for item in frame.shared:
-        shared += np.abs(item.variance)
-    blocks = block_noise(frame.data, own + shared, free)
+    total = total_variance(frame)
+    own = frame.variance
+    if total is None or own is None:
+        total = own = sky.variance
+    shared = total - own
+    blocks = block_noise(frame.data, total, free)
     fwhm = float(catalog.table.meta["fwhm"])
-    bins = _bins(frame, blocks, own, shared, fwhm)
+    bins = _bins(frame, blocks, shared, fwhm)
     acf = frame.noise_acf
     middle = 0 if acf is None else acf.shape[0] // 2
     expected = 0.0 if acf is None or middle < 1 else float(acf[middle, middle + 1] + acf[middle + 1, middle]) / 2
@@ -196,7 +198,7 @@ def noise_facts(frame: Frame, catalog: SourceCatalog) -> NoiseFacts:
         far=mean_of_blocks(blocks.far, blocks.pairs),
         expected_correlation=expected,
         empty=_empty_apertures(frame, catalog, free),
-        sample=_sample(frame, free, sky, float(np.median(shared[::7, ::7]))),
+        sample=_sample(frame, free, sky, shared),
         flagged=_flagged(catalog),
         limit=flux_limit(
             star_shape(frame, catalog, sky.level)[0],
@@ -235,9 +237,7 @@ def _flagged(catalog: SourceCatalog) -> NDArray[np.float64]:
     return finite
 
 
-def _bins(
-    frame: Frame, blocks: BlockNoise, own: NDArray[np.float32], shared: NDArray[np.float32], fwhm: float
-) -> dict[str, NDArray[np.float64]]:
+def _bins(frame: Frame, blocks: BlockNoise, shared: NDArray[np.float32], fwhm: float) -> dict[str, NDArray[np.float64]]:
     """Ratio of variances and parts of the model in bins of level, amplifier by amplifier."""
     rows = []
     for number, amplifier in enumerate(frame.detector.amplifiers):
@@ -306,7 +306,7 @@ def _read_part(variance: float, level: float, read_noise: float | None) -> float
     return min(read_noise**2 / flat**2, variance)
 
 
-def _sample(frame: Frame, free: NDArray[np.bool_], sky: Background, shared: float) -> PixelSample:
+def _sample(frame: Frame, free: NDArray[np.bool_], sky: Background, shared: NDArray[np.float32]) -> PixelSample:
     """Pixels at places that depend on the shape alone."""
     ny, nx = frame.shape
     rng = np.random.default_rng([ny, nx])
@@ -314,8 +314,11 @@ def _sample(frame: Frame, free: NDArray[np.bool_], sky: Background, shared: floa
     row, column = places // nx, places % nx
     residual = (frame.data[row, column] - sky.level[row, column]).astype(np.float32)
     residual[~free[row, column]] = np.nan
-    variance = sky.variance[row, column].astype(np.float32)
-    return PixelSample(residual, variance, shared, tuple(sorted(item.master for item in frame.shared)))
+    added = shared[row, column]
+    variance = sky.variance[row, column] - added  # smooth but for what the masters have: no weight by a pixel's value
+    residual[~(variance > 0)] = np.nan
+    masters = tuple(sorted(item.master for item in frame.shared))
+    return PixelSample(residual, variance, float(np.median(added)), masters)
 
 
 def _empty_apertures(frame: Frame, catalog: SourceCatalog, free: NDArray[np.bool_]) -> EmptyApertures:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Iterable, Sequence
 from typing import NamedTuple
@@ -10,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from larun.algorithms.offsets import vote_offset
-from larun.algorithms.repeats import Repeats, repeated_fluxes
+from larun.algorithms.repeats import Repeats, circles_overlap, repeated_fluxes
 from larun.algorithms.robust import Estimate, mad_sigma
 from larun.errors import OptionError
 from larun.model.checks.common import combined
@@ -226,12 +227,30 @@ def isolated(frame: FrameFacts) -> NDArray[np.bool_]:
     return np.asarray(share <= limit)
 
 
+def _in_common(field: Field) -> float:
+    """How much of the pixels of an aperture two frames have in common that share their masters: mean of all pairs."""
+    radius = 1.5 * float(np.nanmedian([item.fwhm for item in field.frames]))
+    shares = [
+        circles_overlap(float(np.linalg.norm(a - b)), radius) if one.noise.sample.masters == two.noise.sample.masters
+        else 0.0
+        for (one, a), (two, b) in itertools.combinations(zip(field.frames, field.shift, strict=True), 2)
+    ]  # fmt: skip
+    return float(np.mean(shares))
+
+
 def _fluxes(field: Field) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Fluxes, and the errors by which they differ: what masters add is no difference while stars stay on their pixels.
+
+    The mean square of the differences of two sums is twice their own variance, and as much of the masters' as lies
+    on pixels that they do not have in common.
+    """
+    common = _in_common(field)
     flux, error = np.full(field.rows.shape, np.nan), np.full(field.rows.shape, np.nan)
     for number, item in enumerate(field.frames):
         found = field.rows[:, number] >= 0
         rows = field.rows[found, number]
         flux[found, number], error[found, number] = item.stars.flux[rows], item.stars.flux_error[rows]
+        error[found, number] = np.sqrt(error[found, number] ** 2 - common * item.stars.masters_error[rows] ** 2)
     # by the mean S/N of a star: a cut on each value would prefer those that noise made bright
     with np.errstate(invalid="ignore"):
         known = np.isfinite(flux)

@@ -18,6 +18,7 @@ from larun.algorithms.peaks import FWHM_OF_SIGMA, PIXEL_VARIANCE
 from larun.algorithms.shapes import full_width, measure, position_angle
 from larun.errors import OptionError
 from larun.model.measure import schema
+from larun.model.planes import total_variance
 
 if TYPE_CHECKING:
     from astropy.table import QTable
@@ -178,7 +179,7 @@ def _measured(
     if isinstance(sky, np.ndarray):
         with np.errstate(invalid="ignore"):
             data = data - sky
-    sums = ellipse_sums(data, image.variance, image.flags, *places, axes, acf=image.noise_acf)
+    sums = ellipse_sums(data, total_variance(image), image.flags, *places, axes, acf=image.noise_acf)
     return above_sky(sums, sky if isinstance(sky, AnnulusSky) else None)
 
 

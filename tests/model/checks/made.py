@@ -59,6 +59,7 @@ class Sky:
             fwhm=given["fwhm"] * (1 + 0.03 * rng.standard_normal(count)),
             ellipticity=np.abs(shape),
             theta=np.rad2deg(np.angle(shape)) / 2,
+            masters_error=np.zeros(count),
         )
         level = given["sky"] * truly
         cells = (level + rng.normal(0, np.sqrt(level + 36) / 8, (128, 128))).astype(np.float32)
