@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from larun.model.frame import Frame
     from larun.model.masters import Master, MasterDark, Selection
 
-__all__ = ["Calibrated", "Roles", "calibrate", "corner", "in_roles", "known_flags", "master_planes"]
+__all__ = ["Calibrated", "calibrate", "corner", "known_flags", "parts_of_block"]
 
 
 class Calibrated(NamedTuple):
@@ -68,22 +68,23 @@ def calibrate(frame: Frame, masters: Selection, overscan: OverscanOptions) -> Ca
         seconds = masters.dark.scaled(frame.exposure)
     shape = levelled.shape
     made = Planes(np.empty(shape, np.float32), np.empty(shape, np.float32), np.empty(shape, np.uint32))
-    serving, known = in_roles(masters), known_flags(masters, shape)
+    known = known_flags(masters, shape)
     gains = []
     for block in levelled.blocks(0, shape[0]):
         at = block.place.slices
         values = amplifier_values(levelled, block.amplifier)
         gains.append((at, values.gain))
+        level, planes = parts_of_block(masters, at, block.number, block.level)
         calibrate_into(
             Planes(made.data[at], made.variance[at], made.flags[at]),
             block.data,
             block.flags,
-            block.level,
-            MasterPlanes(**master_planes(serving, at), known=None if known is None else known[at]),
+            level,
+            planes._replace(known=None if known is None else known[at]),
             amplifier=values,
             exposure=seconds,
         )
-    added = _Added(made.data, serving, tuple(gains), seconds)
+    added = _Added(made.data, masters, tuple(gains), seconds)
     return Calibrated(*made, tuple(Shared(master, later) for master, later in sorted(added.planes().items())))
 
 
@@ -91,7 +92,7 @@ class _Added(NamedTuple):
     """What the noise of the masters adds to a calibrated frame: planes that few look at, so they are put off."""
 
     data: NDArray[np.float32]
-    masters: Roles
+    masters: Selection
     gains: tuple[tuple[tuple[slice, slice], float], ...]
     seconds: float
 
@@ -106,6 +107,7 @@ class _Added(NamedTuple):
     def _terms(self, at: tuple[slice, slice], gain: float) -> dict[str, NoiseTerm]:
         """The terms of one block, by the master's id."""
         bias, dark, flat = self.masters
+        bias = None if dark is not None and not dark.bias_removed else bias
         found: dict[str, NoiseTerm] = {}
         if bias is not None and bias.variance is not None:
             back = _common(bias, dark)
@@ -161,29 +163,30 @@ def known_flags(masters: Selection, shape: tuple[int, int]) -> NDArray[np.uint8]
     return found[1]
 
 
-class Roles(NamedTuple):
-    """The masters in the roles they play in the arithmetic."""
+def parts_of_block(
+    masters: Selection, at: Any, number: int, level: NDArray[np.float64]
+) -> tuple[NDArray[np.float64], MasterPlanes]:
+    """What is to be subtracted from each row of an amplifier's block, and the masters' pixels there.
 
-    bias: Master | None
-    dark: MasterDark | None
-    flat: Master | None
+    A dark that still holds its bias brings the bias along: its level goes first, so that the Poisson noise of the rest
+    is that of charge, the dark's own included.
 
-
-def in_roles(masters: Selection) -> Roles:
-    """Who plays which role.
-
-    A dark that still holds its bias takes the bias's place: what it removes is mostly no charge, so it must be gone
-    before the Poisson noise of the signal is judged.
+    Parameters
+    ----------
+    masters : Selection
+        Those of the frame.
+    at : index
+        Of the block in the trimmed image.
+    number : int
+        Of the amplifier.
+    level : ndarray of float64, (rows,)
+        Of the overscan.
     """
-    bias, dark, flat = masters
-    if dark is not None and not dark.bias_removed:
-        return Roles(dark, None, flat)
-    return Roles(bias, dark, flat)
-
-
-def master_planes(masters: Roles, at: tuple[slice, slice]) -> dict[str, Any]:
-    """The masters' pixels for one block, by role."""
-    return {role: None if m is None else m.data[at] for role, m in zip(masters._fields, masters, strict=True)}
+    bias, dark, flat = (None if master is None else master.data[at] for master in masters)
+    if masters.dark is None or masters.dark.bias_removed:
+        return level, MasterPlanes(bias, dark, flat)
+    base = masters.dark.bias_level[number]
+    return level + base, MasterPlanes(None, masters.dark.data[at] - np.float32(base), flat)
 
 
 def _brought_along(bias: Master | None, dark: MasterDark | None) -> tuple[Shared, ...]:

@@ -234,7 +234,7 @@ class Frame(SkyImage):
 
     # -- verbs -----------------------------------------------------------------------------------------------------
 
-    @operation("calibrate", version=2, reach="global", once=True, leave_out=("masters", "bad_pixels"))
+    @operation("calibrate", version=3, reach="global", once=True, leave_out=("masters", "bad_pixels"))
     def calibrate(
         self,
         masters: Masters | Master | Iterable[Master] | str | Path = (),

@@ -21,7 +21,7 @@ from larun.model.building import BuildOptions
 from larun.model.criteria import Criterion, Equal, Exposure, Temperature, describe
 from larun.model.image import Image
 from larun.model.planes import Shared
-from larun.model.processing import FlatRows, bias_rows, dark_rows
+from larun.model.processing import DarkRows, FlatRows, bias_rows
 from larun.provenance import operation, recording
 
 if TYPE_CHECKING:
@@ -34,6 +34,10 @@ __all__ = ["Master", "MasterBias", "MasterDark", "MasterFlat", "Masters", "Selec
 _HIDDEN = ("frames", "bias", "dark")
 _SIZE, _BINNING, _GAIN = Equal("size"), Equal("binning"), Equal("gain")
 _INSTRUMENT, _CHIP, _MODE = Equal("instrument"), Equal("chip"), Equal("mode")
+
+
+def _numbers(values: Iterable[float]) -> tuple[float, ...]:
+    return tuple(float(value) for value in values)
 
 
 def _read_only(value: Mapping[str, Any]) -> Mapping[str, Any]:
@@ -133,6 +137,8 @@ class MasterDark(Master):
         Seconds of the frames it was made from.
     bias_removed : bool
         Only a dark without bias can be scaled, and never up.
+    bias_level : tuple of float
+        ADU of a dark that holds its bias which are no charge, for each amplifier; empty once the bias is removed.
     """
 
     kind: ClassVar[str] = "dark"
@@ -149,9 +155,10 @@ class MasterDark(Master):
 
     exposure: float
     bias_removed: bool
+    bias_level: tuple[float, ...] = attrs.field(default=(), converter=_numbers)
 
     @classmethod
-    @operation("master_dark", version=3, reach="global", leave_out=_HIDDEN)
+    @operation("master_dark", version=4, reach="global", leave_out=_HIDDEN)
     def combine(
         cls,
         frames: Iterable[Frame | str | Path | CCDData],
@@ -169,7 +176,8 @@ class MasterDark(Master):
         Parameters
         ----------
         bias : MasterBias, optional
-            Removed from every frame; without it the dark keeps its bias and serves its own exposure only.
+            Removed from every frame; without it the dark keeps its bias and serves its own exposure only. How much of
+            its level is charge, the scatter of the frames tells then.
 
         Raises
         ------
@@ -179,10 +187,12 @@ class MasterDark(Master):
         how = CombineOptions(method=method, clip=clip, sigma=sigma)
         job = building.Job.prepare(frames, options)
         exposure = job.common_exposure()
-        made = job.combine(dark_rows(Selection(bias, None, None), job.shape), how)
-        # A dark that holds its bias is judged above its own pedestal.
-        pedestal = np.float32(0 if bias is not None else np.nanmedian(made.data))
-        bad = bad_from_dark(made.data - pedestal, made.variance) | building.mask_from(options, job.shape)
+        levelled = options.overscan.method != "none"
+        rows = DarkRows(job.sources, Selection(bias, None, None), levelled=levelled)
+        made = job.combine(rows, how)
+        # A dark that holds its bias is judged above its typical level.
+        typical = np.float32(0 if bias is not None else np.nanmedian(made.data))
+        bad = bad_from_dark(made.data - typical, made.variance) | building.mask_from(options, job.shape)
         shared: tuple[Shared, ...] = ()
         if bias is not None:
             recording().parent("bias", bias.provenance)
@@ -192,7 +202,8 @@ class MasterDark(Master):
             shared = (Shared(bias.provenance.id, bias.variance * scale**2),)
         unit = units.ADU if bias is None else units.ADU_PER_SECOND
         plain = building.fields(job, made, bad, unit, cls.criteria_names(), bias=bias)
-        return cls(**plain, shared=shared, exposure=exposure, bias_removed=bias is not None)
+        about: dict[str, Any] = {"exposure": exposure, "bias_removed": bias is not None, "bias_level": rows.bias_level}
+        return cls(**plain, shared=shared, **about)
 
     def scaled(self, exposure: float) -> float:
         """The factor that turns this dark into ADU for an exposure of so many seconds.

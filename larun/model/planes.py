@@ -165,7 +165,7 @@ def alike(one: Any, two: Any) -> bool:
     """Whether two values of a field of an image agree, arrays bit for bit."""
     if isinstance(one, np.ndarray) or isinstance(two, np.ndarray):
         return same_plane(one, two)
-    if isinstance(one, tuple):
+    if isinstance(one, tuple) and all(isinstance(item, Shared) for item in one):
         pairs = zip(one, two, strict=False)
         return len(one) == len(two) and all(a == b and same_plane(a.variance, b.variance) for a, b in pairs)
     if isinstance(one, Provenance):

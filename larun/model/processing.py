@@ -5,23 +5,27 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
+import attrs
 import numpy as np
 from numpy.typing import NDArray
 
 from larun import flags as fl
 from larun.algorithms.arrays import middle
-from larun.algorithms.calibrate import MasterPlanes, Planes, calibrate_block, calibrate_into
+from larun.algorithms.calibrate import Planes, calibrate_block, calibrate_into
 from larun.algorithms.jit import over_rows
+from larun.algorithms.pedestal import Pedestal, pedestal
 from larun.detector import Section
 from larun.errors import OptionError
-from larun.model.calibration import in_roles, known_flags, master_planes
+from larun.model.calibration import known_flags, parts_of_block
 from larun.model.raw.reduction import Block, Leveled, amplifier_values, sample_rows
 from larun.provenance import recording
 
 if TYPE_CHECKING:
     from larun.model.masters import Selection
 
-__all__ = ["FlatRows", "Process", "bias_rows", "dark_rows", "empty_planes"]
+__all__ = ["DarkRows", "FlatRows", "Process", "bias_rows", "empty_planes"]
+
+_SAMPLE = 64  # rows on which the level of darks is judged
 
 #: Fills planes (rows, nx) with the rows from y0 to y1 of an exposure; several threads may call it.
 Process = Callable[[Leveled, int, int, Planes], None]
@@ -44,11 +48,18 @@ def bias_rows(leveled: Leveled, y0: int, y1: int, made: Planes) -> None:
 
 
 class _Electrons:
-    """Rows in electrons with bias and dark removed, over a number."""
+    """Rows in electrons with bias and dark removed, over a number.
 
-    def __init__(self, masters: Selection, shape: tuple[int, int]) -> None:
+    A pedestal for each amplifier, where there is any, stays in the rows without its drift, and has no Poisson noise.
+    """
+
+    def __init__(
+        self, masters: Selection, sources: Sequence[Leveled], pedestals: Sequence[Pedestal | None] | None = None
+    ) -> None:
         self.masters = masters
-        self.known = known_flags(masters, shape)
+        self.known = known_flags(masters, sources[0].shape)
+        self.pedestals = pedestals
+        self.numbers = {id(leveled): number for number, leveled in enumerate(sources)}
 
     def fill(self, leveled: Leveled, y0: int, y1: int, made: Planes, exposure: float, level: Any = None) -> None:
         """Fill the planes; over the gain of each amplifier where no level is given, and that is adu."""
@@ -56,12 +67,17 @@ class _Electrons:
             values = amplifier_values(leveled, block.amplifier)
             at, place = _rows(block.place, y0), block.place.slices
             part = Planes(made.data[at], made.variance[at], made.flags[at])
+            removed, planes = parts_of_block(self.masters, place, block.number, block.level)
+            base = None if self.pedestals is None else self.pedestals[block.number]
+            if base is not None:
+                removed = removed + base.level + base.drift[self.numbers[id(leveled)]]
+                values = attrs.evolve(values, read_noise=base.read_noise)
             calibrate_into(
                 part,
                 block.data,
                 block.flags if self.known is None else block.flags | self.known[place],
-                block.level,
-                MasterPlanes(**master_planes(in_roles(self.masters), place)),
+                removed,
+                planes,
                 amplifier=values,
                 exposure=exposure,
             )
@@ -69,12 +85,52 @@ class _Electrons:
             if divisor != 1:
                 np.divide(part.data, divisor, out=part.data)
                 np.divide(part.variance, divisor * divisor if level is None else divisor**2, out=part.variance)
+            if base is not None:
+                np.add(part.data, np.float32(base.level), out=part.data)
 
 
-def dark_rows(masters: Selection, shape: tuple[int, int]) -> Process:
-    """Dark rows in ADU: overscan and bias removed, Poisson noise of the dark current included."""
-    electrons = _Electrons(masters, shape)
-    return lambda leveled, y0, y1, made: electrons.fill(leveled, y0, y1, made, 0.0)
+class DarkRows:
+    """Dark rows in ADU: overscan and bias removed, Poisson noise of the dark current included.
+
+    Where there is no bias, and no overscan was subtracted, the level that is no charge is found from the scatter of the
+    darks (:func:`larun.algorithms.pedestal.pedestal`) and recorded. The drift of the level is taken out.
+    """
+
+    def __init__(self, sources: Sequence[Leveled], masters: Selection, *, levelled: bool) -> None:
+        self._pedestals: list[Pedestal | None] | None = None
+        if masters.bias is None:
+            overscans = [amplifier.overscan is not None for amplifier in sources[0].source.detector.amplifiers]
+            self._pedestals = [
+                None if levelled and has else _pedestal_of(sources, number) for number, has in enumerate(overscans)
+            ]
+            recording().fit(pedestal=[None if base is None else base._asdict() for base in self._pedestals])
+        self._electrons = _Electrons(masters, sources, self._pedestals)
+
+    @property
+    def bias_level(self) -> tuple[float, ...]:
+        """ADU of the rows that are no charge, for each amplifier; empty where the bias is gone."""
+        return tuple(0.0 if base is None else base.level for base in self._pedestals or ())
+
+    def __call__(self, leveled: Leveled, y0: int, y1: int, made: Planes) -> None:
+        """Fill the planes with rows."""
+        self._electrons.fill(leveled, y0, y1, made, 0.0)
+
+
+def _pedestal_of(sources: Sequence[Leveled], number: int) -> Pedestal:
+    """What the level of the darks is made of in one amplifier, from sample rows."""
+    frames = []
+    for leveled in sources:
+        blocks = [
+            block
+            for y in sample_rows(leveled.shape[0], _SAMPLE)
+            for block in leveled.blocks(int(y), int(y) + 1)
+            if block.number == number
+        ]
+        values = np.concatenate([block.data - block.level[:, None] for block in blocks])
+        bad = np.concatenate([(block.flags & fl.UNUSABLE) != 0 for block in blocks])
+        frames.append(np.where(bad, np.nan, values))
+    amplifier = amplifier_values(sources[0], sources[0].source.detector.amplifiers[number])
+    return pedestal(frames, gain=amplifier.gain, read_noise=amplifier.read_noise)
 
 
 class FlatRows:
@@ -82,7 +138,7 @@ class FlatRows:
 
     def __init__(self, sources: Sequence[Leveled], masters: Selection, *, concurrent: bool) -> None:
         self.masters = masters
-        self._electrons = _Electrons(masters, sources[0].shape)
+        self._electrons = _Electrons(masters, sources)
         filters = {str(s.source.quantity("filter") or "") for s in sources}
         if len(filters) > 1:
             raise OptionError(f"flats of different filters cannot be combined: {', '.join(sorted(filters))}")
@@ -123,19 +179,22 @@ def _sampled_electrons(leveled: Leveled, masters: Selection, exposure: float) ->
     known = known_flags(masters, leveled.shape)
     for y in sample_rows(leveled.shape[0]):
         for block in leveled.blocks(int(y), int(y) + 1):
-            found.setdefault(leveled.source.detector.amplifiers.index(block.amplifier), []).append(block)
+            found.setdefault(block.number, []).append(block)
     pixels = []
     for blocks in found.values():
         first = blocks[0]
         at: Any = (np.array([block.place.y0 for block in blocks]), slice(first.place.x0, first.place.x1))
         flags = np.concatenate([block.flags for block in blocks])
+        level, of_masters = parts_of_block(masters, at, first.number, np.concatenate([block.level for block in blocks]))
         planes = calibrate_block(
             np.concatenate([block.data for block in blocks]),
             flags if known is None else flags | known[at],
-            np.concatenate([block.level for block in blocks]),
+            level,
             amplifier=amplifier_values(leveled, first.amplifier),
             exposure=exposure,
-            **master_planes(in_roles(masters), at),
+            bias=of_masters.bias,
+            dark=of_masters.dark,
+            flat=of_masters.flat,
         )
         pixels.append(planes.data[(planes.flags & fl.UNUSABLE) == 0])
     return np.concatenate(pixels)

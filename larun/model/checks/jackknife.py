@@ -94,9 +94,6 @@ def _compare(group: Group, one: Master, two: Master) -> Verdict:
         effect = f"{abs(size):.0f} % too {'large' if size > 0 else 'small'}"
         meaning = f"{said}: the errors of the {group.kind} master are {effect}"
         fix = "--set detector.gain=measured --set detector.read_noise=measured"
-        if group.kind == "dark" and not one.criteria.get("bias_removed"):
-            meaning += "; the darks hold their bias, whose level counts as if it were charge"
-            fix = "take biases"
         return Verdict(status=status, meaning=meaning, fix=fix, **common)
     return Verdict(status=status, meaning=f"{said}, {100 * found.outside:.2g} % of the pixels beyond 4 σ", **common)
 

@@ -177,9 +177,10 @@ def _from_memory(data: NDArray[np.float32], blank: NDArray[np.bool_] | None) -> 
 
 
 class Block(NamedTuple):
-    """One amplifier's part of some rows of the trimmed image."""
+    """One amplifier's part of some rows of the trimmed image; its number is that in the detector."""
 
     amplifier: Amplifier
+    number: int
     place: Section
     data: NDArray[np.float32]
     flags: NDArray[np.uint32]
@@ -212,7 +213,8 @@ class Leveled:
     def blocks(self, y0: int, y1: int) -> Iterator[Block]:
         """The amplifiers' blocks for rows ``y0 … y1 − 1`` of the trimmed image."""
         placed = self.source.detector.trimmed().amplifiers
-        for amplifier, at, levels in zip(self.source.detector.amplifiers, placed, self.levels, strict=True):
+        amplifiers = zip(self.source.detector.amplifiers, placed, self.levels, strict=True)
+        for number, (amplifier, at, levels) in enumerate(amplifiers):
             top, bottom = max(y0, at.data.y0), min(y1, at.data.y1)
             if top >= bottom:
                 continue
@@ -223,7 +225,7 @@ class Leveled:
             part, bits = data[:, columns], flags[:, columns]
             if self.source.stored is not None and part.shape[0] <= _BAND:  # contiguous: nobody has to copy it
                 bits = _no_flags(*part.shape)
-            yield Block(amplifier, place, part, bits, levels[first:last])
+            yield Block(amplifier, number, place, part, bits, levels[first:last])
 
     def fitted(self) -> dict[str, Any]:
         """What the record keeps of the overscan, per amplifier: the noise, and the level (each row's, if they differ).
