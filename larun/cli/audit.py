@@ -46,7 +46,7 @@ def show(path: Path, options: AuditOptions, as_json: bool) -> int:
         seal.write(options.seal)
     if as_json:
         head = None if seal is None else {"path": str(options.seal), "head": seal.head, "count": len(seal.files)}
-        write_json({**found.to_dict(), "sealed": head, "code": code})
+        write_json({**found.to_dict(), "written": head, "code": code})
     else:
         _print(found, options, seal)
     return code

@@ -1,5 +1,6 @@
 """Audits: damage of every kind is found and told apart, and so is what is missing, stale, foreign or forged."""
 
+import gzip
 import json
 import shutil
 
@@ -162,8 +163,6 @@ def test_what_carries_no_digest_cannot_be_verified(night, tmp_path, contents):
 
 
 def test_compressed_as_a_whole_is_still_intact(copied):
-    import gzip
-
     path = copied / frame_names(copied)[0]
     path.with_name(path.name + ".gz").write_bytes(gzip.compress(path.read_bytes()))
     assert {file.status for file in larun.audit(path.with_name(path.name + ".gz"))} == {"intact"}
@@ -283,6 +282,30 @@ def test_records_of_every_nonsense_are_told_and_stop_nothing(contents, tmp_path)
         assert len(str(verdict)) < 1000
     for drop in (("PRIMARY",), ("PROVENANCE",), ("SCI",)):
         assert forged(name, contents[name], tmp_path, drop=drop).status in ("changed", "unverifiable"), drop
+
+
+def test_what_no_id_covers_is_of_the_right_type_or_told(contents, tmp_path):
+    """Environment, places and fitted state are not part of an id."""
+    name = next(name for name in contents if name.startswith("frames/"))
+
+    def set_to(value, *keys):
+        def change(record):
+            part = record["provenance"]["nodes"]
+            for key in keys[:-1]:
+                part = part[key]
+            part[keys[-1]] = value
+
+        return recorded(change)
+
+    for value, *keys in [
+        (["x"], 0, "environment"),
+        ({"numpy": 5}, 0, "environment"),
+        ({}, 0, "step", "fitted"),
+        (7, -1, "root", "name"),
+        ([], -1, "root", "location"),
+    ]:
+        verdict = forged(name, contents[name], tmp_path, PROVENANCE=set_to(value, *keys))
+        assert verdict.status == ("intact" if value == {} else "changed"), (keys, verdict)
 
 
 def test_a_sealed_table_of_digests_that_makes_no_sense_is_told(contents):

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from larun.detector import Detector
 from larun.errors import CorruptProduct
@@ -80,8 +80,35 @@ def _believed(examined: Examined, findings: list[Finding]) -> Provenance | None:
         findings.append(Finding("unverifiable", newer))
         return None
     provenance = Provenance.from_dict(graph)
+    if odd := next((f"step {node.id[:12]}: {what}" for node in provenance.walk() for what in _odd(node)), ""):
+        raise CorruptProduct(f"record: {odd}")
     findings += [Finding("changed", f"record: {text}") for text in _misfits(examined, provenance)]
     return provenance
+
+
+def _odd(node: Provenance) -> Iterator[str]:
+    """What in a node of a record is of another type than larun writes, so that nothing else need ask."""
+    if not _is_text_by_name(node.environment):
+        yield "its environment is no list of versions"
+    if node.root is not None:
+        root = node.root
+        words = (root.kind, root.pixels, root.header, root.name, root.location, root.instrument, root.detector)
+        if not all(isinstance(word, str) for word in words) or not isinstance(root.given, Mapping):
+            yield "its raw file is described by something else than text"
+    waiting: list[Any] = [] if node.step is None else [node.step]  # nothing in it is sure to be of its type
+    while waiting:
+        step = waiting.pop()
+        if not isinstance(step.operation, str) or type(step.version) is not int:
+            yield "its operation has no name and version"
+        if not isinstance(step.parameters, Mapping) or not isinstance(step.fitted, Mapping):
+            yield "its parameters have no names"
+        waiting += step.substeps
+    if not all(isinstance(parent.role, str) for parent in node.parents):
+        yield "its parents have no roles"
+
+
+def _is_text_by_name(values: object) -> bool:
+    return isinstance(values, Mapping) and all(isinstance(text, str) for pair in values.items() for text in pair)
 
 
 def _misfits(examined: Examined, provenance: Provenance) -> Iterator[str]:

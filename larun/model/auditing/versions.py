@@ -30,7 +30,7 @@ def versions(item: Looked) -> Iterator[Finding]:
     for node in item.provenance.walk():
         for key, value in node.environment.items():
             if here.get(key) != value:
-                then.setdefault(str(key), set()).add(str(value))
+                then.setdefault(key, set()).add(value)
     if then:
         told = (f"{key} {', '.join(sorted(then[key]))} (here {here.get(key, 'none')})" for key in sorted(then))
         yield Finding("note", f"made with {'; '.join(told)}")
@@ -42,6 +42,6 @@ def _used(provenance: Provenance) -> set[tuple[str, int]]:
     found = set()
     while waiting:
         step = waiting.pop()
-        found.add((str(step.operation), step.version))
+        found.add((step.operation, step.version))
         waiting += step.substeps
     return found
