@@ -36,6 +36,7 @@ INNER = {
     "larun.algorithms.kernel_cache",
     "larun.algorithms.localmedian",
     "larun.algorithms.moments",
+    "larun.algorithms.lanes",
     "larun.algorithms.order",
     "larun.algorithms.pack",
     "larun.algorithms.robust",

@@ -25,6 +25,7 @@ from larun.algorithms import kernel_cache
 from larun.errors import OptionError
 
 __all__ = [
+    "Builtin",
     "Kernel",
     "announcing",
     "compiling",
@@ -33,7 +34,6 @@ __all__ = [
     "kernels",
     "over_rows",
     "set_threads",
-    "summing",
     "threads",
 ]
 
@@ -52,9 +52,8 @@ class Kernel:
     Other kernels it calls are found among its globals and compiled with it.
     """
 
-    def __init__(self, function: Callable[..., Any], *, reorder: bool = False) -> None:
+    def __init__(self, function: Callable[..., Any]) -> None:
         self._function = function
-        self._reorder = reorder
         self._compiled: Any = None
         self._inner: Any = None
         functools.update_wrapper(self, function)
@@ -97,13 +96,28 @@ class Kernel:
         own = self._function
         scope = dict(own.__globals__)
         for name in own.__code__.co_names:
-            if isinstance(scope.get(name), Kernel):
+            if isinstance(scope.get(name), Kernel | Builtin):
                 scope[name] = scope[name].inner()
         clone = types.FunctionType(own.__code__, scope, own.__name__, own.__defaults__, own.__closure__)
         clone.__qualname__, clone.__module__ = own.__qualname__, own.__module__
-        if self._reorder:
-            options["fastmath"] = {"reassoc", "contract", "nsz"}
         return numba.njit(nogil=True, error_model="numpy", **options)(clone)
+
+
+class Builtin:
+    """Something that kernels may call and numba's Python cannot say, made when the first of them is compiled.
+
+    Parameters
+    ----------
+    make : callable
+        Returns what numba compiles: an intrinsic.
+    """
+
+    def __init__(self, make: Callable[[], Any]) -> None:
+        self.inner = functools.cache(make)
+
+    def __call__(self, *args: Any) -> Any:
+        """Only kernels can call it."""
+        raise TypeError("this is called by kernels alone")
 
 
 def kernel(function: _Function) -> _Function:
@@ -118,27 +132,6 @@ def kernel(function: _Function) -> _Function:
     42
     """
     return Kernel(function)  # type: ignore[return-value]  # a Kernel is called exactly like the function
-
-
-def summing(function: _Function) -> _Function:
-    """Mark a kernel that is nothing but sums along an array, which the compiler may make in parts, as it sees fit.
-
-    The parts are those of the processor and the length of the array: the same pixels give the same bits, whatever the
-    threads. NaN and infinity keep their meaning; what must cancel exactly has no place here.
-
-    Examples
-    --------
-    >>> import numpy as np
-    >>> @summing
-    ... def total(values):
-    ...     made = 0.0
-    ...     for value in values:
-    ...         made += value
-    ...     return made
-    >>> total(np.arange(5.0))
-    10.0
-    """
-    return Kernel(function, reorder=True)  # type: ignore[return-value]  # a Kernel is called exactly like the function
 
 
 def kernels() -> tuple[Kernel, ...]:

@@ -3,13 +3,15 @@
 A stamp is ``(source, pixels, bad, state, lines)``, made by :func:`larun.algorithms.stamps.stamp` inside kernels.
 ``source`` are the planes and the mask. ``pixels`` has four rows: signal (sky subtracted) and variance, 0 where there is
 no usable pixel, and the offsets from the middle along x and y; the square that is read lies at their beginning, line
-after line. ``bad`` are the places in it without a usable pixel. ``state`` is the pixel in the middle, how far the
-square reaches, how many places are bad, and for which reach the offsets are. ``lines`` is room for two lines.
+after line, and zeros up to a whole number of lanes. ``bad`` are the places in it without a usable pixel.
+``state`` is the pixel in the middle, how far the square reaches, how many places are bad, and for which reach the
+offsets are. ``lines`` is room for two lines, ``terms`` for what is added up in several sums.
 
 Few arrays, and few views of them: each that is passed on or cut out is counted, which takes as long as ten pixels.
 
 Sums run along the whole square as one array, in single precision, many pixels at a time: the exponential is a
-polynomial of a 64th of the exponent, squared six times.
+polynomial of a 64th of the exponent, squared six times. First all terms are worked out, then they are added up in the
+order of :mod:`larun.algorithms.lanes`, which no compiler chooses.
 """
 
 from __future__ import annotations
@@ -19,7 +21,8 @@ from typing import Any
 
 import numpy as np
 
-from larun.algorithms.jit import kernel, summing
+from larun.algorithms.jit import kernel
+from larun.algorithms.lanes import LANES, lane_sum
 
 __all__ = ["gaussian_line", "load", "position_sums", "read_stamp", "round_sums", "square", "stamp", "window_sums"]
 
@@ -27,6 +30,8 @@ __all__ = ["gaussian_line", "load", "position_sums", "read_stamp", "round_sums",
 _LEAST = 1e-9
 #: exp(x) for x from -0.45 to 0 and its 64th power: within 1e-7 of exp(64 x) where that is above 0.002.
 _0, _1, _2, _3, _4, _5 = (np.float32(1 / math.factorial(n)) if n else np.float32(0) for n in range(6))
+#: Sums that are made at the same time.
+_SUMS = 10
 #: Exponents below 64 times this give a weight of 3e-13.
 _FARTHEST = np.float32(-0.45)
 
@@ -37,11 +42,24 @@ def stamp(source: Any, reach: int) -> Any:
     side = 2 * reach + 1
     return (
         source,
-        np.zeros((4, side * side), np.float32),
+        np.zeros((4, _whole(side * side)), np.float32),
         np.zeros(side * side, np.int64),
         np.full(5, -1),
         np.zeros((2, side)),
+        np.empty((_SUMS, _whole(side * side)), np.float32),
     )
+
+
+@kernel
+def _whole(size: int) -> int:
+    """So many pixels as a whole number of lanes."""
+    return -(-size // LANES) * LANES
+
+
+@kernel
+def _pixels(made: Any) -> int:
+    """Pixels of the square that is read, with the zeros after it."""
+    return _whole((2 * made[3][2] + 1) ** 2)
 
 
 @kernel
@@ -71,6 +89,8 @@ def load(made: Any, wanted: int) -> None:
     left, right = max(0, -x0), min(width, nx - x0)
     if right - left < width or last - first < width:
         pixels[:2, : width * width] = zero
+    for at in range(width * width, _whole(width * width)):
+        pixels[0, at] = pixels[1, at] = zero
     if left < right and first < last:
         box_y, box_x = slice(y0 + first, y0 + last), slice(x0 + left, x0 + right)
         values, skies = data[box_y, box_x], level[box_y, box_x]
@@ -93,14 +113,14 @@ def load(made: Any, wanted: int) -> None:
                 state[3] += 1
 
 
-@summing
-def _touched(plane: Any, width: int) -> float:
+@kernel
+def _touched(plane: Any, width: int) -> int:
     """A pixel of every line of memory that is needed is read, so that all are on their way before the first is used."""
-    total = 0.0
+    total = 0
     for j in range(plane.shape[0]):
         for i in range(0, width, 16):
-            total += plane[j, i]
-        total += plane[j, width - 1]
+            total += plane[j, i] != 0
+        total += plane[j, width - 1] != 0
     return total
 
 
@@ -136,7 +156,7 @@ def gaussian_line(line: Any, low: int, high: int, centre: float, inverse: float)
             i += direction
 
 
-@summing
+@kernel
 def _exponential(part: Any) -> Any:
     """exp(64 part) of a number of single precision that is not above 0 (much)."""
     part = part if part > _FARTHEST else _FARTHEST
@@ -149,70 +169,66 @@ def _exponential(part: Any) -> Any:
     return value * value
 
 
-@summing
-def _window(pixels: Any, size: int, centre: Any, factors: Any) -> Any:
-    total, sx, sy, sxx, sxy, syy = _0, _0, _0, _0, _0, _0
+@kernel
+def _added(terms: Any, number: int, size: int) -> float:
+    """One row of terms added up."""
+    return np.float64(lane_sum(terms, number, size))
+
+
+@kernel
+def _window(pixels: Any, terms: Any, size: int, centre: Any, factors: Any) -> Any:
     (cx, cy), (a, b, c) = centre, factors
     for k in range(size):
         dx, dy = pixels[2, k] - cx, pixels[3, k] - cy
         value = pixels[0, k] * _exponential(dx * (a * dx + b * dy) + c * dy * dy)
         along, aside = value * dx, value * dy
-        total += value
-        sx += along
-        sy += aside
-        sxx += along * dx
-        sxy += along * dy
-        syy += aside * dy
-    return total, sx, sy, sxx, sxy, syy
+        terms[0, k], terms[1, k], terms[2, k] = value, along, aside
+        terms[3, k], terms[4, k], terms[5, k] = along * dx, along * dy, aside * dy
+    light, x, y = _added(terms, 0, size), _added(terms, 1, size), _added(terms, 2, size)
+    return light, x, y, _added(terms, 3, size), _added(terms, 4, size), _added(terms, 5, size)
 
 
-@summing
-def _round(pixels: Any, size: int, centre: Any, factor: Any) -> Any:
-    total, sx, sy = _0, _0, _0
+@kernel
+def _round(pixels: Any, terms: Any, size: int, centre: Any, factor: Any) -> Any:
     cx, cy = centre
     for k in range(size):
         dx, dy = pixels[2, k] - cx, pixels[3, k] - cy
         value = pixels[0, k] * _exponential(factor * (dx * dx + dy * dy))
-        total += value
-        sx += value * dx
-        sy += value * dy
-    return total, sx, sy
+        terms[0, k], terms[1, k], terms[2, k] = value, value * dx, value * dy
+    return _added(terms, 0, size), _added(terms, 1, size), _added(terms, 2, size)
 
 
-@summing
-def _usable_squares(pixels: Any, size: int, centre: Any, factors: Any) -> Any:
+@kernel
+def _usable_squares(pixels: Any, terms: Any, size: int, centre: Any, factors: Any) -> Any:
     """Sum of the squared weight of the usable pixels."""
-    total = _0
     (cx, cy), (a, b, c) = centre, factors
     for k in range(size):
         dx, dy = pixels[2, k] - cx, pixels[3, k] - cy
         weight = _exponential(dx * (a * dx + b * dy) + c * dy * dy)
-        total += weight * weight if pixels[1, k] > _0 else _0
-    return total
+        terms[0, k] = weight * weight if pixels[1, k] > _0 else _0
+    return _added(terms, 0, size)
 
 
-@summing
-def _positions(pixels: Any, size: int, centre: Any, factor: Any) -> Any:
-    total, second_x, second_y, sky_x, sky_y = _0, _0, _0, _0, _0
-    photon_x, photon_y, left, good_x, good_y = _0, _0, _0, _0, _0
+@kernel
+def _positions(pixels: Any, terms: Any, size: int, centre: Any, factor: Any) -> Any:
     cx, cy = centre
     for k in range(size):
         dx, dy = pixels[2, k] - cx, pixels[3, k] - cy
         dx2, dy2 = dx * dx, dy * dy
         weight = _exponential(factor * (dx2 + dy2))
         value, square = weight * pixels[0, k], weight * weight
-        sky, photon, good = square * pixels[1, k], weight * value, square if pixels[1, k] > _0 else _0
-        total += value
-        second_x += value * dx2
-        second_y += value * dy2
-        sky_x += sky * dx2
-        sky_y += sky * dy2
-        photon_x += photon * dx2
-        photon_y += photon * dy2
-        left += good
-        good_x += good * dx2
-        good_y += good * dy2
-    return (total, second_x, second_y), (sky_x, sky_y), (photon_x, photon_y), (left, good_x, good_y)
+        sky, photon = square * pixels[1, k], weight * value
+        good = square if pixels[1, k] > _0 else _0
+        terms[0, k], terms[1, k], terms[2, k] = value, value * dx2, value * dy2
+        terms[3, k], terms[4, k] = sky * dx2, sky * dy2
+        terms[5, k], terms[6, k] = photon * dx2, photon * dy2
+        terms[7, k], terms[8, k], terms[9, k] = good, good * dx2, good * dy2
+    return (
+        (_added(terms, 0, size), _added(terms, 1, size), _added(terms, 2, size)),
+        (_added(terms, 3, size), _added(terms, 4, size)),
+        (_added(terms, 5, size), _added(terms, 6, size)),
+        (_added(terms, 7, size), _added(terms, 8, size), _added(terms, 9, size)),
+    )
 
 
 @kernel
@@ -221,9 +237,9 @@ def round_sums(made: Any, cx: float, cy: float, sigma: float) -> tuple[float, fl
 
     Places without a usable pixel count with the window's own model, the amplitude the others fit best.
     """
-    size, holes, inverse = (2 * made[3][2] + 1) ** 2, made[3][3], 1 / sigma**2
-    total, sx, sy = _round(made[1], size, _single((cx, cy)), np.float32(-inverse / 128))
-    sums = (np.float64(total), np.float64(sx), np.float64(sy), 0.0, 0.0, 0.0)
+    size, holes, inverse = _pixels(made), made[3][3], 1 / sigma**2
+    total, sx, sy = _round(made[1], made[5], size, _single((cx, cy)), np.float32(-inverse / 128))
+    sums = (total, sx, sy, 0.0, 0.0, 0.0)
     if holes > 0:
         sums = _filled(made, (cx, cy), (inverse, 0.0, inverse), sums)
     return sums[0], sums[1], sums[2]
@@ -235,9 +251,9 @@ def window_sums(made: Any, centre: Any, inverse: Any) -> tuple[float, float, flo
 
     Places without a usable pixel count as in :func:`round_sums`.
     """
-    size, holes = (2 * made[3][2] + 1) ** 2, made[3][3]
-    total, sx, sy, sxx, sxy, syy = _window(made[1], size, _single(centre), _factors(inverse))
-    sums = (np.float64(total), np.float64(sx), np.float64(sy), np.float64(sxx), np.float64(sxy), np.float64(syy))
+    size, holes = _pixels(made), made[3][3]
+    total, sx, sy, sxx, sxy, syy = _window(made[1], made[5], size, _single(centre), _factors(inverse))
+    sums = (total, sx, sy, sxx, sxy, syy)
     return _filled(made, centre, inverse, sums) if holes > 0 else sums
 
 
@@ -251,9 +267,9 @@ def position_sums(made: Any, cx: float, cy: float, sigma: float) -> Any:
         ``w I`` times 1, dx^2 and dy^2; ``w^2 v`` and ``w^2 I`` times dx^2 and dy^2; ``w^2`` times 1, dx^2 and dy^2.
     """
     pixels, bad = made[1], made[2]
-    size, holes, inverse = (2 * made[3][2] + 1) ** 2, made[3][3], 1 / sigma**2
-    light, sky, photon, usable = _positions(pixels, size, _single((cx, cy)), np.float32(-inverse / 128))
-    squares, all_x, all_y = np.float64(usable[0]), np.float64(usable[1]), np.float64(usable[2])
+    size, holes, inverse = _pixels(made), made[3][3], 1 / sigma**2
+    light, sky, photon, usable = _positions(pixels, made[5], size, _single((cx, cy)), np.float32(-inverse / 128))
+    squares, all_x, all_y = usable
     for n in range(holes):
         dx, dy = pixels[2, bad[n]] - cx, pixels[3, bad[n]] - cy
         square = math.exp(-inverse * (dx * dx + dy * dy))
@@ -278,8 +294,8 @@ def _factors(inverse: Any) -> Any:
 def _filled(made: Any, centre: Any, inverse: Any, sums: Any) -> Any:
     """The sums with the window's own model where there is no usable pixel."""
     pixels, bad = made[1], made[2]
-    size, holes = (2 * made[3][2] + 1) ** 2, made[3][3]
-    left = np.float64(_usable_squares(pixels, size, _single(centre), _factors(inverse)))
+    size, holes = _pixels(made), made[3][3]
+    left = _usable_squares(pixels, made[5], size, _single(centre), _factors(inverse))
     total, sx, sy, sxx, sxy, syy = sums
     (cx, cy), (a, b, c) = centre, inverse
     missing = 0.0
