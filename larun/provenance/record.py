@@ -8,7 +8,7 @@ import platform
 import sys
 from collections.abc import Callable, Iterator, Mapping
 from importlib import metadata
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
 import attrs
 import numpy as np
@@ -16,6 +16,9 @@ from numpy.typing import NDArray
 
 from larun.errors import CorruptProduct
 from larun.provenance.canonical import canonical, digest_of
+
+if TYPE_CHECKING:
+    from larun.provenance.lineage import RecordDiff
 
 __all__ = ["Parent", "Provenance", "Root", "Step", "environment", "pixel_digest"]
 
@@ -290,6 +293,24 @@ class Provenance:
             return made[values["head"]]
         except (LookupError, TypeError, ValueError, AttributeError, AssertionError, RecursionError) as error:
             raise CorruptProduct(f"{where}: the provenance record cannot be understood ({error!r})") from error
+
+    def diff(self, other: Provenance) -> RecordDiff:
+        """How this record (A) and another (B) differ, in words.
+
+        Returns
+        -------
+        RecordDiff
+            Causes, what follows from them, and versions of packages; ``print`` it, or ask ``.causes``.
+
+        Examples
+        --------
+        >>> one, two = (Provenance(root=Root(kind="file", pixels="00", given={"gain": g})) for g in (1, 1.8))
+        >>> print(one.diff(two))
+        given gain 1 → 1.8
+        """
+        from larun.provenance.lineage import differences
+
+        return differences(self, other)
 
     def __reduce__(self) -> tuple[Callable[..., Any], tuple[Any, ...]]:
         return Provenance.from_dict, (self.to_dict(),)

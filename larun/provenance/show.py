@@ -10,7 +10,7 @@ from larun.markup import Markup, cell, joined, printable
 if TYPE_CHECKING:
     from larun.provenance.record import Provenance, Step
 
-__all__ = ["describe", "printable", "tree", "tree_html"]
+__all__ = ["describe", "printable", "short", "tree", "tree_html"]
 
 _LONGEST = 60
 #: Nodes of the record that a page shows: a master of a thousand frames, each with its own history, is not read there.
@@ -45,7 +45,7 @@ def tree(provenance: Provenance) -> str:
         if node.step is not None:
             inner = hang + ("│    " if node.parents else "     ")
             lines.extend(f"{inner}· {describe(step)}" for step in node.step.substeps)
-            lines.extend(f"{inner}= {printable(key)}: {_short(value)}" for key, value in node.step.fitted.items())
+            lines.extend(f"{inner}= {printable(key)}: {short(value)}" for key, value in node.step.fitted.items())
         branches = []
         for index, parent in enumerate(node.parents):
             last = index == len(node.parents) - 1
@@ -107,7 +107,7 @@ def _more(node: Provenance) -> list[Markup]:
     if node.step is None:
         return []
     texts = [f"· {describe(step)}" for step in node.step.substeps]
-    texts += [f"= {key}: {_short(value)}" for key, value in node.step.fitted.items()]
+    texts += [f"= {key}: {short(value)}" for key, value in node.step.fitted.items()]
     return [Markup(f"<li>{cell(text)}</li>") for text in texts]
 
 
@@ -119,20 +119,21 @@ def _title(node: Provenance) -> str:
 
 
 def _listed(values: Mapping[str, Any]) -> str:
-    return ", ".join(f"{printable(key)}={_short(value)}" for key, value in values.items())
+    return ", ".join(f"{printable(key)}={short(value)}" for key, value in values.items())
 
 
-def _short(value: Any) -> str:
+def short(value: Any) -> str:
+    """A canonical value in few characters, none of which can steer a terminal."""
     if isinstance(value, dict) and "base64" in value:
         return f"<array {'×'.join(str(n) for n in value['shape'])}>"
     if isinstance(value, dict) and set(value) == {"value", "unit"}:
         return printable(f"{value['value']} {value['unit']}")
     if isinstance(value, dict):
         text = (
-            "{" + ", ".join(f"{printable(key)}: {_short(item)}" for key, item in value.items() if key != "type") + "}"
+            "{" + ", ".join(f"{printable(key)}: {short(item)}" for key, item in value.items() if key != "type") + "}"
         )
     elif isinstance(value, list):
-        text = "[" + ", ".join(_short(item) for item in value) + "]"
+        text = "[" + ", ".join(short(item) for item in value) + "]"
     elif isinstance(value, float):
         text = f"{value:.6g}"
     else:
