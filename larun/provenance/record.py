@@ -312,6 +312,15 @@ class Provenance:
 
         return differences(self, other)
 
+    def to_svg(self) -> str:
+        """A drawing of the record as an SVG document, from the raw files at the left to the object at the right.
+
+        Frames that do the same work are one box. It holds names of files but no paths; equal records give equal text.
+        """
+        from larun.provenance.drawing import svg
+
+        return svg(self)
+
     def __reduce__(self) -> tuple[Callable[..., Any], tuple[Any, ...]]:
         return Provenance.from_dict, (self.to_dict(),)
 
