@@ -70,8 +70,9 @@ def simulated() -> None:
 
 
 def howto(frame: larun.Frame, masters: larun.Masters) -> None:
-    """The pictures of the page about pictures."""
+    """The pictures of the pages about pictures and about lineage."""
     sources = frame.detect().photometer()
+    (HERE / "images" / "record.svg").write_text(sources.provenance.to_svg(), encoding="utf-8")
     figure = plt.figure(figsize=(6.5, 6.5), layout="constrained")
     plots.show(frame, figure, catalog=sources, flags=True, colorbar=True, window=((60, 260), (120, 320)))
     save(figure, HERE / "images" / "plots-frame.png")

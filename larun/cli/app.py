@@ -295,15 +295,27 @@ def audit(
 @app.command("provenance")
 @command
 def provenance(
-    file: Annotated[Path, typer.Argument(metavar="FILE", help="Product, catalogue or raw file.")],
+    file: Annotated[
+        Path, typer.Argument(metavar="FILE", help="Product, catalogue or raw file; a folder of products for --uses.")
+    ],
+    other: Annotated[Path | None, typer.Argument(metavar="[OTHER]", help="Second file, for --diff.")] = None,
+    diff: Annotated[bool, typer.Option("--diff", help="How the records of two files differ, in words.")] = False,
+    uses: Annotated[
+        str | None, typer.Option(metavar="RAW", help="Which products of a folder used this raw file or master.")
+    ] = None,
+    svg: Annotated[Path | None, typer.Option("--svg", metavar="OUT", help="Draw the record as SVG, here.")] = None,
+    prov: Annotated[
+        Path | None, typer.Option("--prov", metavar="OUT", help="Write it as W3C PROV-JSON, here (extra: prov).")
+    ] = None,
     instrument: Instrument = None,
     as_json: Json = False,
 ) -> int:
     """How a file was made: every step back to the raw files."""
-    from larun.cli import info, options
+    from larun.cli import options
+    from larun.cli import provenance as work
 
     options.load_instruments(instrument)
-    return info.show_provenance(file, as_json)
+    return work.show(file, work.ProvenanceOptions(other=other, diff=diff, uses=uses, svg=svg, prov=prov), as_json)
 
 
 @app.command("plot")

@@ -1,9 +1,8 @@
-"""``larun info`` and ``larun provenance``."""
+"""``larun info``."""
 
 from __future__ import annotations
 
 import operator
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -11,10 +10,10 @@ from rich.console import Console
 
 from larun.cli.running import OK
 from larun.io.toml import shown
-from larun.report.inspect import describe, open_file
+from larun.report.inspect import describe
 from larun.report.terminal import Column, console, decimals, heading, pairs, table, write_json
 
-__all__ = ["show", "show_provenance"]
+__all__ = ["show"]
 
 #: Raw files whose names are listed; of more only the number is.
 _FEW = 6
@@ -42,16 +41,6 @@ def show(path: Path, ext: str | None, channel: str | None, as_json: bool) -> int
     if about["hdus"]:
         screen.print()
         screen.print(table(_HDU_COLUMNS, (_hdu(row) for row in about["hdus"])))
-    return OK
-
-
-def show_provenance(path: Path, as_json: bool) -> int:
-    """Print the record of a file."""
-    record = open_file(path).provenance
-    if as_json:
-        write_json(record.to_dict())
-    else:
-        sys.stdout.write(f"{record}\n")
     return OK
 
 

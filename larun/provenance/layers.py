@@ -8,6 +8,7 @@ Cybern. 11, 109).
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -18,7 +19,7 @@ from larun.provenance.canonical import text_of
 if TYPE_CHECKING:
     from larun.provenance.record import Provenance
 
-__all__ = ["MOST", "Box", "Graph", "Link", "Slot", "columns_of", "grouped", "heights_of"]
+__all__ = ["MOST", "Box", "Graph", "Link", "Slot", "columns_of", "grouped", "heights_of", "history", "origin"]
 
 #: Boxes of a drawing; of a larger record what is nearest to the object is drawn.
 MOST = 150
@@ -78,7 +79,7 @@ def grouped(record: Provenance, most: int = MOST) -> Graph:
     the same roles. Steps of the object's own history stand alone.
     """
     nodes = list(_users_first(record))
-    own = {node.id for node in record.line()}
+    own = {node.id for node in history(record)}
     kinds = _kinds(nodes[::-1], own)
     users: dict[str, set[tuple[int, str]]] = {}
     numbers: dict[tuple[int, frozenset[tuple[int, str]]], int] = {}
@@ -94,6 +95,21 @@ def grouped(record: Provenance, most: int = MOST) -> Graph:
         for parent in node.parents:
             users.setdefault(parent.provenance.id, set()).add((number, parent.role))
     return _cut(members, list(links), own, most)
+
+
+def origin(node: Provenance) -> Provenance | None:
+    """What the object was before this step: its ``self`` parent, or the only operand of a product with a number."""
+    operands = {parent.provenance.id: parent.provenance for parent in node.parents}
+    alone = next(iter(operands.values())) if len(operands) == 1 and node.parents[0].role == "operand" else None
+    return next((parent.provenance for parent in node.parents if parent.role == "self"), alone)
+
+
+def history(record: Provenance) -> Iterator[Provenance]:
+    """What the object itself has been through, last step first."""
+    node: Provenance | None = record
+    while node is not None:
+        yield node
+        node = origin(node)
 
 
 def _users_first(record: Provenance) -> Iterator[Provenance]:
@@ -190,7 +206,7 @@ def is_own(graph: Graph, slot: Slot) -> bool:
     if slot.box >= 0:
         return graph.boxes[slot.box].own
     link = graph.links[slot.link]
-    return link.role == "self" and graph.boxes[link.source].own and graph.boxes[link.target].own
+    return link.role in ("self", "operand") and graph.boxes[link.source].own and graph.boxes[link.target].own
 
 
 def way_of(graph: Graph, number: int) -> list[Slot]:
@@ -206,7 +222,7 @@ def neighbours(graph: Graph) -> dict[Slot, list[Slot]]:
     near: dict[Slot, list[Slot]] = {Slot(box.column, box=n): [] for n, box in enumerate(graph.boxes)}
     for number in range(len(graph.links)):
         way = way_of(graph, number)
-        for a, b in zip(way, way[1:], strict=False):
+        for a, b in itertools.pairwise(way):
             near.setdefault(a, []).append(b)
             near.setdefault(b, []).append(a)
     return near

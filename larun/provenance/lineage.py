@@ -10,11 +10,12 @@ from __future__ import annotations
 
 import difflib
 from collections import Counter, deque
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import attrs
 
+from larun.provenance.layers import history, origin
 from larun.provenance.leaves import ABSENT, Leaf, changed, told
 from larun.provenance.show import describe, printable
 
@@ -138,6 +139,7 @@ class _Comparison:
         self.nodes = tuple({node.id: node for node in head.walk()} for head in self.heads)
         self.waiting: deque[tuple[Provenance, Provenance, str]] = deque([(one, other, "")])
         self.seen: set[tuple[str, str]] = set()
+        self.compared: set[tuple[str, str]] = set()
         self.found: dict[tuple[str, ...], list[Any]] = {}
 
     def result(self) -> RecordDiff:
@@ -173,7 +175,7 @@ class _Comparison:
 
     def histories(self, a: Provenance, b: Provenance, place: str) -> None:
         """Two objects by their own histories, oldest first."""
-        lines = [list(head.line())[::-1] for head in (a, b)]
+        lines = [list(history(head))[::-1] for head in (a, b)]
         shared = 0
         for x, y in zip(*lines, strict=False):
             if x.id != y.id:
@@ -181,7 +183,7 @@ class _Comparison:
             shared += 1
         left, right = (line[shared:] for line in lines)
         keys = [[node.step.operation if node.step else "" for node in line] for line in (left, right)]
-        matcher = difflib.SequenceMatcher(None, *keys, autojunk=False)
+        matcher = difflib.SequenceMatcher(None, keys[0], keys[1], autojunk=False)
         name = a.name if place and a.name == b.name else ""
         for tag, i0, i1, j0, j1 in matcher.get_opcodes():
             if tag == "equal":
@@ -193,9 +195,10 @@ class _Comparison:
                     self.only(node, side, place, name, own=True)
 
     def pair(self, x: Provenance, y: Provenance, place: str, name: str) -> None:
-        """Two nodes that stand for each other."""
-        if x.id == y.id:
+        """Two nodes that stand for each other; wherever they meet again, all has been said."""
+        if x.id == y.id or (x.id, y.id) in self.compared:
             return
+        self.compared.add((x.id, y.id))
         if x.root is not None and y.root is not None:
             self.roots(x.root, y.root, place)
         elif x.step is not None and y.step is not None:
@@ -206,7 +209,7 @@ class _Comparison:
         a, b = x.to_dict(), y.to_dict()
         lead = f"{place} › " if place else ""
         differ = {key for key in ("pixels", "header", "kind", "instrument", "detector") if a[key] != b[key]}
-        if {"pixels", "header"} <= differ and x.name != y.name:
+        if "pixels" in differ and x.name != y.name:
             self.add("raw", f"{lead}raw file", f"{_raw(a)} → {_raw(b)}", _facts(a), _facts(b))
             differ -= {"pixels", "header"}
         where = f"{lead}{printable(x.name or y.name) or 'arrays in memory'}"
@@ -248,28 +251,28 @@ class _Comparison:
         for key in sorted(x.fitted.keys() & y.fitted.keys()):
             leaves = [
                 leaf
-                for leaf in changed(x.fitted[key], y.fitted[key], key)
+                for leaf in changed(x.fitted[key], y.fitted[key], printable(key))
                 if ABSENT not in (leaf.one, leaf.other) or not leaf.path.endswith("]")  # a file that only one used
             ]
             if len(leaves) > _MOST_FITTED:
-                self.add("fitted", f"{where}.{key}", f"differs in {len(leaves)} values", None, None, name)
+                self.add("fitted", f"{where}.{printable(key)}", f"differs in {len(leaves)} values", None, None, name)
                 continue
             for leaf in leaves:
                 self.leaf("fitted", f"{where}.{leaf.path}", leaf, name)
         for key in sorted(x.fitted.keys() ^ y.fitted.keys()):
             side = "A" if key in x.fitted else "B"
-            self.one_side("fitted", f"{where}.{key}", side, (x if side == "A" else y).fitted[key], name)
+            self.one_side("fitted", f"{where}.{printable(key)}", side, (x if side == "A" else y).fitted[key], name)
 
     def inputs(self, x: Provenance, y: Provenance, place: str) -> None:
         """What two steps worked on besides the object itself, role by role."""
-        roles = dict.fromkeys(parent.role for parent in (*x.parents, *y.parents) if parent.role != "self")
-        for role in roles:
-            sides = [[p.provenance for p in node.parents if p.role == role] for node in (x, y)]
+        both = [[p for p in node.parents if p.role != "self" and p.provenance is not origin(node)] for node in (x, y)]
+        for role in dict.fromkeys(parent.role for parents in both for parent in parents):
+            sides = [[p.provenance for p in parents if p.role == role] for parents in both]
             left, right = _without_common(*sides)
             there = _joined(place, role)
             for p, q in _paired(left, right):
                 if p.root is not None and q.root is not None:
-                    self.roots(p.root, q.root, there)
+                    self.pair(p, q, there, "")
                 else:
                     self.waiting.append((p, q, there))
             for side, nodes in (("A", left), ("B", right)):
@@ -290,7 +293,7 @@ class _Comparison:
         files = f"{len(raws)} raw file{'s' * (len(raws) != 1)}"
         what = f"{node.step.operation} v{node.step.version} of {files} [{node.id[:8]}]"
         facts = {"id": node.id, "operation": node.step.operation, "raw_files": raws}
-        self.one_side("input", _joined(place, what), side, facts, "")
+        self.one_side("input", _joined(place, what), side, facts, node.name)
 
     def one_side(self, kind: str, where: str, side: str, value: Any, name: str) -> None:
         one, other = (value, None) if side == "A" else (None, value)
@@ -360,7 +363,7 @@ def _paired(one: list[Provenance], two: list[Provenance]) -> Iterator[tuple[Prov
                 yield node, partner
 
 
-def _environments(one: Any, two: Any) -> tuple[Change, ...]:
+def _environments(one: Iterable[Provenance], two: Iterable[Provenance]) -> tuple[Change, ...]:
     """Versions and processors of all steps of two records."""
     sides: list[dict[str, set[str]]] = []
     for nodes in (one, two):
@@ -421,11 +424,12 @@ def uses(record: Provenance, wanted: Callable[[Provenance], bool]) -> tuple[Use,
             if user not in leads:
                 leads.add(user)
                 waiting.append(user)
+    own = {node.id for node in history(record)}
     found: dict[Use, None] = {Use("itself", ""): None} if record.id in goals else {}
-    for node in record.line():
+    for node in history(record):
         for parent in node.parents:
             at = parent.provenance.id
-            if at in leads and node.step is not None and (parent.role != "self" or at in goals):
+            if at in leads and node.step is not None and (at not in own or at in goals):
                 way = () if at in goals else _way(parent.provenance, leads, goals)
                 found[Use(parent.role, node.step.operation, way)] = None
     return tuple(found)

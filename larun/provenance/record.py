@@ -18,6 +18,8 @@ from larun.errors import CorruptProduct
 from larun.provenance.canonical import canonical, digest_of
 
 if TYPE_CHECKING:
+    from prov.model import ProvDocument
+
     from larun.provenance.lineage import RecordDiff
 
 __all__ = ["Parent", "Provenance", "Root", "Step", "environment", "pixel_digest"]
@@ -144,7 +146,7 @@ class Parent:
     provenance: Provenance
 
 
-@attrs.frozen(kw_only=True, eq=False)
+@attrs.frozen(kw_only=True, eq=False, repr=False)
 class Provenance:
     """Who made this, from what, with which parameters: a node of the graph, with all its ancestors.
 
@@ -321,8 +323,26 @@ class Provenance:
 
         return svg(self)
 
+    def to_prov(self) -> ProvDocument:
+        """The record as a document of the package ``prov``: W3C PROV, in the terms of the IVOA data model.
+
+        It holds names of files but no paths. :func:`larun.provenance.prov_export.from_prov` is the inverse.
+
+        Raises
+        ------
+        MissingExtra
+            If ``prov`` is not installed.
+        """
+        from larun.provenance.prov_export import to_prov
+
+        return to_prov(self)
+
     def __reduce__(self) -> tuple[Callable[..., Any], tuple[Any, ...]]:
         return Provenance.from_dict, (self.to_dict(),)
+
+    def __repr__(self) -> str:  # of the node alone: there may be more ways through the graph than can be written down
+        about = f"{self.step.operation} v{self.step.version}" if self.step is not None else self.name or "in memory"
+        return f"<Provenance {about!r}{'' if self._id is None else f' {self._id[:8]}'}>"
 
     def __str__(self) -> str:
         from larun.provenance.show import tree  # the tree is a face of the record, not part of it

@@ -129,9 +129,7 @@ def short(value: Any) -> str:
     if isinstance(value, dict) and set(value) == {"value", "unit"}:
         return printable(f"{value['value']} {value['unit']}")
     if isinstance(value, dict):
-        text = (
-            "{" + ", ".join(f"{printable(key)}: {short(item)}" for key, item in value.items() if key != "type") + "}"
-        )
+        text = "{" + ", ".join(f"{printable(key)}: {short(item)}" for key, item in value.items() if key != "type") + "}"
     elif isinstance(value, list):
         text = "[" + ", ".join(short(item) for item in value) + "]"
     elif isinstance(value, float):
