@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from larun.model.night import Night
     from larun.model.planes import Shared
     from larun.model.recipe import Recipe
+    from larun.model.replay.recompute import Replay, replay
     from larun.model.sky import SkyImage
     from larun.model.time.site import Site
     from larun.model.time.timing import ExposureTime
@@ -63,6 +64,7 @@ _HOMES = {
     "OverscanOptions": "larun.algorithms.overscan",
     "Provenance": "larun.provenance",
     "Recipe": "larun.model.recipe",
+    "Replay": "larun.model.replay.recompute",
     "Report": "larun.model.checks.verdict",
     "Seal": "larun.io.seal",
     "Sealing": "larun.io.seal",
@@ -77,6 +79,7 @@ _HOMES = {
     "audit": "larun.model.audit",
     "operation": "larun.provenance",
     "read_measurements": "larun.model.measure.measurements",
+    "replay": "larun.model.replay.recompute",
     "set_threads": "larun.algorithms.jit",
     "write_measurements": "larun.model.measure.measurements",
 }
@@ -104,6 +107,7 @@ __all__ = [
     "OverscanOptions",
     "Provenance",
     "Recipe",
+    "Replay",
     "Report",
     "Seal",
     "Sealing",
@@ -122,6 +126,7 @@ __all__ = [
     "operation",
     "plots",
     "read_measurements",
+    "replay",
     "set_threads",
     "simulate",
     "write_measurements",

@@ -18,7 +18,9 @@ __all__ = [
     "MissingExtra",
     "NoMatchingMaster",
     "NoiseModelError",
+    "NotReplayable",
     "OptionError",
+    "RawNotFound",
     "RecipeError",
     "UnitMismatch",
 ]
@@ -75,6 +77,14 @@ class NoMatchingMaster(LarunError):
 
 class NoiseModelError(LarunError):
     """The noise model disagrees with the data too much to reject pixels by it."""
+
+
+class NotReplayable(LarunError):
+    """A record cannot be carried out again; the message says which step or file is missing, and what would help."""
+
+
+class RawNotFound(NotReplayable):
+    """A raw file that a record names is nowhere; the message names it and where it was looked for."""
 
 
 class CatalogError(LarunError):

@@ -292,6 +292,27 @@ def audit(
     return audit.show(path, audit.AuditOptions(tuple(raw or ()), seal, sealed, everything), as_json)
 
 
+@app.command("replay")
+@command
+def replay(
+    path: Annotated[Path, typer.Argument(metavar="PATH", help="Product, or the folder of a reduction.")],
+    raw: Annotated[
+        list[Path] | None,
+        typer.Option("--raw", metavar="DIR", help="Where raw files are (default: where they were); repeat for more."),
+    ] = None,
+    instrument: Instrument = None,
+    as_json: Json = False,
+) -> int:
+    """Make products again from the raw files, by their own record, and compare every bit.
+
+    Ends with code 0 if all are the same, 1 if one differs or cannot be made again, 3 if one cannot be read.
+    """
+    from larun.cli import options, replay
+
+    options.load_instruments(instrument)
+    return replay.show(path, raw or (), as_json)
+
+
 @app.command("provenance")
 @command
 def provenance(

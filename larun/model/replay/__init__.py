@@ -1,0 +1,1 @@
+"""Products made again from the raw files, by their own record."""

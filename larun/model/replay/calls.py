@@ -1,0 +1,252 @@
+"""A step of a record as the call that carries it out again.
+
+A record holds names and numbers, never code. An operation is looked up among the registered ones, a class of options
+among those named here, a function of the user's own among the modules that are loaded already: nothing is imported or
+run because a file says so.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import importlib
+import inspect
+import sys
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any, NamedTuple
+
+import attrs
+
+from larun.errors import NotReplayable, OptionError
+from larun.model.building import BuildOptions
+from larun.model.masters import MasterBias, MasterDark, MasterFlat
+from larun.model.options import Source
+from larun.model.raw.opening import RawPart
+from larun.provenance import OPERATIONS, Step, array_from_canonical, canonical
+
+__all__ = ["MASTERS", "Functions", "Input", "OnDisk", "carry_out", "restored"]
+
+#: Classes of options that parameters may hold, and where they live.
+_OPTIONS = {
+    "BuildOptions": "larun.model.building",
+    "DaoOptions": "larun.algorithms.engine_dao",
+    "KronOptions": "larun.model.measure.ellipses",
+    "OverscanOptions": "larun.algorithms.overscan",
+    "SegmentationOptions": "larun.algorithms.engine_segmentation",
+    "SepOptions": "larun.algorithms.engine_sep",
+}
+MASTERS: dict[str, type[Any]] = {"master_bias": MasterBias, "master_dark": MasterDark, "master_flat": MasterFlat}
+
+
+class Input(NamedTuple):
+    """What a step worked on: its role, the id of its record, and the object (of a raw file, where it is)."""
+
+    role: str
+    id: str
+    value: Any
+
+
+class OnDisk(NamedTuple):
+    """A raw file that is read when it is needed, and streamed where that is enough."""
+
+    part: RawPart
+    camera: type[Any]
+    given: Mapping[str, Any]
+
+    @property
+    def read_as(self) -> tuple[Any, ...]:
+        """What must be equal for files to be opened together."""
+        return self.camera, self.given
+
+    def read(self) -> Any:
+        """The frame."""
+        return self.camera.read(self.part.path, ext=self.part.ext, channel=self.part.channel, **self.given)
+
+
+class Functions:
+    """Functions of the user's own, by the name that a record gives them.
+
+    Parameters
+    ----------
+    given : iterable of callable
+        Functions that no module holds under their name (defined in a function, or at a prompt).
+    """
+
+    def __init__(self, given: Iterable[Callable[..., Any]] = ()) -> None:
+        self._given = {canonical(function)["function"]: function for function in given}
+        #: What is not as it was, in words.
+        self.notes: list[str] = []
+
+    def find(self, described: Mapping[str, Any]) -> Callable[..., Any]:
+        """The function that a record describes.
+
+        Raises
+        ------
+        NotReplayable
+            If no module that is loaded has it.
+        """
+        name = str(described["function"])
+        function = self._given.get(name) or _loaded(name)
+        if function is None:
+            raise NotReplayable(
+                f"the function {name} is not known here: import its module first, or hand it over (functions=[…])"
+            )
+        now = canonical(function)
+        if now.get("source") != described.get("source"):
+            self.notes.append(f"the function {name} has another source than it had")
+        elif now.get("closure") != described.get("closure"):
+            self.notes.append(f"the function {name} takes other values from around its definition than it did")
+        return function
+
+
+def _loaded(name: str) -> Any:
+    """What a module that is loaded holds under ``module:qualified.name``; None where there is no such function."""
+    module, _, path = name.partition(":")
+    found: Any = sys.modules.get(module)
+    for part in path.split("."):
+        found = None if found is None else getattr(found, part, None)
+    return found if callable(found) else None
+
+
+def restored(value: Any, inputs: Sequence[Input], functions: Functions) -> Any:
+    """A canonical value as it was handed over: arrays, quantities, options, functions, objects."""
+    if isinstance(value, list):
+        return [restored(item, inputs, functions) for item in value]
+    if not isinstance(value, Mapping):
+        return value
+    if "base64" in value:
+        return array_from_canonical(value)
+    if set(value) == {"float"}:
+        return float(value["float"])
+    if set(value) == {"value", "unit"}:
+        from astropy.units import Quantity
+
+        return Quantity(restored(value["value"], inputs, functions), value["unit"])
+    if "function" in value and "source" in value:
+        return functions.find(value)
+    if set(value) == {"provenance"}:
+        return _by_id(value["provenance"], inputs)
+    plain = {key: restored(item, inputs, functions) for key, item in value.items() if key != "type"}
+    return _options(str(value["type"]), plain) if "type" in value else plain
+
+
+def _by_id(identity: str, inputs: Sequence[Input]) -> Any:
+    for item in inputs:
+        if item.id == identity:
+            return item.value
+    raise NotReplayable(f"an argument with the record {identity[:12]} is not among the inputs of its step")
+
+
+def _options(name: str, values: dict[str, Any]) -> Any:
+    if name not in _OPTIONS:
+        raise NotReplayable(f"options of the class {name} are not known to this larun")
+    cls = getattr(importlib.import_module(_OPTIONS[name]), name)
+    unknown = set(values) - {field.name for field in attrs.fields(cls)}
+    if unknown:
+        raise NotReplayable(f"{name} has no option {', '.join(sorted(unknown))} in this larun")
+    return cls(**_conforming(Source(cls), values))
+
+
+def _conforming(source: Source, values: dict[str, Any]) -> dict[str, Any]:
+    """Values of the types that a step wants: a record writes 5.0 as 5, and a tuple as a list."""
+    made = dict(values)
+    for name, option in source.options.items():
+        if name in made:
+            with contextlib.suppress(OptionError):  # an array, an object: as it is
+                made[name] = option.conform(made[name])
+    return made
+
+
+def carry_out(step: Step, inputs: Sequence[Input], functions: Functions) -> Any:
+    """The result of a step, made again from what it worked on.
+
+    Raises
+    ------
+    NotReplayable
+        If this larun has no such operation or option, or the record does not hold all that decided the result.
+    LarunError
+        What the operation itself has to say.
+    """
+    known = OPERATIONS.get(step.operation)
+    if known is None:
+        raise NotReplayable(f"this larun knows no operation {step.operation!r}")
+    source = _source(known.function)
+    values = {key: restored(value, inputs, functions) for key, value in step.parameters.items()}
+    arguments = _conforming(source, values) if source is not None else values
+    unknown = set(arguments) - set(inspect.signature(known.function).parameters)
+    if unknown:
+        raise NotReplayable(
+            f"{step.operation} version {step.version} had the parameter {', '.join(sorted(unknown))}, which version "
+            f"{known.version} of this larun has not"
+        )
+    rule: Callable[..., Any] = _RULES.get(step.operation, _method)
+    return rule(known.function, arguments, tuple(inputs))
+
+
+def _source(function: Callable[..., Any]) -> Source | None:
+    """The options of an operation, by its class; None of one that is no method."""
+    owner, _, method = function.__qualname__.rpartition(".")
+    cls = getattr(sys.modules[function.__module__], owner, None)
+    return Source(cls, method) if isinstance(cls, type) else None
+
+
+def _one(inputs: Iterable[Input], role: str) -> Any:
+    return next((item.value for item in inputs if item.role == role), None)
+
+
+def _method(function: Callable[..., Any], arguments: dict[str, Any], inputs: tuple[Input, ...]) -> Any:
+    """A method of what it worked on; other objects go to the parameter of their role."""
+    subject, *names = inspect.signature(function).parameters
+    worked_on = _one(inputs, subject)
+    if worked_on is None:
+        raise NotReplayable(f"{function.__qualname__}: what it worked on is not in the record")
+    more = {item.role: item.value for item in inputs if item.role in names and item.role not in arguments}
+    return function(worked_on, **more, **arguments)
+
+
+def _calibrate(function: Callable[..., Any], arguments: dict[str, Any], inputs: tuple[Input, ...]) -> Any:
+    masters = tuple(item.value for item in inputs if item.role in ("bias", "dark", "flat"))
+    return function(_one(inputs, "self"), masters, bad_pixels=_one(inputs, "bad_pixels"), **arguments)
+
+
+def _combined(cls: type[Any]) -> Callable[..., Any]:
+    def combine(function: Callable[..., Any], arguments: dict[str, Any], inputs: tuple[Input, ...]) -> Any:
+        frames = [item.value for item in inputs if item.role == "frame"]
+        used = {item.role: item.value for item in inputs if item.role in ("bias", "dark")}
+        options: BuildOptions = arguments.pop("options")
+        first = frames[0]
+        if all(isinstance(frame, OnDisk) and frame.read_as == first.read_as for frame in frames):
+            options = attrs.evolve(options, given=first.given, camera=first.camera)
+            frames = [frame.part for frame in frames]
+        else:
+            frames = [frame.read() if isinstance(frame, OnDisk) else frame for frame in frames]
+        return function(cls, frames, options=options, **used, **arguments)
+
+    return combine
+
+
+def _symmetric(function: Callable[..., Any], arguments: dict[str, Any], inputs: tuple[Input, ...]) -> Any:
+    first, *others = [item.value for item in inputs]
+    return function(first, others[0] if others else arguments["other"])
+
+
+def _piped(function: Callable[..., Any], arguments: dict[str, Any], inputs: tuple[Input, ...]) -> Any:
+    return _one(inputs, "self").pipe(arguments["function"], *arguments["args"], **arguments["kwargs"])
+
+
+def _gone(what: str) -> Callable[..., Any]:
+    def refuse(function: Callable[..., Any], arguments: dict[str, Any], inputs: tuple[Input, ...]) -> Any:
+        raise NotReplayable(f"{what}, of which a record keeps the digest only")
+
+    return refuse
+
+
+#: How an operation is called that is not simply a method of what it worked on.
+_RULES: dict[str, Callable[..., Any]] = {
+    "add": _symmetric,
+    "calibrate": _calibrate,
+    "from_table": _gone("it begins with a table that was handed over in memory"),
+    "multiply": _symmetric,
+    "pipe": _piped,
+    "with_planes": _gone("its pixels were handed over in memory (with_planes)"),
+    **{name: _combined(cls) for name, cls in MASTERS.items()},
+}
