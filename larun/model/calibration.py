@@ -146,8 +146,8 @@ class _Added(NamedTuple):
         return made
 
 
-#: Flags that masters add, kept with the last of them: the ids of all, and the plane.
-_KNOWN: WeakKeyDictionary[Master, tuple[tuple[str | None, ...], NDArray[np.uint8] | None]] = WeakKeyDictionary()
+#: Flags that masters add, kept with the last of them: the flags of all, and what they make.
+_KNOWN: WeakKeyDictionary[Master, tuple[list[Any], NDArray[np.uint8] | None]] = WeakKeyDictionary()
 
 
 def known_flags(masters: Selection, shape: tuple[int, int]) -> NDArray[np.uint8] | None:
@@ -156,10 +156,9 @@ def known_flags(masters: Selection, shape: tuple[int, int]) -> NDArray[np.uint8]
     if all(plane is None for plane in flags):
         return None
     last = next(master for master in reversed(masters) if master is not None)
-    ids = tuple(None if master is None else master.provenance.id for master in masters)
     found = _KNOWN.get(last)
-    if found is None or found[0] != ids:
-        _KNOWN[last] = found = ids, master_bits(shape, *flags)
+    if found is None or any(one is not two for one, two in zip(found[0], flags, strict=True)):
+        _KNOWN[last] = found = flags, master_bits(shape, *flags)
     return found[1]
 
 
