@@ -28,7 +28,7 @@ _HELP = """Astronomical CCD/CMOS images from raw files to catalogues.
   larun reduce raw/ out/ --jobs 2 --keyword GAIN=1.8
   larun recipe init night.toml && larun reduce raw/ out/ --recipe night.toml
   larun provenance out/catalogs/d1059.ecsv
-  larun audit out/
+  larun audit out/ --raw raw/
   larun plot out/catalogs/d1059.ecsv --region 300:700,300:700
 """
 
@@ -168,7 +168,8 @@ def reduce(
     keyword: Keyword = None,
     without: Without = None,
     more_masters: Annotated[
-        list[Path] | None, typer.Option("--masters", metavar="DIR", help="Masters of other nights; repeat for more.")
+        list[Path] | None,
+        typer.Option("--masters", metavar="DIR", help="Raw files, and masters of other nights; repeat for more."),
     ] = None,
     overscan: OverscanOption = None,
     bad_pixels: BadPixels = None,
@@ -269,7 +270,7 @@ def audit(
     path: Annotated[Path, typer.Argument(metavar="PATH", help="Product, or the folder of a reduction.")],
     raw: Annotated[
         list[Path] | None,
-        typer.Option("--raw", metavar="DIR", help="Masters of other nights; repeat for more."),
+        typer.Option("--raw", metavar="DIR", help="Raw files, and masters of other nights; repeat for more."),
     ] = None,
     seal: Annotated[
         Path | None, typer.Option("--seal", metavar="FILE.json", help="Write one head hash of all files of the folder.")

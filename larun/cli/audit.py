@@ -73,6 +73,8 @@ def _print(found: Audit, options: AuditOptions, seal: Seal | None) -> None:
         many = len(found.others) != 1
         others = f"{len(found.others)} other {'files carry' if many else 'file carries'} no digests"
         screen.print(f"{others}: a seal covers {'them' if many else 'it'} (--seal)")
+    if not options.raw:
+        screen.print("raw files were not looked for: name their folders with --raw")
     if found.seal is not None:
         screen.print(heading(str(found.seal)))
         screen.print(f"head {found.seal.head}", soft_wrap=True)

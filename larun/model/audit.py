@@ -140,14 +140,14 @@ def audit(path: str | Path, *, raw: str | Path | Iterable[str | Path] = (), seal
 
     Every byte is compared with its digests; every id of the record is computed again; class, unit, shape and shared
     noise must fit the record; masters and frames that a record names are looked for, by their ids, in the folder and
-    beside the file, and in the folders of ``raw``.
+    beside the file, raw files by the digests of their pixels and headers in the folders of ``raw``.
 
     Parameters
     ----------
     path : path
         A product (image, catalogue, region file, summary) or a folder; hidden files are left out.
     raw : path or paths
-        Folders that hold products of other nights that were used.
+        Folders that hold the raw files, under whatever names, and products of other nights that were used.
     seal : path, optional
         A seal of the folder (:meth:`larun.Seal.write`) to compare it with.
 

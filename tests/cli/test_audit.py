@@ -28,7 +28,10 @@ def test_an_intact_night(larun: Larun, reduced: tuple[Path, Ended]) -> None:
     assert ended.code == 0
     assert ended.err == ""
     count = sum(path.is_file() for path in reduced[0].rglob("*"))
-    assert ended.out.splitlines() == [f"{count} files: {count} intact"]
+    assert ended.out.splitlines() == [
+        f"{count} files: {count} intact",
+        "raw files were not looked for: name their folders with --raw",
+    ]
     everything = larun("audit", reduced[0], "--all").out.splitlines()
     assert sum(line.startswith("intact  ") for line in everything) == count
     assert "intact  summary.ecsv" in everything

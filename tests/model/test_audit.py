@@ -6,6 +6,7 @@ import shutil
 
 import numpy as np
 import pytest
+from astropy.io import fits
 
 import larun
 from larun.errors import FileError
@@ -372,6 +373,44 @@ def test_a_master_that_is_gone_is_missing_where_masters_are_expected(copied):
     assert [file.status for file in larun.audit(path, raw=[alone])] == ["missing"]
 
 
+def test_raw_files_are_found_by_what_is_in_them_wherever_they_lie(night, copied, tmp_path):
+    raw, moved = night.parent / "raw", tmp_path / "moved" / "deep"
+    moved.mkdir(parents=True)
+    assert larun.audit(copied, raw=raw).good
+    for number, path in enumerate(sorted(raw.rglob("*.fits"))):
+        content = path.read_bytes()
+        if number % 2:
+            (moved / f"{number}.fits.gz").write_bytes(gzip.compress(content))
+        else:
+            (moved / f"{number}.fits").write_bytes(content)
+    found = larun.audit(copied, raw=[moved.parent])
+    assert found.good, found.faults
+    assert len(list(moved.iterdir())) == len(list(raw.rglob("*.fits")))
+
+
+def test_raw_files_that_are_gone_or_changed_are_missing(night, copied, tmp_path):
+    raw = shutil.copytree(night.parent / "raw", tmp_path / "raw")
+    frame = frame_names(copied)[0]
+    own = larun.Frame.read(copied / frame).provenance.name
+    science = next(raw.rglob(own))
+    with fits.open(science, mode="update") as hdus:
+        hdus[0].data[5, 5] += 1
+    found = larun.audit(copied, raw=raw)
+    stem = frame.partition("/")[2].removesuffix(".fits")
+    wrong = {file.name: file for file in found if not file.good}
+    assert {name.partition("/")[2].partition(".")[0] for name in wrong} == {stem}
+    assert {file.status for file in wrong.values()} == {"missing"}
+    assert own in wrong[frame].reasons[0]
+    for path in raw.rglob("*bias*.fits"):
+        path.unlink()
+    found = larun.audit(copied, raw=raw)
+    bias = next(file for file in found if file.name.startswith("masters/bias"))
+    assert bias.status == "missing"
+    assert bias.reasons[0].startswith("raw file bias-")
+    assert "; nor are 3 others: " in bias.reasons[0]
+    assert larun.audit(copied).good  # nobody asked for raw files
+
+
 def test_masters_of_other_nights_are_found_where_they_are_said_to_be(copied):
     flat = next((copied / "masters").glob("flat-V*"))
     other = copied.parent / "other"
@@ -427,7 +466,7 @@ def test_versions_are_notes_and_no_fault(night, monkeypatch):
     found = larun.audit(night)
     assert found.good
     notes = " ".join(found.notes)
-    assert f"clean has version {known.version + 1} here, then {known.version}" in notes
+    assert f"made by version {known.version} of clean, here is {known.version + 1}" in notes
     assert "operation 'calibrate' is not known here" in notes
     assert "(here 9.9)" in notes
 

@@ -1,11 +1,11 @@
-"""What a product was made from, and whether that is still there: masters, the frame of a catalogue."""
+"""What a product was made from, and whether that is still there: raw files, masters, the frame of a catalogue."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 
-from larun.errors import FileError
+from larun.errors import FileError, LarunError
 from larun.model.auditing.looking import MASTER, Finding, Looked, look
 from larun.model.raw.exposures import SUFFIXES
 from larun.provenance import Provenance
@@ -19,14 +19,14 @@ _FEW = 3
 
 
 class Around:
-    """What lies around audited files: products by the ids of their provenance.
+    """What lies around audited files: products by the ids of their provenance, raw files by their digests.
 
     Parameters
     ----------
     looked : iterable of Looked
         The files that are audited.
     raw : sequence of Path
-        Folders of products of other nights.
+        Folders of raw files, and of products of other nights.
 
     Raises
     ------
@@ -37,11 +37,13 @@ class Around:
     def __init__(self, looked: Iterable[Looked], raw: Sequence[Path]) -> None:
         for folder in raw:
             if not folder.is_dir():
-                raise FileError(f"{folder}: no such folder: name where products of other nights are")
+                raise FileError(f"{folder}: no such folder: name where the raw files are")
         self.raw = tuple(raw)
         self._products = {item.path: item for item in looked}
         self._ids = {item.provenance.id for item in self.products if item.provenance is not None}
         self._inside: set[Path] = set()
+        self._lost: dict[str, str] = {}
+        self._find: Callable[[Provenance], object] | None = None
 
     @property
     def products(self) -> tuple[Looked, ...]:
@@ -67,16 +69,51 @@ class Around:
                 self._products[path] = item
                 self._ids |= set() if item.provenance is None else {item.provenance.id}
 
+    def lost(self, node: Provenance) -> str:
+        """Why the raw file of a root is not found; empty where it is."""
+        if node.id not in self._lost:
+            from larun.model.replay.raws import RawFiles
+
+            if self._find is None:
+                self._find = RawFiles(self.raw).find
+            try:
+                self._find(node)
+            except LarunError as error:
+                self._lost[node.id] = str(error)
+            except Exception as error:  # a forged record may say anything of a raw file
+                self._lost[node.id] = f"raw file {node.root and node.root.name}: cannot be looked for ({error!r})"
+            else:
+                self._lost[node.id] = ""
+        return self._lost[node.id]
+
 
 def inputs(item: Looked, around: Around) -> Iterator[Finding]:
-    """Masters and frames that the record of a file names and that are not there, or no longer the same."""
+    """Raw files, masters and frames that the record of a file names and that are not there, or no longer the same."""
     if item.provenance is None:
         return
+    yield from _raw_files(item.provenance, around)
     for node in item.provenance.walk():
         if node is not item.provenance and node.step is not None and node.step.operation.startswith(MASTER):
             yield from _master(item, node, around)
     if item.kind == "table":
         yield from _frame(item, around)
+
+
+def _raw_files(provenance: Provenance, around: Around) -> Iterator[Finding]:
+    if not around.raw:
+        return
+    why = {}
+    for node in provenance.walk():
+        if node.root is not None and node.root.kind == "memory":
+            yield Finding("note", "it begins with arrays in memory, which no file holds")
+        elif node.root is not None and (told := around.lost(node)):
+            why[node.root.name] = told
+    if not why:
+        return
+    first, *others = sorted(why)
+    count = f"{len(others)} {'other' if len(others) == 1 else 'others'}"
+    more = f"; nor are {count}: {', '.join(others[:_FEW])}{' …' if len(others) > _FEW else ''}"
+    yield Finding("missing", why[first] + (more if others else ""))
 
 
 def _beside(item: Looked, name: str) -> Path | None:

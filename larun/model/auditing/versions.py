@@ -24,7 +24,9 @@ def versions(item: Looked) -> Iterator[Finding]:
         if known is None:
             yield Finding("note", f"operation {name!r} is not known here: it cannot be repeated")
         elif known.version != version:
-            yield Finding("note", f"{name} has version {known.version} here, then {version}: results differ")
+            yield Finding(
+                "note", f"made by version {version} of {name}, here is {known.version}: made again, it would differ"
+            )
     here = environment()
     then: dict[str, set[str]] = {}
     for node in item.provenance.walk():
