@@ -77,8 +77,11 @@ def _verdict(material: Material, where: str, frames: Sequence[FrameFacts]) -> Ve
         )
     fix = ""
     if status in ("bad", "doubtful"):
-        surest = max(known, key=lambda k: abs(found[k].value - 1) / found[k].error)
-        why, fix = _why(frames, found, known, worst, same_places(material, frames, surest))
+        same = same_places(material, frames, worst)
+        if not any(item.explains for item in same):  # where there is more room
+            surest = max(known, key=lambda k: abs(found[k].value - 1) / found[k].error)
+            same = (same_places(material, frames, surest) if surest != worst else ()) or same
+        why, fix = _why(frames, found, known, worst, same)
         meaning += f": {why}"
     else:
         meaning += _not_sure(material, frames, found, known)
@@ -122,8 +125,14 @@ def _why(
         )
         fix = "fit point spread functions, or subtract images"
     if same:
-        best = min(same, key=lambda item: item.left)
+        best = min(same, key=lambda item: (not item.explains, item.of == "both", item.left))
         shared, its = _of_same(best) if best.explains else (_of_neither(same), "")
+        rivals = [item for item in same if item.explains and item.of != best.of and "both" not in (item.of, best.of)]
+        for item in rivals:  # structure that is wider than what the stars moved by
+            shared += (
+                f" (at the same places of the {item.of} differences scatter by {item.difference.value:.2f} ± "
+                f"{item.difference.error:.2f}: the two are not told apart with certainty)"
+            )
         said.append(shared)
         fix = fix or its
     if not crowded and not (same and any(item.explains for item in same)):
@@ -146,7 +155,7 @@ def _of_same(same: SamePlaces) -> tuple[str, str]:
         f"their differences by {same.difference.value:.2f} ± {same.difference.error:.2f}: "
     )
     if same.of == "chip":
-        said += f"{100 * same.share:.2g} % of the sky per pixel is the chip's own, which the flat does not take away"
+        said += f"{100 * same.share:.2g} % of the sky per pixel is the chip's own, which no master takes away"
         return said, "better flats (twilight, of the same night), or smaller apertures"
     said += f"{100 * same.share:.2g} % of the sky per pixel is the same in both, "
     said += "light of sources too faint to be detected" + ("" if same.of == "sky" else ", or the chip's own")

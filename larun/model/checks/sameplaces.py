@@ -32,6 +32,7 @@ _MOST_PAIRS = 3
 _PLACES = 400
 _LEAST_PLACES = 40
 _APART = 1.5  # radii of the aperture by which a field must have moved for the chip and the sky to be told apart
+_UNLIKE = math.log(2)
 _SURE = 3.0
 
 
@@ -47,7 +48,7 @@ class SamePlaces(NamedTuple):
     radius : float
         Of the apertures, pixels.
     each : Estimate
-        Scatter of the sums of each frame over their reported errors.
+        Scatter of the sums over their reported errors, both frames with the weights that they have in the difference.
     difference : Estimate
         Scatter of their differences over the errors of these.
     share : float
@@ -78,7 +79,8 @@ class _Pair(NamedTuple):
     one: FrameFacts
     two: FrameFacts
     of: str
-    shift: NDArray[np.float64]  # of the second against the first, pixels
+    shift: NDArray[np.float64]  # of the second against the first at the same places, pixels
+    apart: float  # by how much the stars moved over the chip, pixels; 0 where they are other stars
     ratio: float  # of what is the same: second over first
 
 
@@ -122,11 +124,16 @@ def _pairs(frames: Sequence[FrameFacts], found: Sequence[Field], radius: int, of
         pairs = [pair for two in frames[number + 1 :] if (pair := _pair(one, two, found, radius, of)) is not None]
         if not pairs:
             continue
-        # the level of the sky tells a flat from a pattern that is always the same; else one like the other is best
-        yield max(pairs, key=lambda pair: abs(math.log(pair.ratio)) * (1 if of == "chip" else -1))
+        yield min(pairs, key=_badness)
         count += 1
         if count == _MOST_PAIRS:
             return
+
+
+def _badness(pair: _Pair) -> tuple[bool, float, float]:
+    """Frames that are alike weigh the same in the difference; where stars moved far, chip and sky are told apart."""
+    unlike = abs(math.log(pair.ratio))
+    return unlike > _UNLIKE, -pair.apart, unlike
 
 
 def _pair(one: FrameFacts, two: FrameFacts, found: Sequence[Field], radius: int, of: str) -> _Pair | None:
@@ -139,13 +146,14 @@ def _pair(one: FrameFacts, two: FrameFacts, found: Sequence[Field], radius: int,
         if one.name in names and two.name in names:
             first, second = names.index(one.name), names.index(two.name)
             shift, ratio = field.shift[second] - field.shift[first], _throughput(field, first, second)
-    same_field, moved = ratio > 0, float(np.hypot(*shift)) > _APART * one.noise.radii[radius]
+    distance = float(np.hypot(*shift))
+    same_field, moved = ratio > 0, distance > _APART * one.noise.radii[radius]
     if of != "chip":
-        return _Pair(one, two, of, shift, ratio) if same_field and moved == (of == "sky") else None
+        return _Pair(one, two, of, shift, distance, ratio) if same_field and moved == (of == "sky") else None
     if (same_field and not moved) or one.noise.sample.masters != two.noise.sample.masters:
         return None
     levels = two.sky.level / one.sky.level if one.sky.level > 0 else math.nan
-    return _Pair(one, two, of, np.zeros(2), levels) if levels > 0 else None
+    return _Pair(one, two, of, np.zeros(2), distance, levels) if levels > 0 else None
 
 
 def _throughput(field: Field, first: int, second: int) -> float:
@@ -175,9 +183,14 @@ def _measured(material: Material, pair: _Pair, radius: int) -> tuple[Estimate, E
     if good.sum() < _LEAST_PLACES:
         return None
     first, second, first_error, second_error = (v[good] for v in (first, second, first_error, second_error))
-    both = clipped_scatter(np.concatenate([_centred(first / first_error), _centred(second / second_error)]))
+    weight = float(np.median(first_error)) ** 2, float(np.median(second_error)) ** 2
+    each = [clipped_scatter(_centred(v / e)) for v, e in ((first, first_error), (second, second_error))]
+    # what the difference would scatter by if the frames had nothing in common
+    value = math.sqrt(sum(w * e.value**2 for w, e in zip(weight, each, strict=True)) / sum(weight))
+    error = math.sqrt(sum((w * e.value * e.error) ** 2 for w, e in zip(weight, each, strict=True)))
+    both = Estimate(value, error / (sum(weight) * value))
     difference = clipped_scatter(_centred((first - second) / np.hypot(first_error, second_error)))
-    same = (both.value**2 - difference.value**2) * float(np.median(first_error)) ** 2
+    same = (both.value**2 - difference.value**2) * sum(weight) / 2
     share = math.sqrt(max(same, 0.0)) / (math.pi * size**2) / max(pair.one.sky.level, 1e-9)
     return both, difference, share
 

@@ -123,7 +123,7 @@ def test_structure_of_the_chip_is_told_from_that_of_the_sky(truth):
         return frame.with_planes(data=frame.data + moved.astype(np.float32))
 
     sky = material_of(truth, change=with_faint_light)
-    for made, own, told in ((chip, "chip", "which the flat does not take away"), (sky, "sky", "too faint")):
+    for made, own, told in ((chip, "chip", "which no master takes away"), (sky, "sky", "too faint")):
         found = only(apertures.empty_apertures(made))
         assert found.status == "bad"
         assert f"same places of the {own}" in found.meaning, found.meaning
