@@ -46,7 +46,7 @@ class SamePlaces(NamedTuple):
     pairs : int
         Of frames.
     radius : float
-        Of the apertures, pixels.
+        Of the apertures, pixels: the median over the pairs.
     each : Estimate
         Scatter of the sums over their reported errors, both frames with the weights that they have in the difference.
     difference : Estimate
@@ -103,12 +103,12 @@ def same_places(material: Material, frames: Sequence[FrameFacts], radius: int) -
             if one is not None:
                 measured.append(one)
         if measured:
-            each, difference, share = zip(*measured, strict=True)
+            each, difference, share, sizes = zip(*measured, strict=True)
             made.append(
                 SamePlaces(
                     of,
                     len(measured),
-                    float(known[0].noise.radii[radius]),
+                    float(np.median(sizes)),
                     combined(each),
                     combined(difference),
                     float(np.median(share)),
@@ -166,11 +166,12 @@ def _throughput(field: Field, first: int, second: int) -> float:
     return float(np.median(two / one))
 
 
-def _measured(material: Material, pair: _Pair, radius: int) -> tuple[Estimate, Estimate, float] | None:
-    """Scatter of the sums of both frames, of their differences, and the part of the sky that is in both."""
+def _measured(material: Material, pair: _Pair, radius: int) -> tuple[Estimate, Estimate, float, float] | None:
+    """Scatter of the sums of both frames, of their differences, the part of the sky that is in both, and the radius."""
     one, two = material.products[pair.one.name](), material.products[pair.two.name]()
     free = _free(*one) & _moved(_free(*two), pair.shift)
-    size = float(pair.one.noise.radii[radius])
+    # the smaller of both: the ring of the sky of the other frame may begin within the larger
+    size = float(min(pair.one.noise.radii[radius], pair.two.noise.radii[radius]))
     rng = np.random.default_rng(int(one[0].provenance.id[:15], 16))
     x, y = empty_places(free, size, _PLACES, rng).T
     if len(x) < _LEAST_PLACES:
@@ -192,7 +193,7 @@ def _measured(material: Material, pair: _Pair, radius: int) -> tuple[Estimate, E
     difference = clipped_scatter(_centred((first - second) / np.hypot(first_error, second_error)))
     same = (both.value**2 - difference.value**2) * sum(weight) / 2
     share = math.sqrt(max(same, 0.0)) / (math.pi * size**2) / max(pair.one.sky.level, 1e-9)
-    return both, difference, share
+    return both, difference, share, size
 
 
 def _centred(values: NDArray[np.float64]) -> NDArray[np.float64]:

@@ -134,6 +134,17 @@ def test_structure_of_the_chip_is_told_from_that_of_the_sky(truth):
         assert 0.002 < same[own].share < 0.02  # the ring around an aperture sees a part of it
 
 
+def test_frames_of_unlike_seeing_are_compared_in_the_smaller_aperture(clean):
+    sharp, soft = clean.facts[:2]
+    wide = soft.noise.empty._replace(radii=soft.noise.radii * 4, scatter=soft.noise.scatter + 9)  # looked at first
+    assert wide.radii[1] > clean.products[sharp.name]()[1].table.meta["annulus_radii"][0]
+    soft = attrs.evolve(soft, noise=soft.noise._replace(empty=wide))
+    made = attrs.evolve(clean, facts=(sharp, soft))
+    found = same_places(made, made.facts, 1)
+    assert found
+    assert all(item.radius == pytest.approx(sharp.noise.radii[1]) for item in found)
+
+
 def test_frames_are_aligned_by_their_stars(truth, clean):
     field = only(fields(clean.facts))
     offsets = {item.path.stem: np.array(item.offset) for item in truth.frames if item.kind == "object"}
