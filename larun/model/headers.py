@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 import re
+import warnings
 from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -14,7 +15,7 @@ import attrs
 import numpy as np
 
 from larun.detector import Amplifier, Detector, Section
-from larun.errors import HeaderError, OptionError
+from larun.errors import HeaderError, LarunWarning, OptionError
 from larun.io.dates import why_no_time
 from larun.io.headers import Found, get_number, get_numbers, get_text
 from larun.io.mosaic import AMPLIFIER_NAMES, bayer_channels, suffixed
@@ -337,6 +338,15 @@ def split_given(
             cards[keywords[name][0]] = value
         elif re.fullmatch(r"[A-Z0-9_-]{1,8}", name):
             cards[name] = value
+            meant = next((q for q in DETECTOR_QUANTITIES if name in KEYWORDS[q]), None)
+            if meant is not None:  # elsewhere it says just that
+                cards_read = " or ".join(keywords[meant])
+                read = f"reads {meant} from {cards_read}" if cards_read else f"knows {meant} itself"
+                warnings.warn(
+                    f"{name} = {value!r} changes nothing: this camera {read}; give {meant}={value}",
+                    LarunWarning,
+                    stacklevel=4,
+                )
         else:
             known = ", ".join(sorted(keywords))
             raise OptionError(f"{name!r} is neither a quantity ({known}) nor a FITS keyword in capitals")

@@ -156,6 +156,17 @@ def test_what_cannot_be_given_raises(tmp_path, given, message):
         larun.Frame.read(write(tmp_path / "a.fits"), **given)
 
 
+def test_a_keyword_that_a_camera_does_not_read_is_told(tmp_path):
+    from larun.instruments.sbig import Sbig
+
+    path = write(tmp_path / "a.fits", EGAIN=2.3)
+    with pytest.warns(LarunWarning, match=r"GAIN = 1\.2 changes nothing: .*reads gain from EGAIN; give gain=1\.2"):
+        frame = Sbig.read(path, GAIN=1.2)
+    assert frame.detector.amplifiers[0].gain == 2.3
+    assert Sbig.read(path, EGAIN=1.2).detector.amplifiers[0].gain == 1.2
+    assert Sbig.read(path, gain=1.2).detector.amplifiers[0].gain == 1.2
+
+
 def test_sections_beyond_the_array_mean_trimmed_already(tmp_path):
     path = write(tmp_path / "a.fits", TRIMSEC="[1:512,1:512]", BIASSEC="[515:540,1:512]")
     frame = larun.Frame.read(path)

@@ -26,7 +26,7 @@ def possible(verdict: Verdict, material: Material) -> Verdict:
     if too_large and _darks_hold_bias(material):
         return attrs.evolve(verdict, fix="take biases: the darks hold theirs, whose level counts as if it were charge")
     if material.exposures and not _flats_tell(material):
-        fix = "give --keyword GAIN=… and RDNOISE=…: without two flats of one filter the night cannot measure them"
+        fix = "give --keyword gain=… and read_noise=…: without two flats of one filter the night cannot measure them"
         return attrs.evolve(verdict, fix=fix)
     return verdict
 

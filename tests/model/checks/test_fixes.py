@@ -33,10 +33,10 @@ def test_two_flats_tell_the_gain(whole, value):
 
 
 def test_without_two_flats_numbers_must_be_given(whole):
-    assert "--keyword GAIN=" in possible(verdict(0.6), without(whole, "flat")).fix
+    assert "--keyword gain=" in possible(verdict(0.6), without(whole, "flat")).fix
     flats = whole.of("flat")
     one = attrs.evolve(whole, exposures=(*without(whole, "flat").exposures, flats[0]))
-    assert "--keyword GAIN=" in possible(verdict(1.4), one).fix
+    assert "--keyword gain=" in possible(verdict(1.4), one).fix
     other = verdict(0.6, fix="--without dark")
     assert possible(other, without(whole, "flat")) is other
 
