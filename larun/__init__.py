@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from larun.model.planes import Shared
     from larun.model.recipe import Recipe
     from larun.model.replay.recompute import Replay, replay
+    from larun.model.replay.windows import window
     from larun.model.sky import SkyImage
     from larun.model.time.site import Site
     from larun.model.time.timing import ExposureTime
@@ -81,6 +82,7 @@ _HOMES = {
     "read_measurements": "larun.model.measure.measurements",
     "replay": "larun.model.replay.recompute",
     "set_threads": "larun.algorithms.jit",
+    "window": "larun.model.replay.windows",
     "write_measurements": "larun.model.measure.measurements",
 }
 _MODULES = ("errors", "flags", "instruments", "plots", "simulate")
@@ -129,6 +131,7 @@ __all__ = [
     "replay",
     "set_threads",
     "simulate",
+    "window",
     "write_measurements",
 ]
 

@@ -21,7 +21,20 @@ from larun.algorithms.localmedian import BLOCK, block_medians, pixel_medians, sp
 from larun.algorithms.robust import SIGMA_PER_MAD
 from larun.errors import OptionError
 
-__all__ = ["NormalisedFlat", "bad_from_bias", "bad_from_dark", "bad_from_flat", "local_median", "normalise_flat"]
+__all__ = [
+    "HALF_WINDOW",
+    "NormalisedFlat",
+    "bad_from_bias",
+    "bad_from_dark",
+    "bad_from_flat",
+    "local_median",
+    "normalise_flat",
+    "normalised",
+    "scatter_around",
+]
+
+#: How far the neighbourhood of a pixel reaches, in rows and columns.
+HALF_WINDOW = 15
 
 _GATHER = 256  # blocks judged at a time
 _NEAR, _FAR = 0.3, 0.69  # of a limit: how far medians, and pixels, may lie from a centre without a doubt
@@ -78,6 +91,11 @@ def normalise_flat(
     constant = float(middle(usable)) if usable.size else math.nan
     if not constant > 0:
         raise OptionError(f"the median of {usable.size} usable flat pixels is {constant}: a flat needs light")
+    return normalised(data, variance, constant)
+
+
+def normalised(data: NDArray[np.float32], variance: NDArray[np.float32], constant: float) -> NormalisedFlat:
+    """Any part of a flat, by the constant that is known of the whole."""
     return NormalisedFlat(data / np.float32(constant), variance / np.float32(constant) ** 2, constant)
 
 
@@ -87,6 +105,7 @@ def bad_from_bias(
     *,
     sigma: float = 10.0,
     minimum: float = 50.0,
+    scatter: float | None = None,
 ) -> NDArray[np.bool_]:
     """Pixels that are dead, stuck or run away without any light or time.
 
@@ -101,6 +120,8 @@ def bad_from_bias(
         Its variance: the scatter of a pixel is at least its root.
     sigma, minimum : float
         Least offset from the neighbourhood, in units of the scatter and in those of ``level``.
+    scatter : float, optional
+        Of the whole master, where it is known already (:func:`scatter_around`): a part of it cannot tell.
 
     Returns
     -------
@@ -120,7 +141,7 @@ def bad_from_bias(
     [20]
     """
     _check(level, variance, sigma=sigma, minimum=minimum)
-    least = max(sigma * _scatter(level), minimum)
+    least = max(sigma * (scatter_around(level) if scatter is None else scatter), minimum)
 
     def ordinary(
         values: NDArray[np.float32], around: NDArray[np.float32], noise: NDArray[np.float32] | None
@@ -137,6 +158,7 @@ def bad_from_dark(
     *,
     sigma: float = 10.0,
     fraction: float = 1.0,
+    scatter: float | None = None,
 ) -> NDArray[np.bool_]:
     """Hot pixels.
 
@@ -150,6 +172,8 @@ def bad_from_dark(
         Least excess over the neighbourhood, in units of the scatter.
     fraction : float
         Least excess as a fraction of the neighbourhood's rate: 1 means twice as hot.
+    scatter : float, optional
+        As for :func:`bad_from_bias`.
 
     Returns
     -------
@@ -169,7 +193,7 @@ def bad_from_dark(
     [[7, 9]]
     """
     _check(rate, variance, sigma=sigma, fraction=fraction)
-    least = sigma * _scatter(rate)
+    least = sigma * (scatter_around(rate) if scatter is None else scatter)
 
     def ordinary(
         values: NDArray[np.float32], around: NDArray[np.float32], noise: NDArray[np.float32] | None
@@ -305,8 +329,15 @@ def _gathered(plane: NDArray[np.float32], blocks: NDArray[np.int64]) -> NDArray[
     return out
 
 
-def _scatter(plane: NDArray[np.float32]) -> float:
-    """1.4826 MAD of the offsets from the neighbourhood, in a fixed sample of blocks."""
+def scatter_around(plane: NDArray[np.float32]) -> float:
+    """1.4826 MAD of the offsets of pixels from their neighbourhood, in a fixed sample of blocks of a whole master.
+
+    Examples
+    --------
+    >>> noise = np.random.default_rng(1).normal(0, 2, (64, 64)).astype(np.float32)
+    >>> round(scatter_around(noise))
+    2
+    """
     blocks = spread_blocks((plane.shape[0], plane.shape[1]))
     offset = np.abs(_gathered(plane, blocks) - block_medians(plane, blocks))
     finite = offset[np.isfinite(offset)]

@@ -36,6 +36,7 @@ from larun.algorithms.cosmic_common import (
     lower_quantile,
     protected_stars,
     sharpness_limit,
+    sky_level,
     usable_planes,
 )
 from larun.algorithms.jit import kernel, over_rows
@@ -60,6 +61,7 @@ def lacosmic(
     saturated: NDArray[np.bool_],
     *,
     options: CosmicOptions | None = None,
+    sky: float | None = None,
 ) -> CosmicRays:
     """Find and replace cosmic rays in a single exposure.
 
@@ -76,6 +78,8 @@ def lacosmic(
         Saturated pixels; stars among them, with their bleed trails and two pixels around, are left alone.
     options : CosmicOptions
         None: all defaults. Give the FWHM wherever it is known.
+    sky : float, optional
+        Level above which saturated pixels are judged, where it is known: of a window of an exposure that of the whole.
 
     Returns
     -------
@@ -103,7 +107,9 @@ def lacosmic(
     """
     options = options or CosmicOptions()
     image, noise = usable_planes(data, variance, unusable, saturated)
-    protected = protected_stars(data, unusable, saturated)
+    if sky is None and saturated.any():
+        sky = sky_level(data, unusable, saturated)
+    protected = protected_stars(data, unusable, saturated, sky=sky)
     mask = np.zeros(image.shape, bool)
     pool = _candidates(image, noise, options.sigma)
     done = 0
@@ -125,7 +131,7 @@ def lacosmic(
         pool &= ~mask
     # What was found is NaN in the planes by now.
     cleaned, cleaned_variance = fill_pixels(image, noise, data, variance, mask)
-    return CosmicRays(mask, cleaned, cleaned_variance, done)
+    return CosmicRays(mask, cleaned, cleaned_variance, done, sky)
 
 
 def _limits(options: CosmicOptions) -> tuple[float, float]:

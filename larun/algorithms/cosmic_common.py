@@ -21,6 +21,7 @@ __all__ = [
     "protected_stars",
     "replace_pixels",
     "sharpness_limit",
+    "sky_level",
     "usable_planes",
 ]
 
@@ -42,12 +43,15 @@ class CosmicRays(NamedTuple):
         The variance of ``cleaned``; of replaced pixels it is the error of the interpolation.
     iterations : int
         Iterations that were run.
+    sky : float or None
+        The level above which saturated pixels were judged to be stars or rays; None where it was not asked.
     """
 
     mask: NDArray[np.bool_]
     cleaned: NDArray[np.float32]
     variance: NDArray[np.float32]
     iterations: int
+    sky: float | None = None
 
 
 def _within(low: float, high: float, says: str) -> Any:
@@ -143,8 +147,15 @@ def usable_planes(
     return image, noise
 
 
+def sky_level(data: NDArray[np.float32], unusable: NDArray[np.bool_], saturated: NDArray[np.bool_]) -> float:
+    """Median of every fourth pixel of every fourth row, of those that are usable; 0 where none is."""
+    valid = ~((unusable & ~saturated)[::4, ::4] | saturated[::4, ::4]) & np.isfinite(data[::4, ::4])
+    sample = data[::4, ::4][valid]
+    return float(np.median(sample)) if sample.size else 0.0
+
+
 def protected_stars(
-    data: NDArray[np.float32], unusable: NDArray[np.bool_], saturated: NDArray[np.bool_]
+    data: NDArray[np.float32], unusable: NDArray[np.bool_], saturated: NDArray[np.bool_], *, sky: float | None = None
 ) -> NDArray[np.bool_]:
     """Saturated stars and two pixels around them.
 
@@ -157,6 +168,8 @@ def protected_stars(
         The exposure, saturated values included.
     unusable, saturated : ndarray of bool
         Masks; pixels in both count as saturated.
+    sky : float, optional
+        Of the whole exposure; by default :func:`sky_level`.
 
     Returns
     -------
@@ -167,9 +180,7 @@ def protected_stars(
     protected = np.zeros(data.shape, bool)
     if not y.size:
         return protected
-    valid = ~((unusable & ~saturated)[::4, ::4] | saturated[::4, ::4]) & np.isfinite(data[::4, ::4])
-    sample = data[::4, ::4][valid]
-    sky = np.median(sample) if sample.size else 0.0
+    level = np.float32(sky_level(data, unusable, saturated) if sky is None else sky)
     offsets = np.arange(-2, 3)
     rows, columns = (y[:, None, None] + offsets[:, None]), (x[:, None, None] + offsets)
     inside = (rows >= 0) & (rows < data.shape[0]) & (columns >= 0) & (columns < data.shape[1])
@@ -179,7 +190,7 @@ def protected_stars(
     # A star unless most of its neighbours are faint; pixels that read NaN when saturated count as bright.
     peak = np.where(np.isfinite(data[y, x]), data[y, x], np.inf)
     with np.errstate(invalid="ignore"):
-        faint = (finite & (around - sky <= 0.1 * (peak - sky)[:, None])).sum(axis=1)
+        faint = (finite & (around - level <= 0.1 * (peak - level)[:, None])).sum(axis=1)
     bright = (2 * faint < finite.sum(axis=1)) | ~np.isfinite(peak)
     # A bleed trail is thin, but hangs on its star.
     groups = _groups(y, x)

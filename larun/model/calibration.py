@@ -24,14 +24,14 @@ from larun.algorithms.overscan import OverscanOptions
 from larun.detector import Detector
 from larun.errors import HeaderError
 from larun.model.planes import Later, Shared
-from larun.model.raw.reduction import amplifier_values, measure, of_image
+from larun.model.raw.reduction import Leveled, amplifier_values, measure, of_image
 from larun.provenance import recording
 
 if TYPE_CHECKING:
     from larun.model.frame import Frame
     from larun.model.masters import Master, MasterDark, Selection
 
-__all__ = ["Calibrated", "calibrate", "corner", "known_flags", "parts_of_block"]
+__all__ = ["Calibrated", "calibrate", "calibrated", "corner", "known_flags", "parts_of_block"]
 
 
 class Calibrated(NamedTuple):
@@ -58,14 +58,18 @@ def calibrate(frame: Frame, masters: Selection, overscan: OverscanOptions) -> Ca
     """
     levelled = measure(of_image(frame), overscan)
     recording().fit(**levelled.fitted())
-    where = repr(frame)
+    if masters.dark is not None and frame.exposure is None:
+        raise HeaderError(
+            f"{frame!r}: exposure time is missing; give it with Frame.read(path, exposure=…) or --keyword exposure=…"
+        )
+    return calibrated(levelled, masters)
+
+
+def calibrated(levelled: Leveled, masters: Selection) -> Calibrated:
+    """An exposure whose overscan is known, or a window of it with the same window of its masters."""
     seconds = 0.0
     if masters.dark is not None:
-        if frame.exposure is None:
-            raise HeaderError(
-                f"{where}: exposure time is missing; give it with Frame.read(path, exposure=…) or --keyword exposure=…"
-            )
-        seconds = masters.dark.scaled(frame.exposure)
+        seconds = masters.dark.scaled(float(levelled.source.quantity("exposure")))
     shape = levelled.shape
     made = Planes(np.empty(shape, np.float32), np.empty(shape, np.float32), np.empty(shape, np.uint32))
     known = known_flags(masters, shape)

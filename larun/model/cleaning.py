@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import attrs
@@ -47,13 +48,14 @@ _SHARPEST = 1.2
 
 
 class Cleaned(NamedTuple):
-    """Planes with cosmic rays replaced, where they were, and the star size that was assumed."""
+    """Planes with cosmic rays replaced, where they were, and the star size and the sky that were assumed."""
 
     data: NDArray[np.float32]
     variance: NDArray[np.float32]
     mask: NDArray[np.bool_]
     fwhm: float | None
     pixels: int
+    sky: float | None
 
 
 def options(
@@ -123,9 +125,16 @@ def _own(function: Callable[..., Any]) -> Engine:
     return engine
 
 
-def clean(image: SkyImage, engine: str | Callable[..., Any], chosen: CosmicOptions) -> Cleaned:
-    """Run an engine on an image with variance; the star size is measured where the engine wants one."""
+def clean(
+    image: SkyImage, engine: str | Callable[..., Any], chosen: CosmicOptions, *, sky: float | None = None
+) -> Cleaned:
+    """Run an engine on an image with variance; the star size is measured where the engine wants one.
+
+    The sky of the whole image is for its windows, and for larun's own engine.
+    """
     run = _own(engine) if callable(engine) else ENGINES[engine]()
+    if sky is not None:
+        run = partial(run, sky=sky)
     size = chosen.fwhm
     if size is None and engine != "astroscrappy":
         size = narrow_width(image)
@@ -136,4 +145,4 @@ def clean(image: SkyImage, engine: str | Callable[..., Any], chosen: CosmicOptio
     if image.shared and image.variance is not None:  # a pixel that is replaced has the noise of those around it
         variance = image.variance.copy()
         variance[found.mask] = found.variance[found.mask]
-    return Cleaned(found.cleaned, variance, found.mask, size, int(found.mask.sum()))
+    return Cleaned(found.cleaned, variance, found.mask, size, int(found.mask.sum()), found.sky)

@@ -364,7 +364,7 @@ class Frame(SkyImage):
             raise OptionError(f"{self!r} has no variance plane: calibrate it first")
         self._refuse_mosaic()
         made = cleaning.clean(self, engine, options)
-        recording().fit(fwhm=made.fwhm, cosmic_pixels=made.pixels)
+        recording().fit(fwhm=made.fwhm, cosmic_pixels=made.pixels, sky=made.sky)
         flags = self.flags.copy()
         flags[made.mask] |= fl.COSMIC | fl.INTERPOLATED if replace else fl.COSMIC
         if not replace:

@@ -13,7 +13,7 @@ import numpy as np
 
 from larun import flags as fl
 from larun import units
-from larun.algorithms.badpixels import bad_from_bias, bad_from_dark, bad_from_flat, normalise_flat
+from larun.algorithms.badpixels import bad_from_bias, bad_from_dark, bad_from_flat, normalise_flat, scatter_around
 from larun.algorithms.combine import CombineOptions
 from larun.errors import FileError, LarunWarning, NoMatchingMaster, OptionError
 from larun.model import building, display, registry
@@ -123,7 +123,9 @@ class MasterBias(Master):
         how = CombineOptions(method=method, clip=clip, sigma=sigma)
         job = building.Job.prepare(frames, options)
         made = job.combine(bias_rows, how)
-        bad = bad_from_bias(made.data, made.variance) | building.mask_from(options, job.shape)
+        scatter = scatter_around(made.data)
+        recording().fit(scatter=scatter)  # with it, any part of the master can be judged alone
+        bad = bad_from_bias(made.data, made.variance, scatter=scatter) | building.mask_from(options, job.shape)
         return cls(**building.fields(job, made, bad, units.ADU, cls.criteria_names()))
 
 
@@ -192,7 +194,10 @@ class MasterDark(Master):
         made = job.combine(rows, how)
         # A dark that holds its bias is judged above its typical level.
         typical = np.float32(0 if bias is not None else np.nanmedian(made.data))
-        bad = bad_from_dark(made.data - typical, made.variance) | building.mask_from(options, job.shape)
+        above = made.data - typical
+        scatter = scatter_around(above)
+        recording().fit(typical=float(typical), scatter=scatter)
+        bad = bad_from_dark(above, made.variance, scatter=scatter) | building.mask_from(options, job.shape)
         shared: tuple[Shared, ...] = ()
         if bias is not None:
             recording().parent("bias", bias.provenance)

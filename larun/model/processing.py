@@ -93,12 +93,20 @@ class DarkRows:
     """Dark rows in ADU: overscan and bias removed, Poisson noise of the dark current included.
 
     Where there is no bias, and no overscan was subtracted, the level that is no charge is found from the scatter of the
-    darks (:func:`larun.algorithms.pedestal.pedestal`) and recorded. The drift of the level is taken out.
+    darks (:func:`larun.algorithms.pedestal.pedestal`) and recorded; of a window of the darks it must be known. The
+    drift of the level is taken out.
     """
 
-    def __init__(self, sources: Sequence[Leveled], masters: Selection, *, levelled: bool) -> None:
-        self._pedestals: list[Pedestal | None] | None = None
-        if masters.bias is None:
+    def __init__(
+        self,
+        sources: Sequence[Leveled],
+        masters: Selection,
+        *,
+        levelled: bool,
+        known: Sequence[Pedestal | None] | None = None,
+    ) -> None:
+        self._pedestals: list[Pedestal | None] | None = None if known is None else list(known)
+        if masters.bias is None and known is None:
             overscans = [amplifier.overscan is not None for amplifier in sources[0].source.detector.amplifiers]
             self._pedestals = [
                 None if levelled and has else _pedestal_of(sources, number) for number, has in enumerate(overscans)
@@ -134,21 +142,29 @@ def _pedestal_of(sources: Sequence[Leveled], number: int) -> Pedestal:
 
 
 class FlatRows:
-    """Flat rows: electrons, each exposure divided by its own level."""
+    """Flat rows: electrons, each exposure divided by its own level, which of a window of the flats must be known."""
 
-    def __init__(self, sources: Sequence[Leveled], masters: Selection, *, concurrent: bool) -> None:
+    def __init__(
+        self,
+        sources: Sequence[Leveled],
+        masters: Selection,
+        *,
+        concurrent: bool,
+        known: NDArray[np.float64] | None = None,
+    ) -> None:
         self.masters = masters
         self._electrons = _Electrons(masters, sources)
         filters = {str(s.source.quantity("filter") or "") for s in sources}
         if len(filters) > 1:
             raise OptionError(f"flats of different filters cannot be combined: {', '.join(sorted(filters))}")
-        levels = np.empty(len(sources))
+        levels = np.empty(len(sources)) if known is None else known
 
         def work(start: int, stop: int) -> None:
             for number in range(start, stop):
                 levels[number] = self._level(sources[number])
 
-        over_rows(len(sources), work, band=1 if concurrent else len(sources))
+        if known is None:
+            over_rows(len(sources), work, band=1 if concurrent else len(sources))
         self._levels = {id(source): level for source, level in zip(sources, levels.tolist(), strict=True)}
         recording().fit(levels=levels)
         #: Photon noise rules a flat: its weight is its level.

@@ -227,6 +227,23 @@ class Leveled:
                 bits = _no_flags(*part.shape)
             yield Block(amplifier, number, place, part, bits, levels[first:last])
 
+    def window(self, section: Section) -> Leveled:
+        """The exposure as if there were no more of it than a section of the trimmed image."""
+        detector = self.source.detector
+        kept, levels, noise = [], [], []
+        placed = detector.trimmed().amplifiers
+        for amplifier, at, level, scatter in zip(detector.amplifiers, placed, self.levels, self.noise, strict=True):
+            part = at.data.intersect(section)
+            if part is None:
+                continue
+            dy, dx = amplifier.data.y0 - at.data.y0, amplifier.data.x0 - at.data.x0
+            data = Section(part.y0 + dy, part.y1 + dy, part.x0 + dx, part.x1 + dx)
+            kept.append(attrs.evolve(amplifier, data=data, overscan=None))
+            levels.append(level[part.y0 - at.data.y0 : part.y1 - at.data.y0])
+            noise.append(scatter)
+        cut = attrs.evolve(self.source, detector=attrs.evolve(detector, amplifiers=tuple(kept)))
+        return Leveled(source=cut, levels=tuple(levels), noise=tuple(noise))
+
     def fitted(self) -> dict[str, Any]:
         """What the record keeps of the overscan, per amplifier: the noise, and the level (each row's, if they differ).
 

@@ -40,6 +40,11 @@ class _Content(NamedTuple):
     root: Root
 
 
+#: Digests of files that were read, by path, time of change, size and what was told of them.
+_CONTENTS: dict[tuple[Any, ...], tuple[tuple[RawPart, _Content], ...]] = {}
+_REMEMBERED = 10_000
+
+
 class RawFiles:
     """The raw files of some folders, by digest.
 
@@ -61,7 +66,6 @@ class RawFiles:
             if not folder.exists():
                 raise FileError(f"{folder}: no such file or folder: name where the raw files are")
         self._paths: list[Path] | None = None
-        self._known: dict[tuple[Path, str], tuple[tuple[RawPart, _Content], ...]] = {}
         self._held: dict[str, Found] = {}
 
     def find(self, record: Provenance) -> Found:
@@ -78,12 +82,27 @@ class RawFiles:
         assert root is not None
         if record.id in self._held:
             return self._held[record.id]
+        part, camera = self.locate(record)
+        return self._hold(record.id, Found(part, _read(part, root, camera)))
+
+    def locate(self, record: Provenance) -> tuple[RawPart, type[Any]]:
+        """Where the raw frame of a root of a record lies, and the camera that reads it.
+
+        A file is read once for its digests, and again only when its size or its time of change differs.
+
+        Raises
+        ------
+        RawNotFound, NotReplayable
+            As :meth:`find`.
+        """
+        root = record.root
+        assert root is not None
         camera = _camera(root)
         alike: Root | None = None
         for path in self._candidates(root):
-            for part, content in self._content(path, root, camera):
+            for part, content in _content(path, root, camera):
                 if content.id == record.id:
-                    return self._hold(record.id, Found(part, _read(part, root, camera)))
+                    return part, camera
                 if _key(content.root) == _key(root):
                     alike = content.root
         if alike is not None:
@@ -113,26 +132,31 @@ class RawFiles:
         yield from (path for path in self._paths if _plain_name(path.name) == wanted)
         yield from (path for path in self._paths if _plain_name(path.name) != wanted)
 
-    def _content(self, path: Path, root: Root, camera: type[Any]) -> tuple[tuple[RawPart, _Content], ...]:
-        """What the parts of a file are to a camera that is told the same; worked out once."""
-        told = text_of([root.instrument, root.given])
-        if (path, told) not in self._known:
-            found = []
+
+def _content(path: Path, root: Root, camera: type[Any]) -> tuple[tuple[RawPart, _Content], ...]:
+    """What the parts of a file are to a camera that is told the same; worked out once for the file as it is."""
+    state = path.stat()
+    told = text_of([root.instrument, registry.identity_of(camera), root.given])
+    key = (path.absolute(), state.st_mtime_ns, state.st_size, camera, told)
+    if key not in _CONTENTS:
+        found = []
+        try:
+            parts = parts_of(path, camera, _given(root))
+        except LarunError:  # what cannot be read is not the file that was
+            parts = ()
+        for part in parts:
+            if part.channel != root.given.get("channel"):
+                continue
             try:
-                parts = parts_of(path, camera, _given(root))
-            except LarunError:  # what cannot be read is not the file that was
-                parts = ()
-            for part in parts:
-                if part.channel != root.given.get("channel"):
-                    continue
-                try:
-                    record = _read(part, root, camera).provenance
-                except LarunError:
-                    continue
-                digests = attrs.evolve(record.root, pixels=_key(record.root)[0])  # not the pixels themselves
-                found.append((part, _Content(record.id, digests)))
-            self._known[path, told] = tuple(found)
-        return self._known[path, told]
+                record = _read(part, root, camera).provenance
+            except LarunError:
+                continue
+            digests = attrs.evolve(record.root, pixels=_key(record.root)[0])  # not the pixels themselves
+            found.append((part, _Content(record.id, digests)))
+        while len(_CONTENTS) >= _REMEMBERED:
+            _CONTENTS.pop(next(iter(_CONTENTS)))
+        _CONTENTS[key] = tuple(found)
+    return _CONTENTS[key]
 
 
 def _fits_files(folder: Path) -> tuple[Path, ...]:
