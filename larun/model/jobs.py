@@ -1,8 +1,7 @@
-"""The pieces of a reduction: groups of calibration frames, one task per science frame, and what each one reports."""
+"""The pieces of a reduction: one task per science frame, and what each one reports."""
 
 from __future__ import annotations
 
-import contextlib
 import functools
 import importlib
 import io
@@ -11,7 +10,7 @@ import pickle
 import sys
 import threading
 import warnings
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, TypeVar
@@ -20,20 +19,16 @@ import attrs
 import numpy as np
 
 from larun import flags as fl
-from larun.algorithms.overscan import OverscanOptions
-from larun.errors import FileError, LarunError, LarunWarning, OptionError
+from larun.errors import LarunError, LarunWarning, OptionError
 from larun.model.catalog import SourceCatalog
 from larun.model.checks.verdict import Verdict
 from larun.model.frame import Frame
 from larun.model.masters import Master, Masters
-from larun.model.raw.exposures import Exposure, slug
-from larun.model.raw.opening import RawPart
-from larun.model.raw.reduction import measure, open_raw
+from larun.model.raw.exposures import Exposure
 from larun.model.recipe import Recipe
 from larun.provenance import Parent, Provenance, predict
 
 __all__ = [
-    "Group",
     "Row",
     "Task",
     "candidates",
@@ -41,14 +36,10 @@ __all__ = [
     "expect_summary",
     "expected_catalog",
     "expected_frame",
-    "group",
     "run",
-    "still_right",
-    "unreadable",
     "write_summary",
 ]
 
-_M = TypeVar("_M", bound=Master)
 _P = TypeVar("_P")
 
 
@@ -110,27 +101,6 @@ class Task:
         return self.out / "catalogs" / f"{self.name}.{self.recipe.output['catalog']}"
 
 
-@attrs.frozen(kw_only=True)
-class Group:
-    """Calibration frames that make one master."""
-
-    kind: str
-    name: str
-    exposures: tuple[Exposure, ...]
-
-    @property
-    def criteria(self) -> Mapping[str, Any]:
-        """Of the first frame: what other masters are matched on."""
-        return self.exposures[0].criteria
-
-
-_GROUPED_BY = {
-    "bias": ("instrument", "chip", "mode", "size", "binning", "gain"),
-    "dark": ("instrument", "chip", "mode", "size", "binning", "gain", "exposure"),
-    "flat": ("instrument", "chip", "mode", "size", "binning", "gain", "filter"),
-}
-
-
 def check_portable(recipe: Recipe) -> None:
     """Refuse functions of the user's own that another process could not find.
 
@@ -153,64 +123,6 @@ def check_portable(recipe: Recipe) -> None:
                 f"{name}={function!r}: other processes cannot find it: define it at the top level of a module or "
                 "script, or use processes=1"
             )
-
-
-def group(kind: str, frames: Iterable[Exposure]) -> tuple[Group, ...]:
-    """Calibration frames of one kind, sorted into those that belong together; names come from what they are."""
-    found: dict[str, list[Exposure]] = {}
-    for frame in frames:
-        key = repr([frame.criteria.get(name) for name in _GROUPED_BY[kind]])
-        found.setdefault(key, []).append(frame)
-    groups: list[Group] = []
-    for _, members in sorted(found.items()):
-        criteria = members[0].criteria
-        parts = [kind]
-        if kind == "flat":
-            parts.append(str(criteria.get("filter") or "nofilter"))
-        if kind == "dark":
-            seconds = criteria.get("exposure")
-            parts.append("unknown-exposure" if seconds is None else f"{seconds:g}s")
-        if criteria.get("chip"):
-            parts.append(str(criteria["chip"]))
-        nx, ny = criteria["size"]
-        name = slug("-".join([*parts, f"{nx}x{ny}"]))
-        used = [g.name for g in groups]
-        unique = name if name not in used else f"{name}-{sum(n.startswith(name) for n in used) + 1}"
-        groups.append(Group(kind=kind, name=unique, exposures=tuple(members)))
-    return tuple(groups)
-
-
-def still_right(cls: type[_M], path: Path, raws: list[RawPart], arguments: Mapping[str, Any]) -> _M | None:
-    """The master in a file, if it was made from just these raws in just this way and is intact; else None."""
-    build = arguments["options"]
-    try:
-        kept = cls.read(path)
-    except LarunError:
-        return None
-    roots: dict[str, Provenance] = {}  # a copy of a file counts once
-    for raw in raws:
-        with contextlib.suppress(LarunError):  # what cannot be read was left out then, too
-            opened = open_raw(raw, build.camera or Frame, given=build.given, in_memory=False)
-            provenance = measure(opened, OverscanOptions(method="none")).source.provenance
-            assert provenance is not None
-            roots[provenance.id] = provenance
-    name = f"master_{cls.kind}"
-    parents = [Parent("frame", roots[key]) for key in sorted(roots)]
-    used = {"bad_pixels": build.bad_pixels, "bias": arguments.get("bias"), "dark": arguments.get("dark")}
-    parents += [Parent(role, image.provenance) for role, image in used.items() if image is not None]
-    expected = Provenance(step=predict(name, cls, raws, **arguments), parents=tuple(parents))
-    return kept if kept.provenance.id == expected.id else None
-
-
-def unreadable(parts: Iterable[RawPart]) -> tuple[RawPart, ...]:
-    """The parts whose pixels cannot be read."""
-    bad = []
-    for part in parts:
-        try:
-            open_raw(part, Frame, given={}, in_memory=True)
-        except FileError:
-            bad.append(part)
-    return tuple(bad)
 
 
 @functools.lru_cache(maxsize=2)

@@ -13,11 +13,12 @@ from typing import TYPE_CHECKING, Any, Self
 
 import attrs
 
-from larun.errors import FileError, LarunError, LarunWarning, OptionError
-from larun.model import display, jobs, loading, registry, workers
+from larun.errors import LarunError, LarunWarning, OptionError
+from larun.model import display, grouping, jobs, loading, registry, workers
 from larun.model.frame import Frame
+from larun.model.grouping import Group
 from larun.model.jobs import Row, Task
-from larun.model.masters import Master, MasterBias, MasterDark, MasterFlat, Masters, Selection
+from larun.model.masters import Master, Masters, Selection
 from larun.model.raw import exposures
 from larun.model.raw.exposures import Exposure
 from larun.model.raw.reduction import leveled_reader
@@ -197,7 +198,7 @@ class Night:
 
     def _master(
         self,
-        group: jobs.Group,
+        group: Group,
         before: Masters,
         out: str | Path | None,
         recipe: Recipe,
@@ -205,34 +206,15 @@ class Night:
         verdicts: tuple[Verdict, ...],
     ) -> tuple[Master, Row]:
         """One master, from disk if it is there and made of the same files in the same way."""
-        choice: dict[str, Any] = {**getattr(recipe, group.kind), "options": build}
-        if group.kind in ("dark", "flat"):
-            choice["bias"] = before.best("bias", group.criteria, group.name)
-        if group.kind == "flat":
-            # no dark is scaled up: the longest of the flats decides which one can serve them all
-            longest = max((item.exposure or 0.0 for item in group.exposures), default=0.0)
-            wanted = {**group.criteria, "exposure": longest} if longest else group.criteria
-            choice["dark"] = before.best("dark", wanted, group.name)
-            if choice["dark"] is not None and not choice["dark"].bias_removed:
-                choice["bias"] = None
-        cls: Any = {"bias": MasterBias, "dark": MasterDark, "flat": MasterFlat}[group.kind]
+        choice = grouping.choice(group, before, recipe, build)
+        cls = grouping.master_class(group.kind)
         path = None if out is None else Path(out) / f"{group.name}.fits"
-        message = ""
         parts = [item.part for item in group.exposures]
         if path is not None and path.exists():
-            kept = jobs.still_right(cls, path, parts, choice)
+            kept = grouping.still_right(cls, path, parts, choice)
             if kept is not None:
                 return kept, Row(name=group.name, kind=group.kind, status="skipped", path=str(path), frames=kept.count)
-        try:
-            master = cls.combine(parts, **choice)
-        except FileError as error:
-            bad = jobs.unreadable(parts)
-            good = [item for item in parts if item not in bad]
-            if not bad or not good:
-                raise
-            message = f"left out {', '.join(item.path.name for item in bad)}: {error}"
-            warnings.warn(f"master {group.name}: {message}", LarunWarning, stacklevel=3)
-            master = cls.combine(good, **choice)
+        master, message = grouping.combined(group, choice)
         if path is not None:
             path.parent.mkdir(parents=True, exist_ok=True)
             master.write(path, overwrite=True, recipe=recipe, verdicts=verdicts)
@@ -247,10 +229,10 @@ class Night:
             message=message,
         )
 
-    def _groups(self, recipe: Recipe) -> list[jobs.Group]:
+    def _groups(self, recipe: Recipe) -> list[Group]:
         """The calibration frames that belong together, in the order in which their masters need each other."""
         kinds = [kind for kind in Selection._fields if kind not in recipe.calibrate["without"]]
-        return [group for kind in kinds for group in jobs.group(kind, self.of(kind))]
+        return [group for kind in kinds for group in grouping.group(kind, self.of(kind))]
 
     def plan(
         self, out: str | Path, *, recipe: Recipe | None = None, masters: str | Path | Iterable[str | Path] = ()

@@ -14,7 +14,7 @@ from astropy.table import Table
 
 import larun
 from larun.errors import FileError, LarunWarning, OptionError
-from larun.model.jobs import group
+from larun.model.grouping import group
 from larun.model.raw.exposures import slug, stem_of
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*amplifier glow:larun.errors.LarunWarning")

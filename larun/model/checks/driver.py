@@ -23,6 +23,7 @@ from larun.model.checks.facts import FrameFacts, frame_facts
 from larun.model.checks.material import Material
 from larun.model.checks.verdict import Report, Verdict
 from larun.model.frame import Frame
+from larun.model.grouping import Group, group
 from larun.model.jobs import Row
 from larun.model.masters import Masters, Selection
 from larun.model.raw.exposures import Exposure
@@ -88,7 +89,7 @@ def _bearable(night: Night, recipe: Recipe) -> Recipe:
 
 def check_cheaply(night: Night, recipe: Recipe) -> tuple[Verdict, ...]:
     """What the cheap tests say of a pair of each group of biases and flats, before anything is made of them."""
-    few = [item for kind in ("bias", "flat") for group in jobs.group(kind, night.of(kind)) for item in _few(group)]
+    few = [item for kind in ("bias", "flat") for group in group(kind, night.of(kind)) for item in _few(group)]
     material = Material(
         exposures=tuple(few),
         recipe=recipe.evolve(keywords={**recipe.keywords, **night.given}),
@@ -101,7 +102,7 @@ def check_cheaply(night: Night, recipe: Recipe) -> tuple[Verdict, ...]:
         return suite.run(material, str(night.folder), tuple(test for test in suite.TESTS if test.cheap)).verdicts
 
 
-def _few(group: jobs.Group) -> tuple[Exposure, ...]:
+def _few(group: Group) -> tuple[Exposure, ...]:
     """A pair from the middle of a group: its first exposures may not have settled."""
     middle = max(0, len(group.exposures) // 2 - 1)
     return group.exposures[middle : middle + 2]

@@ -16,7 +16,7 @@ from larun.errors import LarunError, LarunWarning
 from larun.model.checks.kits import taken
 from larun.model.checks.material import Material
 from larun.model.checks.verdict import Evidence, Series, Verdict, judge, untested
-from larun.model.jobs import Group
+from larun.model.grouping import Group
 from larun.model.masters import Master, MasterBias, MasterDark, MasterFlat
 from larun.model.transfer import spread
 

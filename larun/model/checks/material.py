@@ -16,7 +16,7 @@ from larun.detector import Amplifier
 from larun.model.checks.facts import FrameFacts
 from larun.model.checks.fields import Field, fields_of
 from larun.model.checks.rawfacts import RawFacts, raw_facts
-from larun.model.jobs import Group, group
+from larun.model.grouping import Group, group
 from larun.model.masters import Masters
 from larun.model.raw.exposures import Exposure
 from larun.model.raw.opening import RawPart
