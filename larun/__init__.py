@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from larun.model.planes import Shared
     from larun.model.recipe import Recipe
     from larun.model.replay.recompute import Replay, replay
+    from larun.model.replay.whatif import WhatIf
     from larun.model.replay.windows import window
     from larun.model.sky import SkyImage
     from larun.model.time.site import Site
@@ -77,6 +78,7 @@ _HOMES = {
     "SkyImage": "larun.model.sky",
     "SourceCatalog": "larun.model.catalog",
     "Verdict": "larun.model.checks.verdict",
+    "WhatIf": "larun.model.replay.whatif",
     "audit": "larun.model.audit",
     "operation": "larun.provenance",
     "read_measurements": "larun.model.measure.measurements",
@@ -121,6 +123,7 @@ __all__ = [
     "SkyImage",
     "SourceCatalog",
     "Verdict",
+    "WhatIf",
     "audit",
     "errors",
     "flags",

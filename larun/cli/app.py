@@ -301,17 +301,37 @@ def replay(
         list[Path] | None,
         typer.Option("--raw", metavar="DIR", help="Where raw files are (default: where they were); repeat for more."),
     ] = None,
+    setting: Setting = None,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="With --set: only say what changes and how long it takes.")
+    ] = False,
+    out: Annotated[
+        Path | None,
+        typer.Option("--out", "-o", metavar="OUT", help="With --set: a new folder for the other reduction."),
+    ] = None,
+    more_masters: Annotated[
+        list[Path] | None,
+        typer.Option("--masters", metavar="DIR", help="With --set: masters of other nights that it used."),
+    ] = None,
     instrument: Instrument = None,
     as_json: Json = False,
 ) -> int:
-    """Make products again from the raw files, by their own record, and compare every bit.
+    """Make products again from the raw files, by their own record, and compare every bit; or with other options.
 
-    Ends with code 0 if all are the same, 1 if one differs or cannot be made again, 3 if one cannot be read.
+    With --set, a folder is made with other options and what differs is told; only what depends on them is made.
+
+    Ends with code 0 if all are the same, 1 if one differs or cannot be made again, 3 if one cannot be read; with
+    --set 1 only if something cannot be made.
     """
-    from larun.cli import options, replay
+    from larun.cli import options, replay, whatif
 
     options.load_instruments(instrument)
-    return replay.show(path, raw or (), as_json)
+    if not setting:
+        replay.refuse_without_setting(dry_run, out, more_masters)
+        return replay.show(path, raw or (), as_json)
+    changes = [options.parse_setting(text) for text in setting]
+    wish = whatif.WhatIfOptions(tuple(raw or ()), tuple(more_masters or ()), out, dry_run)
+    return whatif.show(path, changes, wish, as_json)
 
 
 @app.command("provenance")

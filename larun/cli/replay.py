@@ -10,14 +10,30 @@ from rich.padding import Padding
 from rich.text import Text
 
 from larun.cli.running import CANNOT_READ, FAILED, OK
-from larun.errors import FileError, LarunError, RawNotFound
+from larun.errors import FileError, LarunError, OptionError, RawNotFound
 from larun.model.replay.recompute import Replay, Replayer, products_in
 from larun.provenance.show import printable
 from larun.report.terminal import cell, console, heading, write_json
 
-__all__ = ["show"]
+__all__ = ["refuse_without_setting", "show"]
 
 _STYLES = {"the same": "green", "differs": "bold red", "cannot be made again": "yellow", "cannot be read": "bold red"}
+
+
+def refuse_without_setting(dry_run: bool, out: Path | None, masters: Iterable[Path] | None) -> None:
+    """Refuse options that need another option of the chain, which was not given.
+
+    Raises
+    ------
+    OptionError
+        If one of them was said.
+    """
+    said = {"--dry-run": dry_run, "--out": out is not None, "--masters": bool(masters)}
+    if wrong := [name for name, given in said.items() if given]:
+        raise OptionError(
+            f"{', '.join(wrong)}: without --set products are made again as they are and compared: say what is to be "
+            "different, as --set clean.sigma=5"
+        )
 
 
 def show(path: Path, raw: Iterable[Path], as_json: bool) -> int:

@@ -28,6 +28,7 @@ from larun.model.transfer import measured_values
 if TYPE_CHECKING:
     from larun.model.building import BuildOptions
     from larun.model.checks.verdict import Report, Verdict
+    from larun.model.replay.whatif import WhatIf
 
 __all__ = ["Night", "Summary"]
 
@@ -358,6 +359,46 @@ class Night:
                 progress(row.name, index + 1, len(tasks))
         jobs.write_summary(tuple(rows), out / "summary.ecsv", recipe, verdicts)
         return Summary(tuple(rows), verdicts)
+
+    def replay(
+        self,
+        out: str | Path,
+        *,
+        others: str | Path | Iterable[str | Path] = (),
+        **changes: Mapping[str, Any] | None,
+    ) -> WhatIf:
+        """What a reduction of this night would be with other options; only what depends on them is made, when asked.
+
+        Parameters
+        ----------
+        out : path
+            Folder of the reduction; its summary holds the recipe.
+        others : path or paths
+            Folders with masters of other nights that it used.
+        **changes : mapping or None
+            Sections of the recipe with the options that change: ``clean={"sigma": 5}``; ``clean=None`` leaves it out.
+
+        Returns
+        -------
+        WhatIf
+
+        Raises
+        ------
+        FileError
+            If the folder is not that of a reduction.
+        OptionError
+            If the raw files are not those it was made from, or an option makes no sense.
+
+        Examples
+        --------
+        >>> import larun
+        >>> other = larun.Night("raw/").replay("out/", clean={"sigma": 5})  # doctest: +SKIP
+        >>> print(other.cost())  # doctest: +SKIP
+        """
+        from larun.model.replay.planning import plans
+        from larun.model.replay.whatif import WhatIf
+
+        return WhatIf(Path(out), *plans(self, Path(out), changes, tuple(_paths(others))))
 
     def check(
         self,

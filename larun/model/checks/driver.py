@@ -89,7 +89,7 @@ def _bearable(night: Night, recipe: Recipe) -> Recipe:
 
 def check_cheaply(night: Night, recipe: Recipe) -> tuple[Verdict, ...]:
     """What the cheap tests say of a pair of each group of biases and flats, before anything is made of them."""
-    few = [item for kind in ("bias", "flat") for group in group(kind, night.of(kind)) for item in _few(group)]
+    few = [item for kind in ("bias", "flat") for alike in group(kind, night.of(kind)) for item in _few(alike)]
     material = Material(
         exposures=tuple(few),
         recipe=recipe.evolve(keywords={**recipe.keywords, **night.given}),
