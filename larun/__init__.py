@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from larun.model.planes import Shared
     from larun.model.recipe import Recipe
     from larun.model.replay.recompute import Replay, replay
+    from larun.model.replay.story import Story, why
     from larun.model.replay.whatif import WhatIf
     from larun.model.replay.windows import window
     from larun.model.sky import SkyImage
@@ -77,6 +78,7 @@ _HOMES = {
     "Site": "larun.model.time.site",
     "SkyImage": "larun.model.sky",
     "SourceCatalog": "larun.model.catalog",
+    "Story": "larun.model.replay.story",
     "Verdict": "larun.model.checks.verdict",
     "WhatIf": "larun.model.replay.whatif",
     "audit": "larun.model.audit",
@@ -84,6 +86,7 @@ _HOMES = {
     "read_measurements": "larun.model.measure.measurements",
     "replay": "larun.model.replay.recompute",
     "set_threads": "larun.algorithms.jit",
+    "why": "larun.model.replay.story",
     "window": "larun.model.replay.windows",
     "write_measurements": "larun.model.measure.measurements",
 }
@@ -122,6 +125,7 @@ __all__ = [
     "Site",
     "SkyImage",
     "SourceCatalog",
+    "Story",
     "Verdict",
     "WhatIf",
     "audit",
@@ -134,6 +138,7 @@ __all__ = [
     "replay",
     "set_threads",
     "simulate",
+    "why",
     "window",
     "write_measurements",
 ]

@@ -334,6 +334,27 @@ def replay(
     return whatif.show(path, changes, wish, as_json)
 
 
+@app.command("why")
+@command
+def why(
+    file: Annotated[Path, typer.Argument(metavar="FILE", help="Frame or master.")],
+    x: Annotated[int, typer.Argument(metavar="X", help="Column, from 0.")],
+    y: Annotated[int, typer.Argument(metavar="Y", help="Row, from 0.")],
+    raw: Annotated[
+        list[Path] | None,
+        typer.Option("--raw", metavar="DIR", help="Where raw files are (default: where they were); repeat for more."),
+    ] = None,
+    instrument: Instrument = None,
+    as_json: Json = False,
+) -> int:
+    """Why a pixel has its value and its flags: every step from the raw counts, and who set each flag."""
+    from larun.cli import options
+    from larun.cli import why as work
+
+    options.load_instruments(instrument)
+    return work.show(file, x, y, raw or (), as_json)
+
+
 @app.command("provenance")
 @command
 def provenance(

@@ -13,6 +13,7 @@ from larun.algorithms import arithmetic
 from larun.algorithms.badpixels import HALF_WINDOW, bad_from_bias, bad_from_dark, bad_from_flat, normalised
 from larun.algorithms.calibrate import Planes
 from larun.algorithms.combine import CombineOptions, combine
+from larun.algorithms.combine_kernels import Combined
 from larun.algorithms.inflation import Inflation
 from larun.algorithms.pedestal import Pedestal
 from larun.detector import Section
@@ -32,6 +33,7 @@ if TYPE_CHECKING:
 __all__ = [
     "RULES",
     "Pixels",
+    "Stack",
     "WholeImage",
     "fitted",
     "name_of",
@@ -40,6 +42,7 @@ __all__ = [
     "parameters_of",
     "pedestals_of",
     "root_window",
+    "stacked",
 ]
 
 _LONELY = 256  # a neighbourhood without a finite value has at least so many pixels that are not
@@ -140,8 +143,38 @@ def pedestals_of(node: Provenance, source: RawSource, section: Section) -> list[
     ]
 
 
-def _combined(windows: Windows, node: Provenance, section: Section) -> tuple[Planes, Section, Selection]:
-    """The frames of a master combined in a window and as far around it as its pixels are compared; ADU or relative."""
+class Stack(NamedTuple):
+    """The frames of a master in a window, as they are combined.
+
+    Attributes
+    ----------
+    planes : Planes
+        (n, rows, nx) in ADU, of flats over their levels.
+    frames : list of Provenance
+        The records of their raw files.
+    outer : Section
+        The window with its surroundings.
+    masters : Selection
+        Bias and dark that were removed, in the same window.
+    how, weights, inflation
+        What the combination is told.
+    """
+
+    planes: Planes
+    frames: list[Provenance]
+    outer: Section
+    masters: Selection
+    how: CombineOptions
+    weights: NDArray[np.float64] | None
+    inflation: Inflation | float
+
+    def combine(self) -> Combined:
+        """The frames combined."""
+        return combine(*self.planes, options=self.how, weights=self.weights, inflation=self.inflation)
+
+
+def stacked(windows: Windows, node: Provenance, section: Section) -> Stack:
+    """The frames of a master in a window and as far around it as its pixels are compared."""
     known, parameters, operation = fitted(node), parameters_of(node), name_of(node)
     frames = [parent.provenance for parent in node.parents if parent.role == "frame"]
     described = _needed(known, "frames")
@@ -166,16 +199,16 @@ def _combined(windows: Windows, node: Provenance, section: Section) -> tuple[Pla
     elif operation == "master_flat":
         flats = FlatRows(sources, masters, concurrent=False, known=np.array(_needed(known, "levels")))
         process, weights = flats, None if how.method == "median" else flats.weights
-    inflation: Any = 1.0
+    inflation: Inflation | float = 1.0
     if how.method == "clipped" and len(frames) > 1:
         inflation = Inflation(**_needed(known, "noise_model"))
     stack = Job(sources=sources, max_memory=1e9).rows(process, 0, outer.shape[0])
-    made = combine(*stack, options=how, weights=weights, inflation=inflation)
-    return Planes(*made[:3]), outer, masters
+    return Stack(stack, frames, outer, masters, how, weights, inflation)
 
 
 def _master(windows: Windows, node: Provenance, section: Section) -> Pixels:
-    made, outer, masters = _combined(windows, node, section)
+    stack = stacked(windows, node, section)
+    made, outer, masters = Planes(*stack.combine()[:3]), stack.outer, stack.masters
     known, operation = fitted(node), name_of(node)
     bad = windows.mask(node, outer)
     shared: tuple[Shared, ...] = ()

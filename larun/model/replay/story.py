@@ -1,0 +1,495 @@
+"""Why a pixel has its value and its flags: its way from the raw counts, step by step, and who set each flag."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+import attrs
+import numpy as np
+
+from larun import flags as fl
+from larun.algorithms.badpixels import local_median
+from larun.algorithms.cosmic_common import CosmicOptions
+from larun.detector import Section
+from larun.errors import OptionError
+from larun.model import cleaning
+from larun.model.image import Image
+from larun.model.raw.reduction import amplifier_values
+from larun.model.replay.calls import MASTERS
+from larun.model.replay.recompute import read_any
+from larun.model.replay.window_rules import (
+    Pixels,
+    Stack,
+    WholeImage,
+    fitted,
+    name_of,
+    one_of,
+    parameters_of,
+    stacked,
+)
+from larun.model.replay.windows import Windows
+from larun.provenance import Provenance
+
+__all__ = ["Part", "Reason", "Story", "why"]
+
+_FLAT_RANGE = (0.5, 1.5)  # what a flat may be beside its neighbourhood
+_BIAS_MINIMUM = 50.0  # ADU
+_SIGMA = 10.0
+
+
+@attrs.frozen(kw_only=True)
+class Reason:
+    """Why a flag is set.
+
+    Parameters
+    ----------
+    flag : str
+        Its name.
+    step : str
+        The operation that found it: of a defect the master's.
+    cause : str
+        In a word or two: ``raw counts``, ``no value``, ``offset``, ``excess``, ``sensitivity``, ``given mask``,
+        ``cosmic ray``, ``replaced``, or ``step`` where no more is known than which step set it.
+    text : str
+        In a sentence.
+    values : mapping
+        The numbers in it.
+    """
+
+    flag: str
+    step: str
+    cause: str
+    text: str
+    values: Mapping[str, float] = attrs.field(factory=dict)
+
+
+@attrs.frozen(kw_only=True)
+class Part:
+    """What one step did to the pixel.
+
+    Parameters
+    ----------
+    step : str
+        The operation; ``raw`` for the raw file.
+    text : str
+        In words.
+    values : mapping
+        The numbers in it, and where there are several frames a list of them.
+    """
+
+    step: str
+    text: str
+    values: Mapping[str, Any] = attrs.field(factory=dict)
+
+
+@attrs.frozen(kw_only=True)
+class Story:
+    """The story of a pixel.
+
+    Parameters
+    ----------
+    x, y : int
+        Column and row, from 0.
+    value, error : float or None
+        What it holds, and 1 σ; None where there is none.
+    unit : str
+        Of both.
+    parts : tuple of Part
+        From the raw file to the product.
+    flags : tuple of Reason
+        Every flag and why it is set.
+    """
+
+    x: int
+    y: int
+    value: float | None
+    error: float | None
+    unit: str
+    parts: tuple[Part, ...]
+    flags: tuple[Reason, ...]
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain containers for JSON."""
+        return attrs.asdict(self)
+
+    def __str__(self) -> str:
+        error = "" if self.error is None else f" ± {self.error:.4g}"
+        value = "no value" if self.value is None else f"{self.value:.6g}{error} {self.unit}".rstrip()
+        names = ", ".join(dict.fromkeys(reason.flag for reason in self.flags)) or "no flag"
+        lines = [f"x = {self.x}, y = {self.y}: {value}; {names}"]
+        lines += [f"  {part.step}: {part.text}" for part in self.parts]
+        lines += [f"  {reason.flag} ({reason.step}): {reason.text}" for reason in self.flags]
+        return "\n".join(lines)
+
+
+def why(
+    product: Image | str | Path,
+    x: int,
+    y: int,
+    *,
+    raw: Iterable[str | Path] | str | Path = (),
+    functions: Iterable[Callable[..., Any]] = (),
+) -> Story:
+    """Why a pixel of an image has its value and its flags.
+
+    Parameters
+    ----------
+    product : Image or path
+        A raw frame, a master, or what was made of them.
+    x, y : int
+        Column and row, from 0.
+    raw, functions
+        As for :func:`larun.replay`.
+
+    Returns
+    -------
+    Story
+        Computed from a few pixels of the raw files; ``str`` tells it.
+
+    Raises
+    ------
+    NotReplayable
+        As :func:`larun.replay`.
+    OptionError
+        If the pixel lies outside the image, or the product is a catalogue.
+
+    Examples
+    --------
+    >>> import larun
+    >>> print(larun.why("out/frames/d1059.fits", 256, 783, raw="raw/"))  # doctest: +SKIP
+    x = 256, y = 783: 412 ± 22 electron; BAD
+    """
+    there = read_any(product) if isinstance(product, str | Path) else product
+    if not isinstance(there, Image):
+        raise OptionError(f"{there!r} has no pixels: give an image")
+    ny, nx = there.shape
+    if not (0 <= x < nx and 0 <= y < ny):
+        raise OptionError(f"x = {x}, y = {y}: must lie within 0 … {nx - 1}, 0 … {ny - 1}")
+    return tell(there, x, y, Windows(raw, functions=functions))
+
+
+def tell(there: Image, x: int, y: int, windows: Windows) -> Story:
+    """:func:`why` with raw files that are open already."""
+    teller = _Teller(windows)
+    teller.follow(there.provenance, x, y)
+    value, flags = float(there.data[y, x]), int(there.flags[y, x])
+    variance = None
+    if there.variance is not None:
+        variance = float(there.variance[y, x]) + sum(abs(float(item.variance[y, x])) for item in there.shared)
+    names = fl.names_of(flags, there.instrument_flags)
+    reasons = [reason for name in names for reason in teller.reasons if reason.flag == name]
+    unknown = [name for name in names if all(reason.flag != name for reason in reasons)]
+    reasons += [Reason(flag=name, step="", cause="step", text="the record does not tell why") for name in unknown]
+    return Story(
+        x=x,
+        y=y,
+        value=value if np.isfinite(value) else None,
+        error=None if variance is None or not variance >= 0 else float(np.sqrt(variance)),
+        unit=there.unit,
+        parts=tuple(reversed(teller.parts)),
+        flags=tuple(reasons),
+    )
+
+
+def _pixel(x: int, y: int) -> Section:
+    return Section(y, y + 1, x, x + 1)
+
+
+def _number(plane: Any) -> float:
+    return float(plane[0, 0])
+
+
+class _Teller:
+    """Follows a pixel from the product to the raw file."""
+
+    def __init__(self, windows: Windows) -> None:
+        self.windows = windows
+        self.parts: list[Part] = []  # the last step first
+        self.reasons: list[Reason] = []
+
+    def follow(self, node: Provenance, x: int, y: int) -> None:
+        """Tell every step back to the raw file, or to the frames of a master."""
+        while node.root is None:
+            operation = name_of(node)
+            if operation in MASTERS:
+                self._master(node, x, y)
+                return
+            source = node.parents[0].provenance if node.parents else None
+            if source is None or operation not in ("calibrate", "clean", "crop"):
+                self._other(node, x, y)
+                return
+            if operation == "crop":
+                x0, y0 = (int(parameters_of(node)[axis][0]) for axis in ("x", "y"))
+                x, y = x + x0, y + y0
+                self.parts.append(Part(step="crop", text=f"x = {x}, y = {y} before", values={"x": x, "y": y}))
+            elif operation == "clean":
+                self._clean(node, x, y)
+            else:
+                x, y = self._calibrate(node, x, y)
+            node = one_of(node, "self")
+        planes = self.windows.pixels(node, _pixel(x, y))
+        value = _number(planes.data)
+        text = f"{value:g} adu in {node.root.name}, x = {x}, y = {y}"
+        self.parts.append(Part(step="raw", text=text, values={"value": value, "x": x, "y": y}))
+        self._plain(int(planes.flags[0, 0]), "raw", "so it was read from the file")
+
+    def _plain(self, bits: int, step: str, text: str, cause: str = "step") -> None:
+        for name in fl.names_of(bits):
+            self.reasons.append(Reason(flag=name, step=step, cause=cause, text=text))
+
+    def _other(self, node: Provenance, x: int, y: int) -> None:
+        """A step whose pixels are told by their inputs: arithmetic, bins, steps of the user's own."""
+        operation, at = name_of(node), _pixel(x, y)
+        after = self.windows.pixels(node, at)
+        if operation == "bin":
+            factor = int(parameters_of(node)["factor"])
+            at = Section(*(edge * factor for edge in at))
+            text = f"the sum of x = {at.x0} … {at.x1 - 1}, y = {at.y0} … {at.y1 - 1}"
+        else:
+            text = f"{operation} gives {_number(after.data):.6g}"
+        inputs = {}
+        for parent in node.parents:
+            try:
+                inputs[parent.role] = self.windows.pixels(parent.provenance, at)
+            except OptionError:  # another geometry
+                continue
+        values = {role: float(np.nansum(planes.data)) for role, planes in inputs.items()}
+        self.parts.append(Part(step=operation, text=text, values=values))
+        before = 0
+        for role, planes in inputs.items():
+            bits = int(np.bitwise_or.reduce(planes.flags, axis=None))
+            before |= bits
+            self._plain(bits, operation, f"came with {role}")
+        self._plain(int(after.flags[0, 0]) & ~before, operation, "set by this step")
+
+    # -- a calibrated frame ----------------------------------------------------------------------------------------
+
+    def _calibrate(self, node: Provenance, x: int, y: int) -> tuple[int, int]:
+        """What calibration did; where the pixel lies in the raw frame."""
+        windows, at = self.windows, _pixel(x, y)
+        source = one_of(node, "self")
+        made = windows.pixels(node, at)
+        whole = windows.leveled(source, fitted(node).get("overscan"))
+        placed = whole.source.detector.trimmed().amplifiers
+        number = next(n for n, a in enumerate(placed) if a.data.intersect(at) is not None)
+        (block,) = whole.window(at).blocks(0, 1)
+        amplifier = whole.source.detector.amplifiers[number]
+        numbers = amplifier_values(whole, amplifier)
+        raw, level = _number(block.data), float(block.level[0])
+        values: dict[str, Any] = {"raw": raw, "overscan": level, "gain": numbers.gain, "read_noise": numbers.read_noise}
+        words = [f"raw {raw:g} − level {level:.2f}"]
+        masters = {p.role: p.provenance for p in node.parents if p.role in ("bias", "dark", "flat")}
+        planes: dict[str, Pixels] = {}
+        for kind, record in masters.items():
+            planes[kind] = windows.pixels(record, at)
+            noise_of = planes[kind].variance
+            values[kind] = _number(planes[kind].data)
+            values[f"{kind}_error"] = None if noise_of is None else float(np.sqrt(_number(noise_of)))
+            words.append(f"{kind} {values[kind]:.5g} ± {values[f'{kind}_error'] or 0:.2g}")
+        value, variance = _number(made.data), _number(made.variance)
+        values |= {"electrons": value, "variance": variance}
+        shared = {self._kind(item.master, masters): _number(item.variance) for item in made.shared}
+        values["shared"] = shared
+        words.append(f"gain {numbers.gain:g} electron/adu: {value:.6g} electrons")
+        parts = ", ".join(f"{added:.3g} of the {kind}" for kind, added in shared.items())
+        noise = f"variance {variance:.4g} (read noise {numbers.read_noise:g})" + (f" + {parts}" if parts else "")
+        self.parts.append(Part(step="calibrate", text="; ".join([*words, noise]), values=values))
+        new = int(made.flags[0, 0]) & ~int(block.flags[0, 0])
+        self._raw_levels(new, raw, numbers)
+        self._from_masters(new, masters, planes, node, at)
+        return x + amplifier.data.x0 - placed[number].data.x0, y + amplifier.data.y0 - placed[number].data.y0
+
+    def _kind(self, identity: str, masters: Mapping[str, Provenance]) -> str:
+        return next((kind for kind, record in masters.items() if record.id == identity), "another bias")
+
+    def _raw_levels(self, new: int, raw: float, numbers: Any) -> None:
+        for flag, level, name in (
+            (fl.SATURATED, numbers.saturation, "saturation level"),
+            (fl.NONLINEAR, numbers.linear_limit, "limit of linearity"),
+        ):
+            if new & int(flag):
+                text = f"raw {raw:g} adu reaches the {name} of {level:g} adu"
+                self._add(flag, "calibrate", "raw counts", text, raw=raw, level=level)
+        if new & int(fl.NO_DATA):
+            self._add(fl.NO_DATA, "calibrate", "no value", "the raw frame has no finite value here")
+
+    def _from_masters(
+        self, new: int, masters: Mapping[str, Provenance], planes: Mapping[str, Pixels], node: Provenance, at: Section
+    ) -> None:
+        for flag in (fl.BAD, fl.FLAT_INVALID):
+            if not new & int(flag):
+                continue
+            told = len(self.reasons)
+            for kind, record in masters.items():
+                if int(planes[kind].flags[0, 0]) & int(flag):
+                    self._defect(record, at, flag)
+            if flag == fl.BAD and self.windows.mask(node, at).any():
+                self._add(flag, "calibrate", "given mask", "the mask of bad pixels that was given has it")
+            if len(self.reasons) == told:
+                text = "a master has no usable value here"
+                if flag == fl.FLAT_INVALID and "flat" in planes:
+                    text = f"the flat is {_number(planes['flat'].data):.3g}: nothing can be divided by that"
+                self._add(flag, "calibrate", "sensitivity" if flag == fl.FLAT_INVALID else "no value", text)
+
+    def _add(self, flag: Any, step: str, cause: str, text: str, **values: float) -> None:
+        (name,) = fl.names_of(int(flag))
+        made = Reason(flag=name, step=step, cause=cause, text=text, values=values)
+        if made not in self.reasons:
+            self.reasons.append(made)
+
+    # -- a cleaned frame -------------------------------------------------------------------------------------------
+
+    def _clean(self, node: Provenance, x: int, y: int) -> None:
+        at = _pixel(x, y)
+        before, after = (self.windows.pixels(one, at) for one in (one_of(node, "self"), node))
+        new = int(after.flags[0, 0]) & ~int(before.flags[0, 0])
+        old, now = _number(before.data), _number(after.data)
+        if not new & int(fl.COSMIC):
+            self.parts.append(Part(step="clean", text="no cosmic ray was found here", values={"value": now}))
+            return
+        values: dict[str, Any] = {"before": old, "after": now}
+        text = "a cosmic ray was found"
+        iteration = self._iteration(node, x, y)
+        if iteration:
+            text += f" in iteration {iteration}"
+            values["iteration"] = iteration
+        self.parts.append(Part(step="clean", text=text, values=values))
+        self._add(fl.COSMIC, "clean", "cosmic ray", text, **values)
+        if new & int(fl.INTERPOLATED):
+            replaced = f"the median of the good pixels around it, {now:.6g}, stands for {old:.6g}"
+            self._add(fl.INTERPOLATED, "clean", "replaced", replaced, before=old, after=now)
+
+    def _iteration(self, node: Provenance, x: int, y: int) -> int:
+        """In which iteration the pixel was found; 0 where that cannot be told."""
+        parameters, known = parameters_of(node), fitted(node)
+        if parameters["engine"] != "larun" or known.get("fwhm") is None:
+            return 0
+        ny, nx = self.windows.shape(node)
+        most = int(parameters["iterations"])
+        reach = 13 * most + 8
+        outer = Section(max(y - reach, 0), min(y + reach + 1, ny), max(x - reach, 0), min(x + reach + 1, nx))
+        planes: Any = self.windows.pixels(one_of(node, "self"), outer)
+        for iteration in range(1, most + 1):
+            chosen: CosmicOptions = cleaning.options(
+                "larun",
+                sigma=float(parameters["sigma"]),
+                contrast=parameters["contrast"],
+                fwhm=float(known["fwhm"]),
+                iterations=iteration,
+            )
+            if cleaning.clean(planes, "larun", chosen, sky=known.get("sky")).mask[y - outer.y0, x - outer.x0]:
+                return iteration
+        return 0
+
+    # -- a master --------------------------------------------------------------------------------------------------
+
+    def _master(self, node: Provenance, x: int, y: int) -> None:
+        at, operation = _pixel(x, y), name_of(node)
+        made = self.windows.pixels(node, at)
+        value, variance = _number(made.data), made.variance
+        values: dict[str, Any] = {"value": value}
+        if variance is not None:
+            values["error"] = float(np.sqrt(_number(variance)))
+        text = f"{value:.6g} ± {values.get('error', 0):.3g}"
+        try:
+            stack = stacked(self.windows, node, at)
+        except WholeImage as reason:
+            self.parts.append(Part(step=operation, text=f"{text}; its frames cannot be told: {reason}", values=values))
+        else:
+            frames = _contributions(stack, at)
+            values["frames"] = frames
+            out = [frame for frame in frames if not frame["used"]]
+            text += f" from {len(frames) - len(out)} of {len(frames)} frames"
+            for frame in out:
+                away = "masked" if frame["sigma"] is None else f"{frame['value']:.6g}, {frame['sigma']:+.1f} σ"
+                text += f"; {frame['name']} left out ({away})"
+            self.parts.append(Part(step=operation, text=text, values=values))
+        for flag in (fl.BAD, fl.FLAT_INVALID):
+            if int(made.flags[0, 0]) & int(flag):
+                self._defect(node, at, flag)
+        rest = int(made.flags[0, 0]) & ~int(fl.BAD | fl.FLAT_INVALID)
+        self._plain(rest, operation, "so the frames that contribute have it")
+
+    def _defect(self, node: Provenance, at: Section, flag: Any) -> None:
+        """Why a master flags a pixel."""
+        operation = name_of(node)
+        try:
+            stack = stacked(self.windows, node, at)
+        except WholeImage as reason:
+            self._add(flag, operation, "step", f"set by this master; the test cannot be told: {reason}")
+            return
+        inner = (at.y0 - stack.outer.y0, at.x0 - stack.outer.x0)
+        made = stack.combine()
+        given = bool(self.windows.mask(node, at).any())
+        if given and flag == fl.BAD:
+            self._add(flag, operation, "given mask", "the mask of bad pixels that was given has it")
+        lost = bool(int(made.flags[inner]) & int(fl.NO_DATA))
+        known = [
+            role
+            for master, role in zip(stack.masters, ("bias", "dark"), strict=False)
+            if master is not None and int(master.flags[inner]) & int(fl.BAD)
+        ]
+        if lost and known:
+            for role in known:
+                self._defect(one_of(node, role), at, fl.BAD)
+            if flag == fl.FLAT_INVALID:
+                text = f"its pixels are BAD in the {' and the '.join(known)}: no sensitivity was measured"
+                self._add(flag, operation, "bad in a master", text)
+        elif lost:
+            saturated = operation == "master_bias" and int(made.flags[inner]) & int(fl.BAD)
+            text = "every frame is at full scale here" if saturated else "no frame has a usable value here"
+            self._add(flag, operation, "raw counts" if saturated else "no value", text)
+        elif flag == fl.FLAT_INVALID:
+            self._insensitive(node, made.data, inner)
+        elif not given:
+            self._offset(node, made.data, made.variance, inner)
+
+    def _insensitive(self, node: Provenance, data: Any, inner: tuple[int, int]) -> None:
+        value = float(data[inner])
+        around = float(local_median(np.where(data > 0, data, np.float32(np.nan)))[inner])
+        relative = value / around if around else 0.0
+        low, high = _FLAT_RANGE
+        text = f"its sensitivity is {relative:.3g} of its neighbourhood's, outside {low:g} … {high:g}"
+        if not value > 0:
+            text = f"the flat is {value:.3g} here, its neighbourhood {around:.3g}: there is no sensitivity"
+        self._add(fl.FLAT_INVALID, name_of(node), "sensitivity", text, relative=relative)
+
+    def _offset(self, node: Provenance, data: Any, variance: Any, inner: tuple[int, int]) -> None:
+        known, operation = fitted(node), name_of(node)
+        offset = float(data[inner]) - float(local_median(data)[inner])
+        sigma = max(float(known.get("scatter") or 0.0), float(np.sqrt(max(float(variance[inner]), 0.0))))
+        many = offset / sigma if sigma > 0 else float("inf")
+        limit = f"more than {_SIGMA:g} σ" + (f" and {_BIAS_MINIMUM:g} adu" if operation == "master_bias" else "")
+        cause = "offset" if operation == "master_bias" else "excess"
+        text = f"{offset:+.5g} adu beside its neighbourhood, {many:+.1f} σ: {limit}"
+        self._add(fl.BAD, operation, cause, text, offset=offset, sigma=many)
+
+
+def _contributions(stack: Stack, at: Section) -> list[dict[str, Any]]:
+    """What each frame of a master holds in a pixel, and whether it counts."""
+    y, x = at.y0 - stack.outer.y0, at.x0 - stack.outer.x0
+    data, variance, flags = stack.planes.data[:, y, x], stack.planes.variance[:, y, x], stack.planes.flags[:, y, x]
+    usable = ((flags & fl.UNUSABLE) == 0) & np.isfinite(data) & np.isfinite(variance)
+    rejected = int(stack.combine().rejected[y, x])
+    away = np.full(len(data), np.nan)
+    if usable.any():
+        ordered = np.sort(data[usable])
+        middle = float(ordered[(len(ordered) - 1) // 2])
+        relative, ratio = np.ones(len(data)), 1.0
+        if not isinstance(stack.inflation, float):
+            relative = stack.inflation.frames
+            ratio = float(np.interp(middle, stack.inflation.signal, stack.inflation.clip_ratio))
+        model = float(np.median((variance / relative)[usable])) * relative * ratio
+        away[usable] = ((data - middle) / np.sqrt(np.maximum(model, 1e-30)))[usable]
+    out = {int(n) for n in np.argsort(-np.abs(np.nan_to_num(away)), kind="stable")[:rejected]}
+    return [
+        {
+            "name": record.root.name if record.root is not None else record.id[:12],
+            "value": float(data[n]) if np.isfinite(data[n]) else None,
+            "sigma": float(away[n]) if usable[n] else None,
+            "used": bool(usable[n]) and n not in out,
+        }
+        for n, record in enumerate(stack.frames)
+    ]
