@@ -54,7 +54,7 @@ class Outcome:
         bar = "no bar" if self.bar is None else f"bar {self.bar:g}"
         grown = ", ".join(f"{step['ns_per_unit']:.3g} ns at {step['size']}" for step in self.growth)
         return (
-            f"{self.topic} {self.case} vs {self.peer} ({self.size}): {self.ratio:.1f} × ({bar}); "
+            f"{self.topic} {self.case} vs {self.peer} ({self.size}): {self.ratio:.3g} × ({bar}); "
             f"larun {self.larun_s:.4g} s, {self.larun_peak_mb:.0f} MB; "
             f"{self.peer} {self.peer_s:.4g} s, {self.peer_peak_mb:.0f} MB; {self.pairs} pairs",
             f"    {self.check}",

@@ -1,4 +1,4 @@
 """One module a topic; each has a tuple ``CASES``."""
 
 #: In the order in which they are run.
-TOPICS = ("combine", "calibrate", "clean", "background", "detect", "photometer", "read", "cold", "night")
+TOPICS = ("combine", "calibrate", "clean", "background", "detect", "photometer", "read", "cold", "night", "provenance")
