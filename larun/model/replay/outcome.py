@@ -62,7 +62,8 @@ class Cost:
 
     def __str__(self) -> str:
         said = [f"{one.option}: {one.one!r} -> {one.two!r}" for one in self.options] or ["no option differs"]
-        lines = [*said, f"{len(self.changed)} products change, {len(self.kept)} are kept"]
+        change = "1 product changes" if len(self.changed) == 1 else f"{len(self.changed)} products change"
+        lines = [*said, f"{change}, {len(self.kept)} kept"]
         if self.changed:
             lines.append("  " + ", ".join(self.changed))
         if self.stale:

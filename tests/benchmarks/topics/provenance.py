@@ -15,6 +15,7 @@ from tests.benchmarks.topics.night import _run, _setup
 
 __all__ = ["CASES"]
 
+_NEAR = 0.01  # pixels
 _WITH = (sys.executable, "-c", "from larun.cli import main; main()", "reduce", "--jobs", "1")
 _WITHOUT = (sys.executable, "-m", "tests.benchmarks.scripts.night_without_records", "--jobs", "1")
 
@@ -41,16 +42,20 @@ def _digest(out: Path) -> Digest:
 
 def _check(folder: Path, ours: Digest, theirs: Digest) -> str:
     import numpy as np
+    from scipy.spatial import KDTree
 
-    # frames of a master and the noise of masters are summed in the order of ids, so that last digits may differ, and
-    # with them a pixel at the limit of the search for cosmic rays
     require(ours.keys() == theirs.keys() and len(ours) > 4, f"products differ: {sorted(ours)}, {sorted(theirs)}")
     for name, values in ours.items():
         other = theirs[name]
         require(values.shape == other.shape, f"{name}: {values.shape} and {other.shape}")
-        near = np.isclose(values, other, rtol=1e-4, atol=1e-3, equal_nan=True)
-        require(near.mean() > 0.999, f"{name}: {np.count_nonzero(~near)} values differ")
-    return f"{len(ours)} masters, frames and catalogues of the same values; one worker, no compressed file"
+        # frames of a master and the noise of masters are summed in the order of ids, so that last digits may differ,
+        # and with them a pixel at the limit of the search for cosmic rays, or the order of two sources
+        if name.startswith("catalogs/"):
+            near = KDTree(values).query(other)[0] < _NEAR
+        else:
+            near = np.isclose(values, other, rtol=1e-4, atol=1e-3, equal_nan=True)
+        require(near.mean() > 0.998, f"{name}: {np.count_nonzero(~near)} of {near.size} values differ")
+    return f"{len(ours)} masters, frames and catalogues of the same values up to rounding; one worker"
 
 
 def _side(name: str, command: tuple[str, ...]) -> Side:

@@ -197,7 +197,7 @@ def test_cost_tells_before_anything_is_made(night, out, counted):
     assert cost.seconds is None
     assert cost.changed == cost.unmade == other.changed
     assert "detect.threshold: 5.0 -> 9.0" in str(cost)
-    assert "1 products change, 4 are kept" in str(cost)
+    assert "1 product changes, 4 kept" in str(cost)
     measured = other.cost()
     assert measured.unmade == ()
     assert measured.seconds == 0
