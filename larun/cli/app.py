@@ -278,6 +278,9 @@ def audit(
     sealed: Annotated[
         Path | None, typer.Option("--sealed", metavar="FILE.json", help="Compare the folder with such a seal.")
     ] = None,
+    spot: Annotated[
+        int, typer.Option("--spot", metavar="N", min=0, help="Compute N windows again from the raw files, anywhere.")
+    ] = 0,
     everything: Annotated[bool, typer.Option("--all", help="List what is intact, too.")] = False,
     instrument: Instrument = None,
     as_json: Json = False,
@@ -290,7 +293,7 @@ def audit(
     from larun.cli import audit, options
 
     options.load_instruments(instrument)
-    return audit.show(path, audit.AuditOptions(tuple(raw or ()), seal, sealed, everything), as_json)
+    return audit.show(path, audit.AuditOptions(tuple(raw or ()), seal, sealed, everything, spot), as_json)
 
 
 @app.command("replay")

@@ -22,6 +22,7 @@ class AuditOptions(NamedTuple):
     seal: Path | None = None
     sealed: Path | None = None
     everything: bool = False
+    spot: int = 0
 
 
 def show(path: Path, options: AuditOptions, as_json: bool) -> int:
@@ -38,7 +39,7 @@ def show(path: Path, options: AuditOptions, as_json: bool) -> int:
         raise OptionError(f"{path}: is a file, and a seal is that of a folder: give the folder")
     if options.seal is not None:
         Seal.check_place(options.seal, path)  # before the work, not after it
-    found = audit(path, raw=options.raw, seal=options.sealed)
+    found = audit(path, raw=options.raw, seal=options.sealed, spot=options.spot)
     code = _code(found)
     seal = None
     if options.seal is not None and not any(file.status == "changed" for file in found):

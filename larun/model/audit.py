@@ -1,7 +1,7 @@
 """Whether products are what they were when they were written, and whether what they were made from is still there.
 
-Nothing is computed again here: bytes are compared with digests, records with themselves and with the pixels they tell
-of, and the files that a record names are looked for by what is in them.
+Bytes are compared with digests, records with themselves and with the pixels they tell of, and the files that a record
+names are looked for by what is in them. Nothing is computed again but the windows that are asked for.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from larun.io.examined import is_auditable
 from larun.io.seal import Seal, Sealing
 from larun.model.auditing.inputs import Around, inputs
 from larun.model.auditing.looking import Finding, Looked, look, look_at_bytes
+from larun.model.auditing.spots import spots
 from larun.model.auditing.versions import versions
 
 __all__ = ["STATUSES", "Audit", "FileAudit", "audit", "audit_bytes"]
@@ -135,7 +136,14 @@ class Audit:
         return f"{len(self.files)} {'file' if len(self.files) == 1 else 'files'}: {counts or 'none'}"
 
 
-def audit(path: str | Path, *, raw: str | Path | Iterable[str | Path] = (), seal: str | Path | None = None) -> Audit:
+def audit(
+    path: str | Path,
+    *,
+    raw: str | Path | Iterable[str | Path] = (),
+    seal: str | Path | None = None,
+    spot: int = 0,
+    seed: int | None = None,
+) -> Audit:
     """Verify a product, or all products of a folder.
 
     Every byte is compared with its digests; every id of the record is computed again; class, unit, shape and shared
@@ -150,6 +158,11 @@ def audit(path: str | Path, *, raw: str | Path | Iterable[str | Path] = (), seal
         Folders that hold the raw files, under whatever names, and products of other nights that were used.
     seal : path, optional
         A seal of the folder (:meth:`larun.Seal.write`) to compare it with.
+    spot : int
+        How many windows of images are computed again from the raw files, at random places: it shows what digests
+        cannot, a file that was changed and sealed anew.
+    seed : int, optional
+        Decides the places; by default nobody knows them beforehand.
 
     Returns
     -------
@@ -172,9 +185,12 @@ def audit(path: str | Path, *, raw: str | Path | Iterable[str | Path] = (), seal
     files, others = _files(path)
     base = path if path.is_dir() else path.parent
     looked = [look(file, file.relative_to(base).as_posix()) for file in files]
-    around = Around(looked, [Path(raw)] if isinstance(raw, str | Path) else [Path(folder) for folder in raw])
-    # what takes a closer look, at some windows computed again from the raw files, say, adds its findings here
-    verdicts = (_verdict(item, (*inputs(item, around), *versions(item))) for item in looked)
+    folders = [Path(raw)] if isinstance(raw, str | Path) else [Path(folder) for folder in raw]
+    around = Around(looked, folders)
+    spotted = spots(looked, spot, folders, seed)
+    verdicts = (
+        _verdict(item, (*inputs(item, around), *versions(item), *spotted.get(item.path, ()))) for item in looked
+    )
     return Audit(path=path, files=tuple(verdicts), others=others, seal=sealing)
 
 

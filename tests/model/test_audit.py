@@ -9,7 +9,7 @@ import pytest
 from astropy.io import fits
 
 import larun
-from larun.errors import FileError
+from larun.errors import FileError, OptionError
 from larun.io import container
 from larun.io.container import Hdu
 from larun.model.audit import STATUSES, audit_bytes
@@ -485,3 +485,37 @@ def test_a_record_may_tell_of_operations_of_other_people(tmp_path):
 def test_verdicts_are_ordered_from_the_worst():
     assert STATUSES[0] == "changed"
     assert STATUSES[-1] == "intact"
+
+
+# -- windows computed again ------------------------------------------------------------------------------------------
+
+
+def test_windows_of_an_intact_night_are_what_the_raw_files_give(night):
+    found = larun.audit(night, raw=night.parent / "raw", spot=12, seed=1)
+    assert found.good
+    told = {file.name: file.notes for file in found if file.notes}
+    assert told  # every image has its turn
+    assert all("bit for bit" in note for notes in told.values() for note in notes)
+    assert sum(int(notes[0].split()[0]) for notes in told.values()) == 12
+
+
+def test_a_product_that_was_changed_and_sealed_anew_is_found_by_its_windows(night, copied):
+    name = frame_names(night)[0]
+    frame = larun.Frame.read(copied / name)
+    data = frame.data.copy()
+    data[::16, ::16] += 1000.0  # somebody adds stars
+    frame._replace(data=data).write(copied / name, overwrite=True)
+    assert larun.audit(copied).good  # no digest can tell
+    found = larun.audit(copied, raw=night.parent / "raw", spot=20, seed=1)
+    assert {file.name for file in found.faults} == {name}
+    assert "is not what the raw files give: data" in str(found.faults[0])
+
+
+def test_windows_without_raw_files_are_told_and_no_fault(copied, tmp_path):
+    (tmp_path / "empty").mkdir()
+    found = larun.audit(copied / frame_names(copied)[0], raw=tmp_path / "empty", spot=1)
+    (file,) = found
+    assert file.status == "missing"
+    assert any("no window was computed again" in note for note in file.notes)
+    with pytest.raises(OptionError, match="spot=-1"):
+        larun.audit(copied, spot=-1)

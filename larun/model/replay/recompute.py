@@ -20,7 +20,7 @@ from larun.provenance import OPERATIONS, Provenance, Step, environment
 if TYPE_CHECKING:
     from larun.model.replay.raws import Found
 
-__all__ = ["Replay", "Replayer", "products_in", "read_any", "replay"]
+__all__ = ["Replay", "Replayer", "of_other_versions", "products_in", "read_any", "replay"]
 
 _KEPT = 12  # masters that are held at a time: those of a night
 
@@ -119,7 +119,7 @@ class Replayer:
         there = read_any(product) if isinstance(product, str | Path) else product
         self._functions.notes.clear()
         again = self.make(there.provenance)
-        notes = [*_versions(there.provenance), *dict.fromkeys(self._functions.notes)]
+        notes = [*of_other_versions(there.provenance), *dict.fromkeys(self._functions.notes)]
         found = differences(there, again)
         notes += _surroundings(there) if found else []
         return Replay(product=there, again=again, differences=found, notes=tuple(notes))
@@ -231,7 +231,7 @@ def read_any(path: str | Path) -> Image | SourceCatalog:
     return Image.read(path) if holds_image else SourceCatalog.read(path)
 
 
-def _versions(record: Provenance) -> list[str]:
+def of_other_versions(record: Provenance) -> list[str]:
     """Operations of the record that this larun has in another version."""
     found: dict[str, None] = {}
     for node in record.walk():
