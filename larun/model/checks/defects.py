@@ -234,7 +234,7 @@ def missing_masters(material: Material) -> Iterator[Verdict]:
             held = kind == "bias" and held_by_darks
             status = "bad" if kind in required and not held else "doubtful"
             left = {
-                "bias": "the darks hold theirs, serve their own exposure only, and count its level as charge"
+                "bias": "the darks hold theirs, and serve their own exposure only"
                 if held
                 else "the structure of the bias stays in them",
                 "dark": "dark current and hot pixels stay in them",

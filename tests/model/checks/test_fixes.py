@@ -44,13 +44,3 @@ def test_without_two_flats_numbers_must_be_given(whole):
 def test_products_alone_do_not_tell_what_the_raw_night_had(whole):
     alone = Material(exposures=(), recipe=Recipe(), camera=Frame, masters=whole.masters, facts=())
     assert possible(verdict(1.4), alone).fix == MEASURED
-
-
-def test_errors_that_a_bias_in_the_darks_makes_are_no_matter_of_the_gain(tmp_path):
-    folder = night(tmp_path / "raw", flats=2, biases=0, darks=3)
-    material = material_of(folder, masters=True)
-    assert material.masters.of("dark")
-    assert possible(verdict(0.6), material).fix.startswith("take biases")
-    assert possible(verdict(1.4), material).fix == MEASURED
-    gain = verdict(0.6, test="gain", expected=0.8)  # what flats say of the gain is another thing
-    assert possible(gain, material).fix == MEASURED
