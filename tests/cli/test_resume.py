@@ -67,11 +67,12 @@ def test_a_stopped_reduction_is_completed_by_the_next(
     else:
         assert code == -signal.SIGKILL
     left = _contents(out)  # whatever is there is whole
-    assert 0 < len(left) < 13
+    # After Ctrl-C frames that are under way are finished: where few are left, that may be all of them.
+    assert 0 < len(left) < (14 if number == signal.SIGINT else 13)
     ended = larun("reduce", night.folder, out)
     assert ended.code == 0
     assert "up to date" in ended.out
-    assert "products written" in ended.out
+    assert ("products written" in ended.out) == (len(left) < 13)
     assert _contents(out) == _contents(reduced[0])
 
 
