@@ -39,6 +39,13 @@ HALF_WINDOW = 15
 _GATHER = 256  # blocks judged at a time
 _NEAR, _FAR = 0.3, 0.69  # of a limit: how far medians, and pixels, may lie from a centre without a doubt
 
+#: How far a pixel of a bias or dark must lie from its neighbourhood, in units of the scatter, to be bad.
+SIGMA = 10.0
+#: And of a bias, in its own units.
+BIAS_MINIMUM = 50.0
+#: Sensitivity of a flat beside that of its neighbourhood that is still valid.
+FLAT_RANGE = (0.5, 1.5)
+
 Judge = Callable[[NDArray[np.float32], NDArray[np.float32], NDArray[np.float32] | None], NDArray[np.bool_]]
 
 
@@ -103,8 +110,8 @@ def bad_from_bias(
     level: NDArray[np.float32],
     variance: NDArray[np.float32] | None = None,
     *,
-    sigma: float = 10.0,
-    minimum: float = 50.0,
+    sigma: float = SIGMA,
+    minimum: float = BIAS_MINIMUM,
     scatter: float | None = None,
 ) -> NDArray[np.bool_]:
     """Pixels that are dead, stuck or run away without any light or time.
@@ -156,7 +163,7 @@ def bad_from_dark(
     rate: NDArray[np.float32],
     variance: NDArray[np.float32] | None = None,
     *,
-    sigma: float = 10.0,
+    sigma: float = SIGMA,
     fraction: float = 1.0,
     scatter: float | None = None,
 ) -> NDArray[np.bool_]:
@@ -205,7 +212,9 @@ def bad_from_dark(
     return _bad(rate, variance, ordinary, near=_NEAR * least, far=_FAR * least)
 
 
-def bad_from_flat(flat: NDArray[np.float32], *, low: float = 0.5, high: float = 1.5) -> NDArray[np.bool_]:
+def bad_from_flat(
+    flat: NDArray[np.float32], *, low: float = FLAT_RANGE[0], high: float = FLAT_RANGE[1]
+) -> NDArray[np.bool_]:
     """Pixels whose sensitivity differs too much from that of their neighbourhood.
 
     Parameters

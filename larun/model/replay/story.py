@@ -10,8 +10,7 @@ import attrs
 import numpy as np
 
 from larun import flags as fl
-from larun.algorithms.badpixels import local_median
-from larun.algorithms.cosmic_common import CosmicOptions
+from larun.algorithms.badpixels import BIAS_MINIMUM, FLAT_RANGE, SIGMA, local_median
 from larun.detector import Section
 from larun.errors import OptionError
 from larun.model import cleaning
@@ -24,19 +23,17 @@ from larun.model.replay.window_rules import (
     Stack,
     WholeImage,
     fitted,
+    grown,
     name_of,
     one_of,
     parameters_of,
+    search_of,
     stacked,
 )
 from larun.model.replay.windows import Windows
 from larun.provenance import Provenance
 
 __all__ = ["Part", "Reason", "Story", "why"]
-
-_FLAT_RANGE = (0.5, 1.5)  # what a flat may be beside its neighbourhood
-_BIAS_MINIMUM = 50.0  # ADU
-_SIGMA = 10.0
 
 
 @attrs.frozen(kw_only=True)
@@ -363,23 +360,16 @@ class _Teller:
 
     def _iteration(self, node: Provenance, x: int, y: int) -> int:
         """In which iteration the pixel was found; 0 where that cannot be told."""
-        parameters, known = parameters_of(node), fitted(node)
-        if parameters["engine"] != "larun" or known.get("fwhm") is None:
+        try:
+            chosen, reach = search_of(node)
+        except WholeImage:
             return 0
-        ny, nx = self.windows.shape(node)
-        most = int(parameters["iterations"])
-        reach = 13 * most + 8
-        outer = Section(max(y - reach, 0), min(y + reach + 1, ny), max(x - reach, 0), min(x + reach + 1, nx))
+        outer = grown(_pixel(x, y), reach, self.windows.shape(node))
         planes: Any = self.windows.pixels(one_of(node, "self"), outer)
-        for iteration in range(1, most + 1):
-            chosen: CosmicOptions = cleaning.options(
-                "larun",
-                sigma=float(parameters["sigma"]),
-                contrast=parameters["contrast"],
-                fwhm=float(known["fwhm"]),
-                iterations=iteration,
-            )
-            if cleaning.clean(planes, "larun", chosen, sky=known.get("sky")).mask[y - outer.y0, x - outer.x0]:
+        sky = fitted(node).get("sky")
+        for iteration in range(1, chosen.iterations + 1):
+            found = cleaning.clean(planes, "larun", search_of(node, iteration)[0], sky=sky)
+            if found.mask[y - outer.y0, x - outer.x0]:
                 return iteration
         return 0
 
@@ -450,7 +440,7 @@ class _Teller:
         value = float(data[inner])
         around = float(local_median(np.where(data > 0, data, np.float32(np.nan)))[inner])
         relative = value / around if around else 0.0
-        low, high = _FLAT_RANGE
+        low, high = FLAT_RANGE
         text = f"its sensitivity is {relative:.3g} of its neighbourhood's, outside {low:g} … {high:g}"
         if not value > 0:
             text = f"the flat is {value:.3g} here, its neighbourhood {around:.3g}: there is no sensitivity"
@@ -461,7 +451,7 @@ class _Teller:
         offset = float(data[inner]) - float(local_median(data)[inner])
         sigma = max(float(known.get("scatter") or 0.0), float(np.sqrt(max(float(variance[inner]), 0.0))))
         many = offset / sigma if sigma > 0 else float("inf")
-        limit = f"more than {_SIGMA:g} σ" + (f" and {_BIAS_MINIMUM:g} adu" if operation == "master_bias" else "")
+        limit = f"more than {SIGMA:g} σ" + (f" and {BIAS_MINIMUM:g} adu" if operation == "master_bias" else "")
         cause = "offset" if operation == "master_bias" else "excess"
         text = f"{offset:+.5g} adu beside its neighbourhood, {many:+.1f} σ: {limit}"
         self._add(fl.BAD, operation, cause, text, offset=offset, sigma=many)

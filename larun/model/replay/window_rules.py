@@ -14,6 +14,7 @@ from larun.algorithms.badpixels import HALF_WINDOW, bad_from_bias, bad_from_dark
 from larun.algorithms.calibrate import Planes
 from larun.algorithms.combine import CombineOptions, combine
 from larun.algorithms.combine_kernels import Combined
+from larun.algorithms.cosmic_common import CosmicOptions
 from larun.algorithms.inflation import Inflation
 from larun.algorithms.pedestal import Pedestal
 from larun.detector import Section
@@ -36,12 +37,14 @@ __all__ = [
     "Stack",
     "WholeImage",
     "fitted",
+    "grown",
     "name_of",
     "no_levels",
     "one_of",
     "parameters_of",
     "pedestals_of",
     "root_window",
+    "search_of",
     "stacked",
 ]
 
@@ -94,7 +97,7 @@ def _needed(known: Any, name: str) -> Any:
     return known[name]
 
 
-def _grown(section: Section, halo: int, shape: tuple[int, int]) -> Section:
+def grown(section: Section, halo: int, shape: tuple[int, int]) -> Section:
     """A section with its surroundings, as far as there are any."""
     y0, y1, x0, x1 = section
     return Section(max(y0 - halo, 0), min(y1 + halo, shape[0]), max(x0 - halo, 0), min(x1 + halo, shape[1]))
@@ -183,7 +186,7 @@ def stacked(windows: Windows, node: Provenance, section: Section) -> Stack:
         raise WholeImage("clip='mad' looks at whole rows")
     if len(described) != len(frames):
         raise WholeImage("its record does not hold the levels of all frames")
-    outer = _grown(section, HALF_WINDOW, windows.shape(node))
+    outer = grown(section, HALF_WINDOW, windows.shape(node))
     sources = tuple(
         windows.leveled(frame, item.get("overscan")).window(outer)
         for frame, item in zip(frames, described, strict=True)
@@ -248,24 +251,35 @@ _FILL = 8  # how far the pixels may lie that replace one
 _MORE = 3  # times that the surroundings may be widened
 
 
-def _clean(windows: Windows, node: Provenance, section: Section) -> Pixels:
-    parameters, known = parameters_of(node), fitted(node)
+def search_of(node: Provenance, iterations: int | None = None) -> tuple[CosmicOptions, int]:
+    """The search for rays as a record tells it, or with other iterations; and how far a pixel of its result sees.
+
+    Raises
+    ------
+    WholeImage
+        If the record lacks what is needed, or another engine searched.
+    """
+    parameters = parameters_of(node)
     if parameters["engine"] != "larun":
         raise WholeImage(f"the engine {parameters['engine']!r} has no rule")
-    chosen = cleaning.options(
+    chosen: CosmicOptions = cleaning.options(
         "larun",
         sigma=float(parameters["sigma"]),
         contrast=parameters["contrast"],
-        fwhm=float(_needed(known, "fwhm")),
-        iterations=int(parameters["iterations"]),
+        fwhm=float(_needed(fitted(node), "fwhm")),
+        iterations=int(parameters["iterations"]) if iterations is None else iterations,
     )
+    return chosen, _SIGHT * chosen.iterations + _FILL
+
+
+def _clean(windows: Windows, node: Provenance, section: Section) -> Pixels:
+    known, (chosen, sight) = fitted(node), search_of(node)
     source, shape = one_of(node, "self"), windows.shape(node)
-    sight = _SIGHT * chosen.iterations + _FILL
     for wider in range(_MORE + 1):
-        outer = _grown(section, sight + 2 + 40 * wider, shape)
+        outer = grown(section, sight + 2 + 40 * wider, shape)
         planes: Any = windows.pixels(source, outer)
         saturated = (planes.flags & fl.SATURATED) != 0
-        if not _cut_through(saturated, _within(_grown(section, sight + 2, shape), outer), outer, shape):
+        if not _cut_through(saturated, _within(grown(section, sight + 2, shape), outer), outer, shape):
             break
     else:
         raise WholeImage("a saturated star reaches too far")
@@ -274,7 +288,7 @@ def _clean(windows: Windows, node: Provenance, section: Section) -> Pixels:
     inner = _within(section, outer)
     _check_filled(planes, made.mask, inner)
     flags = planes.flags.copy()
-    replace = bool(parameters["replace"])
+    replace = bool(parameters_of(node)["replace"])
     flags[made.mask] |= fl.COSMIC | fl.INTERPOLATED if replace else fl.COSMIC
     if not replace:
         return _cut(planes._replace(flags=flags), inner)
