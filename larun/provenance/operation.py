@@ -102,7 +102,8 @@ def operation(
     once : bool
         Refuse an object that has been through this operation before.
     symmetric : bool
-        The order of the operands does not matter: parents are sorted by id and share one role.
+        The order of the operands decides no pixel: parents are sorted by id and share one role. It may decide the
+        class and the header: which of the two came first is recorded beside the id, in ``fitted["first"]``.
     leave_out : iterable of str
         Arguments that do not decide pixels (memory limits, progress, paths that become roots).
     resolve : callable, optional
@@ -140,6 +141,11 @@ def operation(
                 result = function(*args, **kwargs)
             finally:
                 _current.reset(token)
+            parents = mine.parents
+            if symmetric:
+                parents = sorted((Parent("operand", p.provenance) for p in parents), key=lambda p: p.provenance.id)
+                if len(parents) == 2:
+                    mine.fit(first=int(parents[0].provenance.id != mine.parents[0].provenance.id))
             step = Step(
                 operation=name,
                 version=version,
@@ -148,9 +154,6 @@ def operation(
                 substeps=tuple(mine.substeps),
                 fitted=mine.fitted,
             )
-            parents = mine.parents
-            if symmetric:
-                parents = sorted((Parent("operand", p.provenance) for p in parents), key=lambda p: p.provenance.id)
             made = Provenance(step=step, parents=tuple(parents))
             outer = _current.get()
             if outer is not None:

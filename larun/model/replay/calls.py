@@ -179,6 +179,8 @@ def carry_out(step: Step, inputs: Sequence[Input], functions: Functions) -> Any:
             f"{known.version} of this larun has not"
         )
     rule: Callable[..., Any] = _RULES.get(step.operation, _method)
+    if step.fitted.get("first") == 1 and rule is _symmetric:
+        inputs = inputs[::-1]  # the second by id was the first operand: the result has its class and its header
     return rule(known.function, arguments, tuple(inputs))
 
 

@@ -135,6 +135,18 @@ def test_every_operation_is_carried_out_again(sample, chain):
     assert made.again.provenance.id == made.product.provenance.id
 
 
+@pytest.mark.parametrize("symmetric", [lambda a, b: a + b, lambda a, b: a * b])
+def test_a_sum_made_again_has_the_header_of_its_first_operand(sample, symmetric, tmp_path):
+    one, two = (larun.Frame.read(path) for path in sample.paths("object")[:2])
+    ways = symmetric(one, two), symmetric(two, one)
+    assert ways[0].provenance.id == ways[1].provenance.id
+    assert [way.header["DATE-OBS"] for way in ways] == [one.header["DATE-OBS"], two.header["DATE-OBS"]]
+    for number, way in enumerate(ways):
+        made = larun.replay(way.write(tmp_path / f"{number}.fits"), raw=sample.folder)
+        assert made.equal, str(made)
+        assert made.again.header["DATE-OBS"] == way.header["DATE-OBS"]
+
+
 def brighter(image, factor=1.0):
     """A step of a user's own."""
     return image.with_planes(data=image.data * np.float32(factor))
