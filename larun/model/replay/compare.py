@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import attrs
@@ -44,13 +45,17 @@ class Difference(NamedTuple):
         return f"{self.what}: {self.detail}"
 
 
-def differences(product: Image | SourceCatalog, again: Any) -> tuple[Difference, ...]:
+def differences(
+    product: Image | SourceCatalog, again: Any, *, renamed: Mapping[str, str] | None = None
+) -> tuple[Difference, ...]:
     """Where two objects differ, in all but their records; empty when they are the same bit for bit.
 
     Parameters
     ----------
     product, again : Image or SourceCatalog
         The product as it is, and as it was made again.
+    renamed : mapping, optional
+        Ids of masters that the product used, and of those that stand for them in the other one.
     """
     one, two = (registry.name_of(type(item)) for item in (product, again))
     if one != two:
@@ -58,7 +63,7 @@ def differences(product: Image | SourceCatalog, again: Any) -> tuple[Difference,
     if isinstance(product, SourceCatalog):
         return _tables(product, again)
     found = [_arrays(name, getattr(product, name), getattr(again, name)) for name in _PLANES]
-    found += _shared(product, again)
+    found += _shared(product, again, renamed or {})
     for field in attrs.fields(type(product)):
         if field.name in (*_PLANES, "shared", "provenance"):
             continue
@@ -93,11 +98,14 @@ def _arrays(name: str, one: NDArray[Any] | None, two: NDArray[Any] | None) -> Di
     return Difference(name, text, largest, count)
 
 
-def _shared(product: Image, again: Image) -> list[Difference | None]:
-    one, two = ({item.master: item for item in image.shared} for image in (product, again))
+def _shared(product: Image, again: Image, renamed: Mapping[str, str]) -> list[Difference | None]:
+    one = {renamed.get(item.master, item.master): item.variance for item in product.shared}
+    two = {item.master: item.variance for item in again.shared}
     if set(one) != set(two):
         return [Difference("shared", "is the noise of other masters when made again", None, len(set(one) ^ set(two)))]
-    return [_arrays(f"shared noise of {name[:8]}", one[name].variance, two[name].variance) for name in one]
+    if list(one) != list(two):  # sums over it go in this order
+        return [Difference("shared", "is the noise of the same masters in another order when made again")]
+    return [_arrays(f"shared noise of {name[:8]}", one[name], two[name]) for name in one]
 
 
 def _fields(before: Any, after: Any) -> str:

@@ -120,11 +120,14 @@ class Change:
         return f"{self.name}: {self.text}"
 
 
-def change(name: str, how: str, old: Any, new: Any) -> Change:
-    """What became of a product; ``old`` is None where the folder does not hold it."""
+def change(name: str, how: str, old: Any, new: Any, renamed: Mapping[str, str]) -> Change:
+    """What became of a product; ``old`` is None where the folder does not hold it.
+
+    ``renamed`` has the ids of the masters that it used, and of those that stand for them.
+    """
     if old is None:
         return Change(name=name, how=how, text="is not in the folder, or not as its recipe makes it")
-    found = tuple(one for one in differences(old, new) if not one.what.startswith("shared"))
+    found = differences(old, new, renamed=renamed)
     if not found:
         return Change(name=name, how=how, text="the same values, with a new record")
     text = _sources(old, new) if isinstance(old, SourceCatalog) else _pixels(old, new)

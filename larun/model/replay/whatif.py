@@ -16,12 +16,12 @@ from larun.errors import FileError, LarunError, LarunWarning, OptionError
 from larun.model import grouping
 from larun.model.catalog import SourceCatalog
 from larun.model.frame import Frame
-from larun.model.image import Image
 from larun.model.masters import Master, Masters
-from larun.model.planes import Shared, alike
+from larun.model.planes import Shared
+from larun.model.replay.compare import differences
 from larun.model.replay.outcome import Change, Cost, change
 from larun.model.replay.planning import Plan, Planned, masters_in, on_disk
-from larun.provenance import Parent, Provenance, pixel_digest
+from larun.provenance import Parent, Provenance
 
 if TYPE_CHECKING:
     from larun.model.night import Summary
@@ -172,7 +172,8 @@ class WhatIf:
         for name in self.changed:
             result = self._result(name)
             old = self._old(name)
-            found.append(change(name, result.how, old, result.product))
+            renamed = self._renamed(self._after.products[name])
+            found.append(change(name, result.how, old, result.product, renamed))
         return tuple(found)
 
     def write(self, folder: str | Path) -> Summary:
@@ -305,12 +306,15 @@ class WhatIf:
             warnings.simplefilter("ignore", LarunWarning)  # they were told when the night was reduced
             product = self._compute(item)
         old = self._old(item.name)
-        renamed = {
+        return _Result(product, "made", old is not None and not differences(old, product, renamed=self._renamed(item)))
+
+    def _renamed(self, item: Planned) -> dict[str, str]:
+        """Ids of the masters of a product in the folder, and of those with the other options."""
+        return {
             self._before.products[one].id: self._after.products[one].id
             for one in self._after.masters_of(item.name)
             if one in self._before.products
         }
-        return _Result(product, "made", old is not None and _same_values(old, product, renamed))
 
     def _compute(self, item: Planned) -> Any:
         recipe = self._after.recipe
@@ -351,25 +355,3 @@ def _with_record(old: Any, record: Provenance, renamed: Mapping[str, Provenance]
         Shared(renamed[one.master].id if one.master in renamed else one.master, one.variance) for one in old.shared
     )
     return old._replace(provenance=record, shared=shared)
-
-
-def _same_values(old: Any, new: Any, renamed: Mapping[str, str]) -> bool:
-    """Whether two products agree in all but their records and the ids of the masters they used."""
-    if type(old) is not type(new):
-        return False
-    if isinstance(old, SourceCatalog):
-        from larun.io.flat import same_table
-
-        return same_table(old._table, new._table)
-    if _digest(old) != _digest(new):
-        return False
-    if [renamed.get(one.master, one.master) for one in old.shared] != [one.master for one in new.shared]:
-        return False
-    rest = [field.name for field in attrs.fields(type(old))]
-    planes = {"data", "variance", "flags", "noise_acf", "shared", "provenance"}
-    return all(alike(getattr(old, name), getattr(new, name)) for name in rest if name not in planes)
-
-
-def _digest(image: Image) -> str:
-    planes = (image.data, image.variance, image.flags, image.noise_acf)
-    return pixel_digest(*planes, *(one.variance for one in image.shared))
