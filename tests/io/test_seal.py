@@ -88,8 +88,7 @@ def test_names_are_hostile(tmp_path):
     folder.mkdir()
     names = [b"--raw", b"a\nb.fits", b"\xff\xfe.fits", "ä 🜨.fits".encode(), b'"},{"', b"\x1b[31mred", b"a", b"a.b"]
     for number, name in enumerate(names):
-        with open(os.path.join(os.fsencode(folder), name), "wb") as file:  # noqa: PTH118, PTH123
-            file.write(bytes([number]))
+        (folder / os.fsdecode(name)).write_bytes(bytes([number]))
     seal = Seal.of(folder)
     path = seal.write(tmp_path / "seal.json")
     assert path.read_bytes().isascii()
@@ -98,7 +97,7 @@ def test_names_are_hostile(tmp_path):
     again = Seal.read(path)
     assert again == seal
     assert again.compare(folder).good
-    os.remove(os.path.join(os.fsencode(folder), b"\xff\xfe.fits"))  # noqa: PTH107, PTH118
+    (folder / os.fsdecode(b"\xff\xfe.fits")).unlink()
     (lost,) = again.compare(folder).removed
     assert os.fsencode(lost) == b"\xff\xfe.fits"
 

@@ -45,6 +45,7 @@ def switch_off() -> None:
 
     nothing: Any = types.SimpleNamespace(sha256=_NoDigest)
     for module in (canonical, container, ecsv, headers, pixeldigest, record, registry, sealed):
+        # for mypy a module does not hand on what it imports for itself
         module.hashlib = nothing  # type: ignore[attr-defined]
     numbers = itertools.count()
 
