@@ -31,6 +31,8 @@ if TYPE_CHECKING:
     from larun.model.measure.matching import Match
     from larun.model.measure.measurements import read_measurements, write_measurements
     from larun.model.night import Night
+    from larun.model.photometry.options import ZeroPointOptions
+    from larun.model.photometry.zero_point import ZeroPoint
     from larun.model.planes import Shared
     from larun.model.recipe import Recipe
     from larun.model.replay.recompute import Replay, replay
@@ -81,6 +83,8 @@ _HOMES = {
     "Story": "larun.model.replay.story",
     "Verdict": "larun.model.checks.verdict",
     "WhatIf": "larun.model.replay.whatif",
+    "ZeroPoint": "larun.model.photometry.zero_point",
+    "ZeroPointOptions": "larun.model.photometry.options",
     "audit": "larun.model.audit",
     "operation": "larun.provenance",
     "read_measurements": "larun.model.measure.measurements",
@@ -128,6 +132,8 @@ __all__ = [
     "Story",
     "Verdict",
     "WhatIf",
+    "ZeroPoint",
+    "ZeroPointOptions",
     "audit",
     "errors",
     "flags",

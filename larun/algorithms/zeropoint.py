@@ -187,10 +187,10 @@ def fit_zero_points(given: Observations) -> ZeroPointFit:
     variance = own + shared
     covariance = _covariance(problem, weight, residual, (own, shared), (wide, solution))
     score = np.sum(weight * (scatter / variance) ** 2) * 2
-    kinds = problem.columns.shape[1] // (int(given.instrument.max()) + 1)
+    instruments = int(given.instrument.max()) + 1
     return ZeroPointFit(
         zero_point=solution[: problem.frames],
-        coefficients=solution[problem.frames :].reshape(-1, kinds),
+        coefficients=solution[problem.frames :].reshape(instruments, problem.columns.shape[1] // instruments),
         covariance=covariance,
         scatter=scatter,
         scatter_error=1 / math.sqrt(score) if score > 0 else math.nan,

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import functools
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -14,19 +13,20 @@ from numpy.typing import NDArray
 
 from larun.errors import CatalogError, OptionError
 from larun.flags import TABLE
-from larun.model import display, registry
+from larun.model import registry
 from larun.model.image import piped
-from larun.model.measure import schema
+from larun.model.tabular import Tabular
 from larun.provenance import Provenance, environment, operation, recording
 
 if TYPE_CHECKING:
-    from astropy.table import QTable
     from astropy.units import Quantity
 
     from larun.algorithms.growth import CurveOfGrowth
     from larun.model.checks.verdict import Verdict
     from larun.model.measure.ellipses import KronOptions
     from larun.model.measure.matching import Match
+    from larun.model.photometry.options import ZeroPointOptions
+    from larun.model.photometry.zero_point import ZeroPoint
     from larun.model.recipe import Recipe
     from larun.model.sky import SkyImage
 
@@ -46,7 +46,7 @@ def _photometer_arguments(arguments: dict[str, Any]) -> dict[str, Any]:
 
 
 @attrs.frozen(kw_only=True, eq=False, repr=False)
-class SourceCatalog:
+class SourceCatalog(Tabular):
     """Sources and their measurements, an immutable value around an astropy ``QTable``.
 
     Parameters
@@ -68,9 +68,7 @@ class SourceCatalog:
     1
     """
 
-    _table: QTable
     image: SkyImage | None = None
-    provenance: Provenance
 
     @classmethod
     @operation("from_table", version=2, reach="global", leave_out=("table",))
@@ -116,64 +114,7 @@ class SourceCatalog:
 
         return foreign.catalog(cls, table, image, columns or {})
 
-    # -- what it is ------------------------------------------------------------------------------------------------
-
-    @property
-    def table(self) -> QTable:
-        """A copy of the table."""
-        return self._table.copy()
-
-    @property
-    def columns(self) -> tuple[str, ...]:
-        """Names of the columns."""
-        return tuple(self._table.colnames)
-
-    @property
-    def meta(self) -> dict[str, Any]:
-        """What holds for the whole catalogue: schema version, FWHM, radii, aperture correction."""
-        return copy.deepcopy(dict(self._table.meta))
-
-    def __getitem__(self, name: str) -> Any:
-        """One column, as a copy: a quantity where it has a unit, else an array.
-
-        Raises
-        ------
-        CatalogError
-            If there is no such column.
-        """
-        if name not in self._table.colnames:
-            raise CatalogError(f"no column {name!r}: there are {', '.join(self._table.colnames)}")
-        column = self._table[name]
-        return column.copy() if hasattr(column, "unit") and column.unit is not None else np.array(column)
-
-    def __len__(self) -> int:
-        return len(self._table)
-
-    def __repr__(self) -> str:
-        return f"<{type(self).__name__} {len(self)} sources, {len(self.columns)} columns>"
-
-    def __str__(self) -> str:
-        return f"{self!r}\n{schema.readable(self._table)}"
-
-    _repr_html_ = display.catalog_html
-
-    def identical(self, other: object) -> bool:
-        """Whether columns (bit for bit, with units), metadata and provenance agree; the image does not count.
-
-        NaN means "no value" and is one value; so is what lies below a mask.
-        """
-        from larun.io.flat import same_table
-
-        return (
-            isinstance(other, SourceCatalog)
-            and same_table(self._table, other._table)
-            and self.provenance.to_dict() == other.provenance.to_dict()
-        )
-
     # -- the next object -------------------------------------------------------------------------------------------
-
-    def _replace(self, **changes: Any) -> Self:
-        return attrs.evolve(self, **changes)
 
     def __reduce__(self) -> tuple[Any, ...]:
         # An image in every catalogue would cross process pipes: it stays behind.
@@ -357,6 +298,59 @@ class SourceCatalog:
 
         image = self._require_image()
         return self._replace(table=classifying.morphology(self._table, image))
+
+    @operation("zero_point", reach="global", leave_out=("reference", "radius", "options"))
+    def zero_point(
+        self,
+        reference: Any,
+        *,
+        band: str,
+        color: str | None = None,
+        radius: float | Quantity | None = None,
+        magnitude: str = "mag_total",
+        options: ZeroPointOptions | Mapping[str, Any] | None = None,
+    ) -> ZeroPoint:
+        """Magnitudes on a system, by stars of known magnitude.
+
+        Parameters
+        ----------
+        reference : reference catalogue or table
+            With ``ra``, ``dec`` and ``mag_<band>``, better with ``mag_<band>_error``, ``variable`` and ``extended``.
+            The stars near a source are kept in the record.
+        band : str
+            As the reference calls it.
+        color : str, optional
+            Two bands of the reference, ``"g-r"``: fit a colour term.
+        radius : float or Quantity, optional
+            Arcseconds within which a source is a star; by default from the scatter of the pairs themselves.
+        magnitude : str
+            What is calibrated; another column than ``mag_total`` is a magnitude of its own aperture.
+        options : ZeroPointOptions or mapping, optional
+            Which stars count; a polynomial over the frame; extinction.
+
+        Returns
+        -------
+        ZeroPoint
+            ``value``, ``error``, ``scatter``, ``color_term``, the table ``stars`` and the calibrated ``catalog``.
+
+        Raises
+        ------
+        CatalogError
+            If there are no magnitudes or sky coordinates, or too few stars are fit for it; it says why.
+        OptionError
+            If an option makes no sense, or the reference lacks a band.
+
+        Notes
+        -----
+        The fit is that of :mod:`larun.algorithms.zeropoint`. The zero point is that of one count a second where the
+        exposure time is known.
+        """
+        from larun.model.photometry import fitting
+
+        wanted = fitting.wanted(band, color, magnitude, radius, options)
+        found = fitting.matched(self, reference, wanted)
+        recording().resolve(reference=found.known.to_record(), radius=found.found.radius, options=wanted.options)
+        return fitting.fitted([found], wanted, [0])[0]
 
     def _require_image(self) -> SkyImage:
         if self.image is None:

@@ -172,6 +172,15 @@ def test_the_order_of_stars_decides_nothing_but_rounding():
     assert back.zero_point == pytest.approx(fit.zero_point, abs=1e-8)
 
 
+def test_zero_points_without_any_other_term():
+    given = one_frame(np.random.default_rng(21), spread=0.0)
+    names = ("difference", "variance", "star_variance", "star", "frame", "instrument")
+    fit = fit_zero_points(Observations(**{name: getattr(given, name) for name in names}))
+    assert fit.coefficients.shape == (1, 0)
+    assert fit.zero_point[0] == pytest.approx(given.difference.mean(), abs=2e-4)
+    assert np.sqrt(fit.covariance[0, 0]) == pytest.approx(0.01 / np.sqrt(500), rel=0.05)
+
+
 def test_what_cannot_be_told_is_refused():
     given = one_frame(np.random.default_rng(16), band_error=0.3, other_error=0.3, spread=0.1)
     with pytest.raises(OptionError, match="errors of the colours make"):

@@ -159,6 +159,8 @@ def photometered(table: QTable, image: SkyImage, options: ApertureOptions, *, ne
     total, meta = _total(measured, radii, x, y, fwhm)
     fresh = schema.table((*schema.SKY, *columns, *schema.TOTAL), values | more | total, image.unit)
     old = {column.name for column in (*schema.SKY, *schema.APERTURE, *schema.TOTAL)}
+    # what was calibrated is that of the magnitudes that go
+    old |= {f"mag_{band}{end}" for band in made.meta.pop("zero_points", ()) for end in ("", "_error")}
     made.remove_columns([n for n in made.colnames if n in old or n.rpartition("_")[0] in old])
     for name in fresh.colnames:
         made[name] = fresh[name]

@@ -19,11 +19,13 @@ import attrs
 from larun.errors import NotReplayable, OptionError
 from larun.model.building import BuildOptions
 from larun.model.masters import MasterBias, MasterDark, MasterFlat
+from larun.model.measure.matching import Match
 from larun.model.options import Source
+from larun.model.photometry.zero_point import ZeroPoint
 from larun.model.raw.opening import RawPart
 from larun.provenance import OPERATIONS, Step, array_from_canonical, canonical
 
-__all__ = ["MASTERS", "Functions", "Input", "OnDisk", "carry_out", "restored"]
+__all__ = ["MASTERS", "Functions", "Input", "OnDisk", "carry_out", "catalog_of", "restored"]
 
 #: Classes of options that parameters may hold, and where they live.
 _OPTIONS = {
@@ -33,6 +35,7 @@ _OPTIONS = {
     "OverscanOptions": "larun.algorithms.overscan",
     "SegmentationOptions": "larun.algorithms.engine_segmentation",
     "SepOptions": "larun.algorithms.engine_sep",
+    "ZeroPointOptions": "larun.model.photometry.options",
 }
 MASTERS: dict[str, type[Any]] = {"master_bias": MasterBias, "master_dark": MasterDark, "master_flat": MasterFlat}
 
@@ -201,8 +204,14 @@ def _method(function: Callable[..., Any], arguments: dict[str, Any], inputs: tup
     worked_on = _one(inputs, subject)
     if worked_on is None:
         raise NotReplayable(f"{function.__qualname__}: what it worked on is not in the record")
-    more = {item.role: item.value for item in inputs if item.role in names and item.role not in arguments}
-    return function(worked_on, **more, **arguments)
+    more = {item.role: catalog_of(item.value) for item in inputs if item.role in names and item.role not in arguments}
+    owner = function.__qualname__.partition(".")[0]
+    return function(worked_on if type(worked_on).__name__ == owner else catalog_of(worked_on), **more, **arguments)
+
+
+def catalog_of(value: Any) -> Any:
+    """The catalogue in a result that holds more than that (a match, a zero point); anything else as it is."""
+    return value.catalog if isinstance(value, Match | ZeroPoint) else value
 
 
 def _calibrate(function: Callable[..., Any], arguments: dict[str, Any], inputs: tuple[Input, ...]) -> Any:
@@ -232,7 +241,7 @@ def _symmetric(function: Callable[..., Any], arguments: dict[str, Any], inputs: 
 
 
 def _piped(function: Callable[..., Any], arguments: dict[str, Any], inputs: tuple[Input, ...]) -> Any:
-    return _one(inputs, "self").pipe(arguments["function"], *arguments["args"], **arguments["kwargs"])
+    return catalog_of(_one(inputs, "self")).pipe(arguments["function"], *arguments["args"], **arguments["kwargs"])
 
 
 def _gone(what: str) -> Callable[..., Any]:

@@ -12,7 +12,7 @@ import attrs
 from larun.errors import FileError, LarunWarning
 from larun.model.catalog import SourceCatalog
 from larun.model.image import Image
-from larun.model.replay.calls import MASTERS, Functions, Input, OnDisk, carry_out
+from larun.model.replay.calls import MASTERS, Functions, Input, OnDisk, carry_out, catalog_of
 from larun.model.replay.compare import Difference, differences
 from larun.model.replay.raws import RawFiles
 from larun.provenance import OPERATIONS, Provenance, Step, environment
@@ -138,7 +138,7 @@ class Replayer:
             if node.step is not None and node.step.operation in MASTERS:
                 self._keep(node.id, made[node.id])
         value = made[record.id]
-        return value.read() if isinstance(value, OnDisk) else value
+        return value.read() if isinstance(value, OnDisk) else catalog_of(value)
 
     def _needed(self, record: Provenance) -> Iterator[Provenance]:
         """The nodes to be made, parents first; not by recursion, since a line may be thousands of steps."""
