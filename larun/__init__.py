@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from larun.model.measure.matching import Match
     from larun.model.measure.measurements import read_measurements, write_measurements
     from larun.model.night import Night
+    from larun.model.photometry.many import ZeroPoints, zero_points
     from larun.model.photometry.options import ZeroPointOptions
     from larun.model.photometry.zero_point import ZeroPoint
     from larun.model.planes import Shared
@@ -85,6 +86,7 @@ _HOMES = {
     "WhatIf": "larun.model.replay.whatif",
     "ZeroPoint": "larun.model.photometry.zero_point",
     "ZeroPointOptions": "larun.model.photometry.options",
+    "ZeroPoints": "larun.model.photometry.many",
     "audit": "larun.model.audit",
     "operation": "larun.provenance",
     "read_measurements": "larun.model.measure.measurements",
@@ -93,6 +95,7 @@ _HOMES = {
     "why": "larun.model.replay.story",
     "window": "larun.model.replay.windows",
     "write_measurements": "larun.model.measure.measurements",
+    "zero_points": "larun.model.photometry.many",
 }
 _MODULES = ("errors", "flags", "instruments", "plots", "simulate")
 
@@ -134,6 +137,7 @@ __all__ = [
     "WhatIf",
     "ZeroPoint",
     "ZeroPointOptions",
+    "ZeroPoints",
     "audit",
     "errors",
     "flags",
@@ -147,6 +151,7 @@ __all__ = [
     "why",
     "window",
     "write_measurements",
+    "zero_points",
 ]
 
 

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
     from larun.model.catalog import SourceCatalog
 
-__all__ = ["Matched", "Wanted", "fitted", "matched", "wanted"]
+__all__ = ["Matched", "Wanted", "fitted", "matched", "near", "paired", "wanted", "year_of"]
 
 _LIKELY = 0.5  # of being right: below, a star is told as an outlier
 
@@ -84,16 +84,30 @@ def matched(catalog: SourceCatalog, reference: Any, wanted: Wanted) -> Matched:
     CatalogError, OptionError
         As :meth:`larun.SourceCatalog.zero_point`.
     """
+    here = measured(catalog.table, wanted.magnitude)
+    known = known_stars(reference, wanted.bands, here.ra, here.dec, year_of(catalog))
+    radius = candidates(here, known, wanted.band, wanted.radius, wanted.options).radius
+    # what the record keeps is what decides: the stars near a source
+    return paired(catalog, known.select(near(here, known, radius)), wanted._replace(radius=radius))
+
+
+def year_of(catalog: SourceCatalog) -> float | None:
+    """Julian year of the exposure, where it is known."""
+    jd = catalog.meta.get("jd_utc")
+    return None if jd is None else 2000.0 + (float(jd) - 2451545.0) / 365.25
+
+
+def paired(catalog: SourceCatalog, known: KnownStars, wanted: Wanted) -> Matched:
+    """A catalogue with stars of which it is known that they are in its field.
+
+    Raises
+    ------
+    CatalogError
+        If it has no magnitudes, or its sources are none of the stars.
+    """
     table = catalog.table
     here = measured(table, wanted.magnitude)
-    jd = table.meta.get("jd_utc")
-    year = None if jd is None else 2000.0 + (float(jd) - 2451545.0) / 365.25
-    known = known_stars(reference, wanted.bands, here.ra, here.dec, year)
     found = candidates(here, known, wanted.band, wanted.radius, wanted.options)
-    # what the record keeps is what decides: the stars near a source
-    near = _near(here, known, found.radius)
-    known = known.select(near)
-    found = candidates(here, known, wanted.band, found.radius, wanted.options)
     exposure, airmass = table.meta.get("exposure"), table.meta.get("airmass")
     if wanted.options.extinction is not None and airmass is None:
         raise CatalogError(f"{catalog!r} has no airmass in its meta, so that no extinction can be taken off")
@@ -102,8 +116,8 @@ def matched(catalog: SourceCatalog, reference: Any, wanted: Wanted) -> Matched:
     return Matched(catalog, here, known, found, added, exposure or None, airmass)
 
 
-def _near(here: Measured, known: KnownStars, radius: float) -> NDArray[np.int64]:
-    """Known stars that are a source, or beside one."""
+def near(here: Measured, known: KnownStars, radius: float) -> NDArray[np.int64]:
+    """Rows of the known stars that are within a radius (arcsec) of a source, or beside one."""
     from scipy.spatial import cKDTree
 
     from larun.model.photometry.choosing import directions

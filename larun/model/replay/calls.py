@@ -21,6 +21,7 @@ from larun.model.building import BuildOptions
 from larun.model.masters import MasterBias, MasterDark, MasterFlat
 from larun.model.measure.matching import Match
 from larun.model.options import Source
+from larun.model.photometry import many  # noqa: F401  # its operation is found by name
 from larun.model.photometry.zero_point import ZeroPoint
 from larun.model.raw.opening import RawPart
 from larun.provenance import OPERATIONS, Step, array_from_canonical, canonical
@@ -244,6 +245,11 @@ def _piped(function: Callable[..., Any], arguments: dict[str, Any], inputs: tupl
     return catalog_of(_one(inputs, "self")).pipe(arguments["function"], *arguments["args"], **arguments["kwargs"])
 
 
+def _of_many(function: Callable[..., Any], arguments: dict[str, Any], inputs: tuple[Input, ...]) -> Any:
+    others = [catalog_of(item.value) for item in inputs if item.role == "others"]
+    return function(catalog_of(_one(inputs, "catalog")), others, **arguments)
+
+
 def _gone(what: str) -> Callable[..., Any]:
     def refuse(function: Callable[..., Any], arguments: dict[str, Any], inputs: tuple[Input, ...]) -> Any:
         raise NotReplayable(f"{what}, of which a record keeps the digest only")
@@ -258,6 +264,7 @@ _RULES: dict[str, Callable[..., Any]] = {
     "from_table": _gone("it begins with a table that was handed over in memory"),
     "multiply": _symmetric,
     "pipe": _piped,
+    "zero_points": _of_many,
     "with_planes": _gone("its pixels were handed over in memory (with_planes)"),
     **{name: _combined(cls) for name, cls in MASTERS.items()},
 }
