@@ -11,5 +11,17 @@ from larun.plots.growth import show_growth
 from larun.plots.image import show
 from larun.plots.masters import show_master
 from larun.plots.overlay import draw_catalog, draw_flags
+from larun.plots.photometry import show_zero_point, show_zero_points
 
-__all__ = ["draw_catalog", "draw_flags", "save", "show", "show_catalog", "show_evidence", "show_growth", "show_master"]
+__all__ = [
+    "draw_catalog",
+    "draw_flags",
+    "save",
+    "show",
+    "show_catalog",
+    "show_evidence",
+    "show_growth",
+    "show_master",
+    "show_zero_point",
+    "show_zero_points",
+]
