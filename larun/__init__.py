@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from larun.model.night import Night
     from larun.model.photometry.many import ZeroPoints, zero_points
     from larun.model.photometry.options import ZeroPointOptions
+    from larun.model.photometry.repeatability import Repeatability, repeatability
     from larun.model.photometry.zero_point import ZeroPoint
     from larun.model.planes import Shared
     from larun.model.recipe import Recipe
@@ -70,6 +71,7 @@ _HOMES = {
     "OverscanOptions": "larun.algorithms.overscan",
     "Provenance": "larun.provenance",
     "Recipe": "larun.model.recipe",
+    "Repeatability": "larun.model.photometry.repeatability",
     "Replay": "larun.model.replay.recompute",
     "Report": "larun.model.checks.verdict",
     "Seal": "larun.io.seal",
@@ -90,6 +92,7 @@ _HOMES = {
     "audit": "larun.model.audit",
     "operation": "larun.provenance",
     "read_measurements": "larun.model.measure.measurements",
+    "repeatability": "larun.model.photometry.repeatability",
     "replay": "larun.model.replay.recompute",
     "set_threads": "larun.algorithms.jit",
     "why": "larun.model.replay.story",
@@ -121,6 +124,7 @@ __all__ = [
     "OverscanOptions",
     "Provenance",
     "Recipe",
+    "Repeatability",
     "Replay",
     "Report",
     "Seal",
@@ -145,6 +149,7 @@ __all__ = [
     "operation",
     "plots",
     "read_measurements",
+    "repeatability",
     "replay",
     "set_threads",
     "simulate",
