@@ -8,7 +8,15 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["ERROR_OF_MEDIAN", "SIGMA_PER_MAD", "Estimate", "clipped_scatter", "mad_sigma", "median_error"]
+__all__ = [
+    "ERROR_OF_MEDIAN",
+    "SIGMA_PER_MAD",
+    "Estimate",
+    "clipped_scatter",
+    "excess_scatter",
+    "mad_sigma",
+    "median_error",
+]
 
 #: σ of a normal distribution over its median absolute deviation.
 SIGMA_PER_MAD = 1.4826
@@ -90,3 +98,42 @@ def clipped_scatter(pulls: NDArray[Any]) -> Estimate:
             break
         kept = np.abs(pulls) <= _KEEP * scatter
     return Estimate(scatter, max(scatter, 1.0) / math.sqrt(2 * (int(kept.sum()) - 1)))
+
+
+def excess_scatter(
+    residual: NDArray[np.float64], variance: NDArray[np.float64], weight: NDArray[np.float64], free: NDArray[np.float64]
+) -> float:
+    """The scatter s of greatest likelihood: where sum w ((r^2 / f) / (v + s^2)^2 - 1 / (v + s^2)) is 0, or 0.
+
+    Parameters
+    ----------
+    residual, variance : ndarray of float64
+        Deviations about their mean, and the variance that their errors explain.
+    weight : ndarray of float64
+        How much each counts.
+    free : ndarray of float64
+        The share of its variance that is left in a deviation, since the mean was made of it too.
+
+    Examples
+    --------
+    >>> rng, one = np.random.default_rng(1), np.ones(10_000)
+    >>> round(excess_scatter(rng.normal(0, np.hypot(0.03, 0.04), 10_000), 0.03**2 * one, one, one), 3)
+    0.04
+    """
+    squares = residual**2 / free
+
+    def score(square: float) -> float:
+        total = variance + square
+        return float(np.sum(weight * (squares / total - 1) / total))
+
+    low, high = 0.0, float(np.max(squares, initial=0.0)) + 1e-12
+    if not np.any(variance <= 0) and score(0.0) <= 0:
+        return 0.0
+    low = 1e-12 if np.any(variance <= 0) else 0.0
+    for _ in range(80):
+        middle = 0.5 * (low + high)
+        if score(middle) > 0:
+            low = middle
+        else:
+            high = middle
+    return math.sqrt(0.5 * (low + high))

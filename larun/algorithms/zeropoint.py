@@ -26,7 +26,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from larun.algorithms.cholesky import inverse_of_positive
-from larun.algorithms.robust import SIGMA_PER_MAD
+from larun.algorithms.robust import SIGMA_PER_MAD, excess_scatter
 from larun.errors import OptionError
 
 __all__ = ["Observations", "ZeroPointFit", "fit_zero_points", "legendre"]
@@ -180,6 +180,7 @@ def fit_zero_points(given: Observations) -> ZeroPointFit:
         scatter, star_scatter = _scatters(problem, residual, weight, slope, unknowns)
         own, shared = _split(problem, slope, scatter, star_scatter)
         weight, wide, wrong = _judged(residual, own + shared, wide, wrong)
+        weight = weight * _alike(problem, residual, weight, own, wide, wrong)
         errors = np.sqrt(np.diag(covariance))
         if before.size and np.all(np.abs(solution - before) <= _CONVERGED * errors):
             break
@@ -394,6 +395,33 @@ def _judged(
     return weight, max(spread, _WIDE * math.sqrt(float(np.median(variance)))), min(share, 0.5)
 
 
+def _alike(
+    problem: _Problem,
+    residual: NDArray[np.float64],
+    weight: NDArray[np.float64],
+    own: NDArray[np.float64],
+    wide: float,
+    wrong: float,
+) -> NDArray[np.float64]:
+    """The probability that a measurement is right beside the others of its star, which share the catalogue's error."""
+    if not problem.repeated.any():
+        return np.ones(len(residual))
+    precision = weight / own
+    total = _sums(problem, precision)
+    mean = _sums(problem, precision * residual) / np.maximum(total, 1e-300)
+    others = np.maximum(total[problem.star] - precision, 0.0)
+    known = problem.repeated & (others > 1e-3 / own)
+    # against the mean of the others, which has an error too
+    away = (
+        residual
+        - (mean * total)[problem.star] / np.maximum(others, 1e-300)
+        + precision * residual / np.maximum(others, 1e-300)
+    )
+    variance = own + 1 / np.maximum(others, 1e-300)
+    judged, _, _ = _judged(np.where(known, away, 0.0), np.where(known, variance, own), wide, wrong)
+    return np.where(known, judged, 1.0)
+
+
 def _scatters(
     problem: _Problem,
     residual: NDArray[np.float64],
@@ -407,14 +435,14 @@ def _scatters(
     again = problem.repeated & used
     lost = unknowns / max(float(np.sum(weight)), unknowns + 1.0)
     if np.count_nonzero(again) < 5:
-        return _scatter(residual[used], errors[used], weight[used], np.full(int(used.sum()), 1 - lost)), 0.0
+        return excess_scatter(residual[used], errors[used], weight[used], np.full(int(used.sum()), 1 - lost)), 0.0
     precision = weight / (errors + 1e-12)
     total = _sums(problem, precision * again)
     mean = _sums(problem, precision * again * residual) / np.maximum(total, 1e-300)
     inside = np.where(again, residual - mean[problem.star], residual)
     free = np.where(again, 1 - precision / np.maximum(total[problem.star], 1e-300), 1.0) * (1 - lost)
     kept = used & (free > 1e-3)
-    scatter = _scatter(inside[kept], errors[kept], weight[kept], free[kept])
+    scatter = excess_scatter(inside[kept], errors[kept], weight[kept], free[kept])
     precision = weight / (errors + scatter**2) * again
     total = _sums(problem, precision)
     stars = total > 0
@@ -423,30 +451,7 @@ def _scatters(
     trust = _sums(problem, weight * again)[stars] / _sums(problem, again.astype(float))[stars]
     few = problem.columns.shape[1] + 1
     free = np.full(len(mean), max(1 - few / max(len(mean), 1), 0.1))
-    return scatter, _scatter(mean, known, trust, free)
-
-
-def _scatter(
-    residual: NDArray[np.float64], variance: NDArray[np.float64], weight: NDArray[np.float64], free: NDArray[np.float64]
-) -> float:
-    """The scatter s of greatest likelihood: where sum w ((r^2 / f) / (v + s^2)^2 - 1 / (v + s^2)) is 0, or 0."""
-    squares = residual**2 / free
-
-    def score(square: float) -> float:
-        total = variance + square
-        return float(np.sum(weight * (squares / total - 1) / total))
-
-    low, high = 0.0, float(np.max(squares, initial=0.0)) + 1e-12
-    if not np.any(variance <= 0) and score(0.0) <= 0:
-        return 0.0
-    low = 1e-12 if np.any(variance <= 0) else 0.0
-    for _ in range(80):
-        middle = 0.5 * (low + high)
-        if score(middle) > 0:
-            low = middle
-        else:
-            high = middle
-    return math.sqrt(0.5 * (low + high))
+    return scatter, excess_scatter(mean, known, trust, free)
 
 
 def _covariance(

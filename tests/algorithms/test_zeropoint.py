@@ -134,6 +134,17 @@ def test_errors_of_reference_stars_are_common_to_frames():
     assert np.sqrt(covariance[0, 0] + covariance[5, 5] - 2 * covariance[0, 5]) < 0.002
 
 
+def test_a_star_that_changes_from_frame_to_frame_does_not_make_the_scatter():
+    rng = np.random.default_rng(22)
+    given, _ = many_frames(rng, reference=0.05)
+    bad = np.flatnonzero(given.star < 5)[::3]
+    given.difference[bad] += 0.15  # three times the catalogue's error, but twenty times the measurement's
+    fit = fit_zero_points(given)
+    assert fit.scatter < 0.004
+    assert np.all(fit.weight[bad] < 0.5)
+    assert np.mean(fit.weight[given.star >= 5] > 0.5) > 0.99
+
+
 def test_each_instrument_has_its_own_color_term():
     rng = np.random.default_rng(13)
     one, two = one_frame(rng), one_frame(rng)
