@@ -38,7 +38,8 @@ if TYPE_CHECKING:
     from larun.model.planes import Shared
     from larun.model.recipe import Recipe
     from larun.model.replay.recompute import Replay, replay
-    from larun.model.replay.story import Story, why
+    from larun.model.replay.story import Story
+    from larun.model.replay.telling import why
     from larun.model.replay.whatif import WhatIf
     from larun.model.replay.windows import window
     from larun.model.sky import SkyImage
@@ -95,7 +96,7 @@ _HOMES = {
     "repeatability": "larun.model.photometry.repeatability",
     "replay": "larun.model.replay.recompute",
     "set_threads": "larun.algorithms.jit",
-    "why": "larun.model.replay.story",
+    "why": "larun.model.replay.telling",
     "window": "larun.model.replay.windows",
     "write_measurements": "larun.model.measure.measurements",
     "zero_points": "larun.model.photometry.many",

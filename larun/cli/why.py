@@ -9,7 +9,7 @@ from rich.padding import Padding
 from rich.text import Text
 
 from larun.cli.running import OK
-from larun.model.replay.story import why
+from larun.model.replay.telling import why
 from larun.provenance.show import printable
 from larun.report.terminal import cell, console, heading, write_json
 

@@ -8,7 +8,7 @@ from scipy.ndimage import binary_dilation
 
 import larun
 from larun.errors import OptionError
-from larun.model.replay.story import tell
+from larun.model.replay.telling import tell
 from larun.model.replay.windows import Windows
 
 pytestmark = pytest.mark.filterwarnings("ignore::larun.errors.LarunWarning")

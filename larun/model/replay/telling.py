@@ -1,0 +1,316 @@
+"""The story of a pixel, told from the product back to the raw files."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from larun import flags as fl
+from larun.detector import Section
+from larun.errors import OptionError
+from larun.model import cleaning
+from larun.model.image import Image
+from larun.model.raw.reduction import amplifier_values
+from larun.model.replay.calls import MASTERS
+from larun.model.replay.defects import contributions, defects
+from larun.model.replay.recompute import read_any
+from larun.model.replay.story import Part, Reason, Story, reason_of
+from larun.model.replay.window_rules import (
+    Pixels,
+    WholeImage,
+    fitted,
+    grown,
+    name_of,
+    one_of,
+    parameters_of,
+    search_of,
+    stacked,
+)
+from larun.model.replay.windows import Windows
+from larun.provenance import Provenance
+
+__all__ = ["tell", "why"]
+
+
+def why(
+    product: Image | str | Path,
+    x: int,
+    y: int,
+    *,
+    raw: Iterable[str | Path] | str | Path = (),
+    functions: Iterable[Callable[..., Any]] = (),
+) -> Story:
+    """Why a pixel of an image has its value and its flags.
+
+    Parameters
+    ----------
+    product : Image or path
+        A raw frame, a master, or what was made of them.
+    x, y : int
+        Column and row, from 0.
+    raw, functions
+        As for :func:`larun.replay`.
+
+    Returns
+    -------
+    Story
+        Computed from a few pixels of the raw files; ``str`` tells it.
+
+    Raises
+    ------
+    NotReplayable
+        As :func:`larun.replay`.
+    OptionError
+        If the pixel lies outside the image, or the product is a catalogue.
+
+    Examples
+    --------
+    >>> import larun
+    >>> print(larun.why("out/frames/d1059.fits", 256, 783, raw="raw/"))  # doctest: +SKIP
+    x = 256, y = 783: 412 ± 22 electron; BAD
+    """
+    there = read_any(product) if isinstance(product, str | Path) else product
+    if not isinstance(there, Image):
+        raise OptionError(f"{there!r} has no pixels: give an image")
+    ny, nx = there.shape
+    if not (0 <= x < nx and 0 <= y < ny):
+        raise OptionError(f"x = {x}, y = {y}: must lie within 0 … {nx - 1}, 0 … {ny - 1}")
+    return tell(there, x, y, Windows(raw, functions=functions))
+
+
+def tell(there: Image, x: int, y: int, windows: Windows) -> Story:
+    """:func:`why` with raw files that are open already."""
+    teller = _Teller(windows)
+    teller.follow(there.provenance, x, y)
+    value, flags = float(there.data[y, x]), int(there.flags[y, x])
+    variance = None
+    if there.variance is not None:
+        variance = float(there.variance[y, x]) + sum(abs(float(item.variance[y, x])) for item in there.shared)
+    names = fl.names_of(flags, there.instrument_flags)
+    reasons = [reason for name in names for reason in teller.reasons if reason.flag == name]
+    unknown = [name for name in names if all(reason.flag != name for reason in reasons)]
+    reasons += [Reason(flag=name, step="", cause="step", text="the record does not tell why") for name in unknown]
+    return Story(
+        x=x,
+        y=y,
+        value=value if np.isfinite(value) else None,
+        error=None if variance is None or not variance >= 0 else float(np.sqrt(variance)),
+        unit=there.unit,
+        parts=tuple(reversed(teller.parts)),
+        flags=tuple(reasons),
+    )
+
+
+def _pixel(x: int, y: int) -> Section:
+    return Section(y, y + 1, x, x + 1)
+
+
+def _number(plane: Any) -> float:
+    return float(plane[0, 0])
+
+
+class _Teller:
+    """Follows a pixel from the product to the raw file."""
+
+    def __init__(self, windows: Windows) -> None:
+        self.windows = windows
+        self.parts: list[Part] = []  # the last step first
+        self.reasons: list[Reason] = []
+
+    def follow(self, node: Provenance, x: int, y: int) -> None:
+        """Tell every step back to the raw file, or to the frames of a master."""
+        while node.root is None:
+            operation = name_of(node)
+            if operation in MASTERS:
+                self._master(node, x, y)
+                return
+            source = node.parents[0].provenance if node.parents else None
+            if source is None or operation not in ("calibrate", "clean", "crop"):
+                self._other(node, x, y)
+                return
+            if operation == "crop":
+                x0, y0 = (int(parameters_of(node)[axis][0]) for axis in ("x", "y"))
+                x, y = x + x0, y + y0
+                self.parts.append(Part(step="crop", text=f"x = {x}, y = {y} before", values={"x": x, "y": y}))
+            elif operation == "clean":
+                self._clean(node, x, y)
+            else:
+                x, y = self._calibrate(node, x, y)
+            node = one_of(node, "self")
+        planes = self.windows.pixels(node, _pixel(x, y))
+        value = _number(planes.data)
+        text = f"{value:g} adu in {node.root.name}, x = {x}, y = {y}"
+        self.parts.append(Part(step="raw", text=text, values={"value": value, "x": x, "y": y}))
+        self._plain(int(planes.flags[0, 0]), "raw", "so it was read from the file")
+
+    def _plain(self, bits: int, step: str, text: str, cause: str = "step") -> None:
+        for name in fl.names_of(bits):
+            self.reasons.append(Reason(flag=name, step=step, cause=cause, text=text))
+
+    def _other(self, node: Provenance, x: int, y: int) -> None:
+        """A step whose pixels are told by their inputs: arithmetic, bins, steps of the user's own."""
+        operation, at = name_of(node), _pixel(x, y)
+        after = self.windows.pixels(node, at)
+        if operation == "bin":
+            factor = int(parameters_of(node)["factor"])
+            at = Section(*(edge * factor for edge in at))
+            text = f"the sum of x = {at.x0} … {at.x1 - 1}, y = {at.y0} … {at.y1 - 1}"
+        else:
+            text = f"{operation} gives {_number(after.data):.6g}"
+        inputs = {}
+        for parent in node.parents:
+            try:
+                inputs[parent.role] = self.windows.pixels(parent.provenance, at)
+            except OptionError:  # another geometry
+                continue
+        values = {role: float(np.nansum(planes.data)) for role, planes in inputs.items()}
+        self.parts.append(Part(step=operation, text=text, values=values))
+        before = 0
+        for role, planes in inputs.items():
+            bits = int(np.bitwise_or.reduce(planes.flags, axis=None))
+            before |= bits
+            self._plain(bits, operation, f"came with {role}")
+        self._plain(int(after.flags[0, 0]) & ~before, operation, "set by this step")
+
+    # -- a calibrated frame ----------------------------------------------------------------------------------------
+
+    def _calibrate(self, node: Provenance, x: int, y: int) -> tuple[int, int]:
+        """What calibration did; where the pixel lies in the raw frame."""
+        windows, at = self.windows, _pixel(x, y)
+        source = one_of(node, "self")
+        made = windows.pixels(node, at)
+        whole = windows.leveled(source, fitted(node).get("overscan"))
+        placed = whole.source.detector.trimmed().amplifiers
+        number = next(n for n, a in enumerate(placed) if a.data.intersect(at) is not None)
+        (block,) = whole.window(at).blocks(0, 1)
+        amplifier = whole.source.detector.amplifiers[number]
+        numbers = amplifier_values(whole, amplifier)
+        raw, level = _number(block.data), float(block.level[0])
+        values: dict[str, Any] = {"raw": raw, "overscan": level, "gain": numbers.gain, "read_noise": numbers.read_noise}
+        words = [f"raw {raw:g} − level {level:.2f}"]
+        masters = {p.role: p.provenance for p in node.parents if p.role in ("bias", "dark", "flat")}
+        planes: dict[str, Pixels] = {}
+        for kind, record in masters.items():
+            planes[kind] = windows.pixels(record, at)
+            noise_of = planes[kind].variance
+            values[kind] = _number(planes[kind].data)
+            values[f"{kind}_error"] = None if noise_of is None else float(np.sqrt(_number(noise_of)))
+            words.append(f"{kind} {values[kind]:.5g} ± {values[f'{kind}_error'] or 0:.2g}")
+        value, variance = _number(made.data), _number(made.variance)
+        values |= {"electrons": value, "variance": variance}
+        shared = {self._kind(item.master, masters): _number(item.variance) for item in made.shared}
+        values["shared"] = shared
+        words.append(f"gain {numbers.gain:g} electron/adu: {value:.6g} electrons")
+        parts = ", ".join(f"{added:.3g} of the {kind}" for kind, added in shared.items())
+        noise = f"variance {variance:.4g} (read noise {numbers.read_noise:g})" + (f" + {parts}" if parts else "")
+        self.parts.append(Part(step="calibrate", text="; ".join([*words, noise]), values=values))
+        new = int(made.flags[0, 0]) & ~int(block.flags[0, 0])
+        self._raw_levels(new, raw, numbers)
+        self._from_masters(new, masters, planes, node, at)
+        return x + amplifier.data.x0 - placed[number].data.x0, y + amplifier.data.y0 - placed[number].data.y0
+
+    def _kind(self, identity: str, masters: Mapping[str, Provenance]) -> str:
+        return next((kind for kind, record in masters.items() if record.id == identity), "another bias")
+
+    def _raw_levels(self, new: int, raw: float, numbers: Any) -> None:
+        for flag, level, name in (
+            (fl.SATURATED, numbers.saturation, "saturation level"),
+            (fl.NONLINEAR, numbers.linear_limit, "limit of linearity"),
+        ):
+            if new & int(flag):
+                text = f"raw {raw:g} adu reaches the {name} of {level:g} adu"
+                self._add(reason_of(flag, "calibrate", "raw counts", text, raw=raw, level=level))
+        if new & int(fl.NO_DATA):
+            self._add(reason_of(fl.NO_DATA, "calibrate", "no value", "the raw frame has no finite value here"))
+
+    def _from_masters(
+        self, new: int, masters: Mapping[str, Provenance], planes: Mapping[str, Pixels], node: Provenance, at: Section
+    ) -> None:
+        for flag in (fl.BAD, fl.FLAT_INVALID):
+            if not new & int(flag):
+                continue
+            told = len(self.reasons)
+            for kind, record in masters.items():
+                if int(planes[kind].flags[0, 0]) & int(flag):
+                    self._add(*defects(self.windows, record, at, flag))
+            if flag == fl.BAD and self.windows.mask(node, at).any():
+                self._add(reason_of(flag, "calibrate", "given mask", "the mask of bad pixels that was given has it"))
+            if len(self.reasons) == told:
+                text = "a master has no usable value here"
+                if flag == fl.FLAT_INVALID and "flat" in planes:
+                    text = f"the flat is {_number(planes['flat'].data):.3g}: nothing can be divided by that"
+                self._add(reason_of(flag, "calibrate", "sensitivity" if flag == fl.FLAT_INVALID else "no value", text))
+
+    def _add(self, *made: Reason) -> None:
+        for one in made:
+            if one not in self.reasons:
+                self.reasons.append(one)
+
+    # -- a cleaned frame -------------------------------------------------------------------------------------------
+
+    def _clean(self, node: Provenance, x: int, y: int) -> None:
+        at = _pixel(x, y)
+        before, after = (self.windows.pixels(one, at) for one in (one_of(node, "self"), node))
+        new = int(after.flags[0, 0]) & ~int(before.flags[0, 0])
+        old, now = _number(before.data), _number(after.data)
+        if not new & int(fl.COSMIC):
+            self.parts.append(Part(step="clean", text="no cosmic ray was found here", values={"value": now}))
+            return
+        values: dict[str, Any] = {"before": old, "after": now}
+        text = "a cosmic ray was found"
+        iteration = self._iteration(node, x, y)
+        if iteration:
+            text += f" in iteration {iteration}"
+            values["iteration"] = iteration
+        self.parts.append(Part(step="clean", text=text, values=values))
+        self._add(reason_of(fl.COSMIC, "clean", "cosmic ray", text, **values))
+        if new & int(fl.INTERPOLATED):
+            replaced = f"the median of the good pixels around it, {now:.6g}, stands for {old:.6g}"
+            self._add(reason_of(fl.INTERPOLATED, "clean", "replaced", replaced, before=old, after=now))
+
+    def _iteration(self, node: Provenance, x: int, y: int) -> int:
+        """In which iteration the pixel was found; 0 where that cannot be told."""
+        try:
+            chosen, reach = search_of(node)
+        except WholeImage:
+            return 0
+        outer = grown(_pixel(x, y), reach, self.windows.shape(node))
+        planes: Any = self.windows.pixels(one_of(node, "self"), outer)
+        sky = fitted(node).get("sky")
+        for iteration in range(1, chosen.iterations + 1):
+            found = cleaning.clean(planes, "larun", search_of(node, iteration)[0], sky=sky)
+            if found.mask[y - outer.y0, x - outer.x0]:
+                return iteration
+        return 0
+
+    # -- a master --------------------------------------------------------------------------------------------------
+
+    def _master(self, node: Provenance, x: int, y: int) -> None:
+        at, operation = _pixel(x, y), name_of(node)
+        made = self.windows.pixels(node, at)
+        value, variance = _number(made.data), made.variance
+        values: dict[str, Any] = {"value": value}
+        if variance is not None:
+            values["error"] = float(np.sqrt(_number(variance)))
+        text = f"{value:.6g} ± {values.get('error', 0):.3g}"
+        try:
+            stack = stacked(self.windows, node, at)
+        except WholeImage as reason:
+            self.parts.append(Part(step=operation, text=f"{text}; its frames cannot be told: {reason}", values=values))
+        else:
+            frames = contributions(stack, at)
+            values["frames"] = frames
+            out = [frame for frame in frames if not frame["used"]]
+            text += f" from {len(frames) - len(out)} of {len(frames)} frames"
+            for frame in out:
+                away = "masked" if frame["sigma"] is None else f"{frame['value']:.6g}, {frame['sigma']:+.1f} σ"
+                text += f"; {frame['name']} left out ({away})"
+            self.parts.append(Part(step=operation, text=text, values=values))
+        for flag in (fl.BAD, fl.FLAT_INVALID):
+            if int(made.flags[0, 0]) & int(flag):
+                self._add(*defects(self.windows, node, at, flag))
+        rest = int(made.flags[0, 0]) & ~int(fl.BAD | fl.FLAT_INVALID)
+        self._plain(rest, operation, "so the frames that contribute have it")
