@@ -37,6 +37,7 @@ if TYPE_CHECKING:
     from larun.model.photometry.zero_point import ZeroPoint
     from larun.model.planes import Shared
     from larun.model.recipe import Recipe
+    from larun.model.reference.stars import ReferenceCatalog, ReferenceStars
     from larun.model.replay.recompute import Replay, replay
     from larun.model.replay.story import Story
     from larun.model.replay.telling import why
@@ -72,6 +73,8 @@ _HOMES = {
     "OverscanOptions": "larun.algorithms.overscan",
     "Provenance": "larun.provenance",
     "Recipe": "larun.model.recipe",
+    "ReferenceCatalog": "larun.model.reference.stars",
+    "ReferenceStars": "larun.model.reference.stars",
     "Repeatability": "larun.model.photometry.repeatability",
     "Replay": "larun.model.replay.recompute",
     "Report": "larun.model.checks.verdict",
@@ -125,6 +128,8 @@ __all__ = [
     "OverscanOptions",
     "Provenance",
     "Recipe",
+    "ReferenceCatalog",
+    "ReferenceStars",
     "Repeatability",
     "Replay",
     "Report",

@@ -23,6 +23,7 @@ __all__ = [
     "add_seconds",
     "airmass",
     "altitude",
+    "earth",
     "from_calendar",
     "from_julian_date",
     "geodetic",
@@ -194,6 +195,11 @@ def light_travel(
         return np.asarray(projected * (_ASTRONOMICAL_UNIT / _LIGHT_SPEED))
 
     return LightTravel(travel(bary["p"]), travel(helio["p"]))
+
+
+def earth(instant: Instant) -> NDArray[np.float64]:
+    """The centre of the Earth from the barycentre of the solar system, in au, in the axes of the ICRS."""
+    return np.array(_erfa("epv00", *tdb(instant))[1]["p"], dtype=float)
 
 
 def _site_vector(instant: Instant, site: tuple[float, float, float]) -> NDArray[np.float64]:
