@@ -10,7 +10,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from larun.errors import OptionError
 
-__all__ = ["Offset", "vote_offset"]
+__all__ = ["Offset", "mutual_pairs", "vote_offset"]
 
 _ROUNDS = 4  # of the refined offset
 
@@ -100,14 +100,14 @@ def vote_offset(
     for _ in range(_ROUNDS):
         near = np.hypot(*(shifts - shift).T) <= tolerance
         shift = np.median(shifts[near], axis=0) if near.any() else shift
-    votes = len(_pairs(voters[0] + shift, voters[1], tolerance)[0])
+    votes = len(mutual_pairs(voters[0] + shift, voters[1], tolerance)[0])
     expected = _expected(voters, votes, tolerance, reach)
     if expected > chance:
         return None
-    first, second = _pairs(one + shift, two, tolerance)
+    first, second = mutual_pairs(one + shift, two, tolerance)
     if len(first):  # all pairs tell the offset better than those that voted
         shift = np.median(two[second] - one[first], axis=0)
-        first, second = _pairs(one + shift, two, tolerance)
+        first, second = mutual_pairs(one + shift, two, tolerance)
     return Offset(float(shift[0]), float(shift[1]), kept1[first], kept2[second], votes, expected)
 
 
@@ -132,10 +132,10 @@ def _fullest(shifts: NDArray[np.float64], tolerance: float) -> NDArray[np.float6
     return np.asarray(where)
 
 
-def _pairs(
+def mutual_pairs(
     one: NDArray[np.float64], two: NDArray[np.float64], tolerance: float
 ) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
-    """Positions that are each other's nearest, within the tolerance."""
+    """Positions that are each other's nearest, within the tolerance: an index into each list, rising in the first."""
     from scipy.spatial import cKDTree
 
     distance, towards = cKDTree(two).query(one, distance_upper_bound=tolerance)

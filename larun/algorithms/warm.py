@@ -27,6 +27,7 @@ from larun.algorithms.cosmic_common import CosmicOptions
 from larun.algorithms.detect import DetectOptions, detect_matched
 from larun.algorithms.ellipse import ellipse_sums, kron_radius
 from larun.algorithms.fwhm import alike
+from larun.algorithms.listmatch import match_lists
 from larun.algorithms.localmedian import block_medians, pixel_medians, spread_blocks, undecided
 from larun.algorithms.masternoise import bias_noise, flat_noise, shared_variance, total_variance
 from larun.algorithms.morphology import windowed
@@ -164,6 +165,11 @@ def _morphology() -> None:
     windowed(image.planes, image.x, image.y, size=np.full(3, 3.5), fwhm=3.5, mask=mask)
 
 
+def _odds() -> None:
+    places = np.random.default_rng(1).uniform(0.0, 100.0, (20, 2))
+    match_lists(places, places)
+
+
 #: What is compiled together; what takes longest comes first, so that processes end together.
 PARTS: Mapping[str, Callable[[], None]] = {
     "combine": _combine,
@@ -178,6 +184,7 @@ PARTS: Mapping[str, Callable[[], None]] = {
     "combine_by_scatter": _combine_by_scatter,
     "annulus": _annulus,
     "bad_pixels": _bad_pixels,
+    "odds": _odds,
 }
 
 #: Those that a science frame needs from its raw file to its catalogue.
