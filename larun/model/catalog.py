@@ -314,9 +314,9 @@ class SourceCatalog(Tabular):
 
         Parameters
         ----------
-        reference : reference catalogue or table
-            With ``ra``, ``dec`` and ``mag_<band>``, better with ``mag_<band>_error``, ``variable`` and ``extended``.
-            The stars near a source are kept in the record.
+        reference : path, table or ReferenceCatalog
+            Whatever :meth:`larun.ReferenceCatalog.open` takes; its stars are moved to the time of the exposure, and
+            those near a source are kept in the record.
         band : str
             As the reference calls it.
         color : str, optional

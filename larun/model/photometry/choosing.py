@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from larun import flags as fl
+from larun.algorithms.sphere import directions
 from larun.errors import CatalogError, OptionError
 from larun.model.measure.matching import Pairs, nearest_pairs
 from larun.model.photometry.known import KnownStars
@@ -17,7 +18,7 @@ from larun.model.photometry.options import ZeroPointOptions
 if TYPE_CHECKING:
     from astropy.table import QTable
 
-__all__ = ["Candidates", "Measured", "candidates", "checked_radius", "directions", "error_of", "measured"]
+__all__ = ["Candidates", "Measured", "candidates", "checked_radius", "error_of", "measured"]
 
 _NEAR_LIMIT = 0.9  # of the highest peak of a saturated source: trails and neighbours of such are flagged too, and lower
 _ARCSEC = math.radians(1 / 3600)
@@ -96,12 +97,6 @@ def _scale(x: NDArray[np.float64], y: NDArray[np.float64], ra: NDArray[np.float6
     chord = np.sqrt((np.diff(directions(ra[good], dec[good]), axis=0) ** 2).sum(axis=1))
     far = pixels > 0
     return float(np.median(chord[far] / pixels[far])) / _ARCSEC
-
-
-def directions(ra: NDArray[np.float64], dec: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Unit vectors of degrees, (n, 3)."""
-    lon, lat = np.radians(ra), np.radians(dec)
-    return np.column_stack([np.cos(lat) * np.cos(lon), np.cos(lat) * np.sin(lon), np.sin(lat)])
 
 
 def candidates(

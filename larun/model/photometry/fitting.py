@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from larun.algorithms.sphere import directions
 from larun.algorithms.zeropoint import Observations, ZeroPointFit, fit_zero_points, legendre
 from larun.errors import CatalogError, OptionError
 from larun.model.photometry.choosing import Candidates, Measured, candidates, checked_radius, measured
@@ -119,8 +120,6 @@ def paired(catalog: SourceCatalog, known: KnownStars, wanted: Wanted) -> Matched
 def near(here: Measured, known: KnownStars, radius: float) -> NDArray[np.int64]:
     """Rows of the known stars that are within a radius (arcsec) of a source, or beside one."""
     from scipy.spatial import cKDTree
-
-    from larun.model.photometry.choosing import directions
 
     reach = math.radians((radius + (here.radius + 0.5 * here.fwhm) * here.scale) / 3600)
     sources = directions(here.ra, here.dec)
@@ -250,8 +249,6 @@ def _same_stars(places: NDArray[np.float64], frames: int) -> NDArray[np.int64]:
     if frames == 1:
         return np.arange(len(places))
     from scipy.spatial import cKDTree
-
-    from larun.model.photometry.choosing import directions
 
     points = directions(places[:, 0], places[:, 1])
     near = cKDTree(points).query_ball_point(points, math.radians(0.5 / 3600))

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
+from larun.algorithms.sphere import enclosing_circle
 from larun.errors import CatalogError, OptionError
-from larun.model.measure.positions import column_in
+from larun.model.reference.opening import reference_stars
+
+if TYPE_CHECKING:
+    from larun.model.reference.stars import ReferenceStars
 
 __all__ = ["KnownStars", "known_stars", "split_color"]
 
@@ -86,8 +89,7 @@ def known_stars(
     Parameters
     ----------
     reference : object
-        Stars from a record; a table with ``ra``, ``dec`` (degrees) and ``mag_<band>``; or anything whose
-        ``cone(ra, dec, radius)`` gives such a table (or an object with one as ``table``).
+        Stars from a record, or whatever :meth:`larun.ReferenceCatalog.open` takes.
     bands : tuple of str
         Those that are needed.
     ra, dec : ndarray of float64
@@ -99,65 +101,39 @@ def known_stars(
     ------
     OptionError
         If it is none of these, or lacks a band.
+    CatalogError
+        If no source has sky coordinates, or stars move from an epoch that is not known.
     """
     if isinstance(reference, Mapping) and "about" in reference:
         return KnownStars(**reference)
-    moved = reference
-    if year is not None and hasattr(moved, "at"):
-        moved = moved.at(year)
-    if hasattr(moved, "cone"):
-        moved = moved.cone(*_around(ra, dec))
-    table = moved.table if hasattr(moved, "table") else moved
-    names = getattr(table, "colnames", None)
-    if names is None:
-        raise OptionError(
-            f"reference: a {type(reference).__name__} is no reference catalogue; give one, or a table with ra, dec "
-            f"and {', '.join(f'mag_{band}' for band in bands)}"
-        )
-    made = _from_table(table, list(names), bands, getattr(reference, "name", None))
-    lon, lat, radius = _around(ra, dec)
-    return made.select(np.flatnonzero(_separation(made.ra, made.dec, lon, lat) <= radius))
-
-
-def _from_table(table: Any, names: list[str], bands: tuple[str, ...], name: str | None) -> KnownStars:
-    missing = [item for item in ("ra", "dec", *(f"mag_{band}" for band in bands)) if item not in names]
-    if missing:
-        raise OptionError(f"reference: no column {', '.join(missing)} among {', '.join(names)}")
-    magnitudes = {band: column_in(table, f"mag_{band}", "mag") for band in bands}
-    errors = {
-        band: column_in(table, f"mag_{band}_error", "mag") if f"mag_{band}_error" in names else np.zeros(len(table))
-        for band in bands
-    }
-    for band in bands:  # an error that nobody knows says that the star is worth nothing
-        magnitudes[band] = np.where(np.isfinite(errors[band]), magnitudes[band], np.nan)
-    flags = {
-        flag: np.asarray(table[flag], bool) if flag in names else np.zeros(len(table), bool)
-        for flag in ("variable", "extended")
-    }
-    meta = table.meta
-    systems = meta.get("systems") or {}
-    about = {
-        "name": str(name or meta.get("name") or "table"),
-        "digest": meta.get("digest"),
-        "systems": {band: systems.get(band) for band in bands},
-    }
-    ra, dec = (column_in(table, item, "deg") for item in ("ra", "dec"))
-    return KnownStars(ra % 360.0, dec, magnitudes, errors, flags["variable"], flags["extended"], about)
-
-
-def _around(ra: NDArray[np.float64], dec: NDArray[np.float64]) -> tuple[float, float, float]:
-    """Centre and radius in degrees of a circle that holds all positions."""
-    good = np.isfinite(ra) & np.isfinite(dec)
-    if not good.any():
+    if not np.isfinite(ra + dec).any():
         raise CatalogError("no source has sky coordinates: the image needs a WCS")
-    lon, lat = np.radians(ra[good]), np.radians(dec[good])
-    x, y, z = (float(np.mean(item)) for item in (np.cos(lat) * np.cos(lon), np.cos(lat) * np.sin(lon), np.sin(lat)))
-    centre = math.degrees(math.atan2(y, x)) % 360, math.degrees(math.atan2(z, math.hypot(x, y)))
-    return *centre, float(np.max(_separation(ra[good], dec[good], *centre))) * _MARGIN + 1 / 3600
+    circle = enclosing_circle(ra, dec)
+    stars = reference_stars(reference, circle.ra, circle.dec, circle.radius * _MARGIN + 1 / 3600, year)
+    missing = [band for band in bands if band not in stars.bands]
+    if missing:
+        raise OptionError(
+            f"reference {stars.name}: no magnitudes in {', '.join(missing)}; its bands are "
+            f"{', '.join(stars.bands) or 'none'}: name the column, as ReferenceCatalog.open(…, "
+            f"columns={{'mag_{missing[0]}': '…'}})"
+        )
+    errors = {band: _plain(stars, f"mag_{band}_error", 0.0) for band in bands}
+    # an error that nobody knows says that the star is worth nothing
+    magnitudes = {
+        band: np.where(np.isfinite(errors[band]), _plain(stars, f"mag_{band}", np.nan), np.nan) for band in bands
+    }
+    about = {
+        "name": stars.name,
+        "digest": stars.digest,
+        "systems": {band: stars.systems[band] for band in bands},
+    }
+    ra, dec = _plain(stars, "ra", 0.0), _plain(stars, "dec", 0.0)
+    variable, extended = _plain(stars, "variable", 0.0) != 0, _plain(stars, "extended", 0.0) != 0
+    return KnownStars(ra, dec, magnitudes, errors, variable, extended, about)
 
 
-def _separation(ra: NDArray[np.float64], dec: NDArray[np.float64], lon: float, lat: float) -> NDArray[np.float64]:
-    """Degrees."""
-    one, two = np.radians(dec), math.radians(lat)
-    half = np.sin((one - two) / 2) ** 2 + np.cos(one) * math.cos(two) * np.sin(np.radians(ra - lon) / 2) ** 2
-    return np.asarray(np.degrees(2 * np.arcsin(np.sqrt(np.clip(half, 0, 1)))), np.float64)
+def _plain(stars: ReferenceStars, name: str, otherwise: float) -> NDArray[np.float64]:
+    if name not in stars.columns:
+        return np.full(len(stars), otherwise)
+    column = stars[name]
+    return np.asarray(getattr(column, "value", column), np.float64)

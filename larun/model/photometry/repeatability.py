@@ -11,9 +11,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from larun import flags as fl
+from larun.algorithms.sphere import directions
 from larun.errors import CatalogError, OptionError
 from larun.model.measure.matching import nearest_pairs
-from larun.model.photometry.choosing import directions, error_of
+from larun.model.photometry.choosing import error_of
 
 if TYPE_CHECKING:
     from larun.model.catalog import SourceCatalog

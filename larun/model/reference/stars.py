@@ -309,8 +309,9 @@ def stars_from(columns: Mapping[str, NDArray[Any]], name: str, systems: Mapping[
     from astropy.table import QTable
 
     digest = hashlib.sha256(repr(sorted((band, system) for band, system in systems.items())).encode())
+    order = np.lexsort([columns["dec"], columns["ra"]])  # the order of a file's rows says nothing
     for key in sorted(columns):
-        values = columns[key]
+        values = columns[key][order]
         text = np.char.encode(values, "utf-8") if values.dtype.kind == "U" else values
         digest.update(f"{key} {text.dtype.kind} {len(values)}\n".encode())
         digest.update(np.ascontiguousarray(text).astype(text.dtype.newbyteorder("<"), copy=False).tobytes())

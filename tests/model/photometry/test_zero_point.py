@@ -1,6 +1,7 @@
 import numpy as np
 import pytest
 from astropy import units
+from astropy.table import Table
 
 import larun
 from larun import flags as fl
@@ -154,7 +155,7 @@ def test_what_the_record_keeps_is_enough(field):
 def test_what_makes_no_sense_is_told(field):
     table, known = field
     catalog = catalog_of(table)
-    with pytest.raises(OptionError, match="no column mag_z"):
+    with pytest.raises(OptionError, match="no magnitudes in z; its bands are g, r"):
         catalog.zero_point(known, band="z")
     with pytest.raises(OptionError, match="two bands"):
         catalog.zero_point(known, band="g", color="gr")
@@ -183,19 +184,47 @@ def test_negative_right_ascensions_and_errors_that_nobody_knows():
     known["mag_g_error"][0] = np.nan * units.mag
     stars = known_stars(known, ("g",), table["ra"].value, table["dec"].value, None)
     assert stars.ra.min() > 149
-    assert np.isnan(stars.magnitudes["g"][0])
+    first = np.argsort(known["ra"])[0]
+    lost = np.flatnonzero(np.argsort(known["ra"]) == 0)
+    assert np.flatnonzero(np.isnan(stars.magnitudes["g"])).tolist() == lost.tolist()
+    assert stars.ra[0] == pytest.approx(known["ra"][first].value + 360)
+
+
+@pytest.mark.parametrize("suffix", [".ecsv", ".csv", ".parquet", ".fits"])
+def test_a_file_of_any_format_and_order_gives_the_same_record(field, tmp_path, suffix):
+    table, known = field
+    path = tmp_path / f"refcat{suffix}"
+    name, systems = known.meta["name"], known.meta["systems"]
+    shuffled = known[np.random.default_rng(5).permutation(len(known))]
+    shuffled.meta = {}
+    Table(shuffled).write(path)
+    expected = catalog_of(table).zero_point(known, band="g", color="g-r")
+    found = catalog_of(table).zero_point(
+        larun.ReferenceCatalog.open(path, name=name, systems=systems), band="g", color="g-r"
+    )
+    assert found.provenance.id == expected.provenance.id
+    assert found.catalog.identical(expected.catalog)
+    by_name = catalog_of(table).zero_point(str(path), band="g", color="g-r")
+    assert by_name.value == expected.value
+    assert by_name.basis["reference"] == path.name
+
+
+def test_stars_are_moved_to_the_exposure(field):
+    """It is of 2023: after 23 years stars with 0.3 arcsec a year are 7 arcsec away."""
+    table, known = field
+    for name, speed in (("ra", 300.0), ("dec", -200.0)):
+        known[f"pm{name}"] = np.full(len(known), speed)
+        scale = np.cos(np.radians(known["dec"].value)) if name == "ra" else 1.0
+        known[name] -= speed / 3.6e6 * 23.1526 / scale * units.deg
+    known["epoch"] = 2000.0
+    found = catalog_of(table).zero_point(known, band="g", radius=0.5)
+    assert np.count_nonzero(found.stars["used"]) > 280
+    assert np.median(found.stars["separation"].to_value("arcsec")) < 0.05
 
 
 @pytest.fixture(scope="module")
 def sdss_reference():
-    from astropy.table import QTable
-
-    listed = QTable.read(real_data("sdss", "reference-catalog.fits.gz"))
-    made = QTable({"ra": listed["ra"], "dec": listed["dec"]}, meta={"name": "SDSS", "systems": {"g": "AB", "r": "AB"}})
-    for band in "gr":
-        made[f"mag_{band}"], made[f"mag_{band}_error"] = listed[band], listed[f"{band}_err"]
-    made["extended"] = listed["starnotgal"] == 0
-    return made
+    return larun.ReferenceCatalog.open(real_data("sdss", "reference-catalog.fits.gz"), systems="AB")
 
 
 @pytest.mark.parametrize("band", ["g", "r"])
