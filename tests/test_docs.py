@@ -38,10 +38,13 @@ INNER = {
     "larun.algorithms.moments",
     "larun.algorithms.lanes",
     "larun.algorithms.order",
+    "larun.algorithms.overlap",
     "larun.algorithms.pack",
+    "larun.algorithms.resample_kernels",
     "larun.algorithms.robust",
     "larun.algorithms.stamps",
     "larun.algorithms.stored_kernels",
+    "larun.algorithms.taps",
     "larun.algorithms.warm",
 }
 

@@ -114,9 +114,9 @@ def aperture_sums(
         Centres in pixels.
     radii : array_like, shape (r,)
         Radii in pixels, in any order.
-    acf : ndarray, shape (2k + 1, 2k + 1) or (n, 2k + 1, 2k + 1), optional
-        Autocorrelation of the noise, 1 at its centre, for all stars or one for each; None for white noise. The
-        covariance of two pixels is ``acf[dy, dx] sqrt(v_i v_j)``.
+    acf : ndarray, shape (2k + 1, 2k + 1), (n, 2k + 1, 2k + 1) or (n, r, 2k + 1, 2k + 1), optional
+        Autocorrelation of the noise, 1 at its centre, for all stars, one for each, or one for each and every radius;
+        None for white noise. The covariance of two pixels is ``acf[dy, dx] sqrt(v_i v_j)``.
 
     Returns
     -------
@@ -141,9 +141,9 @@ def aperture_sums(
     bits = plane(flags, np.uint32, "flags", image.shape)
     xs, ys = positions(x, y)
     circles = _radii(radii)
-    correlation = autocorrelation(acf, len(xs))
+    correlation = autocorrelation(acf, len(xs), len(circles))
     if noise is None:  # nothing to correlate
-        correlation = np.ones((1, 1, 1))
+        correlation = np.ones((1, 1, 1, 1))
     shape = (len(xs), len(circles))
     total, noise2, area = np.empty(shape), np.empty(shape), np.empty(shape)
     seen = np.empty(shape, np.uint32)
@@ -265,19 +265,21 @@ def _radii(radii: ArrayLike) -> NDArray[np.float64]:
     return circles
 
 
-def autocorrelation(acf: NDArray[Any] | None, stars: int) -> NDArray[np.float64]:
-    """The autocorrelation as (1 or n, 2k + 1, 2k + 1)."""
+def autocorrelation(acf: NDArray[Any] | None, stars: int, radii: int = 1) -> NDArray[np.float64]:
+    """The autocorrelation as (1 or n, 1 or r, 2k + 1, 2k + 1)."""
     if acf is None:
-        return np.ones((1, 1, 1))
+        return np.ones((1, 1, 1, 1))
     kernels = np.array(acf, np.float64, order="C")
-    kernels = kernels[None] if kernels.ndim == 2 else kernels
+    kernels = kernels[None, None] if kernels.ndim == 2 else kernels
+    kernels = kernels[:, None] if kernels.ndim == 3 else kernels
     rows = kernels.shape[-1]
-    if kernels.ndim != 3 or kernels.shape[1] != rows or rows % 2 == 0 or len(kernels) not in (1, stars):
+    fits = kernels.ndim == 4 and len(kernels) in (1, stars) and kernels.shape[1] in (1, radii)
+    if not fits or kernels.shape[2] != rows or rows % 2 == 0:
         raise OptionError(f"acf has shape {np.shape(acf)}: must be (2k + 1, 2k + 1), or one such kernel for each star")
-    centre = kernels[:, rows // 2, rows // 2]
+    centre = kernels[..., rows // 2, rows // 2]
     if not np.isfinite(kernels).all() or np.any(np.abs(centre - 1) > 1e-6):
         raise OptionError("acf must be finite and 1 at its centre: divide the covariance by its central value")
-    if np.any(np.abs(kernels - kernels[:, ::-1, ::-1]) > 1e-6):
+    if np.any(np.abs(kernels - kernels[..., ::-1, ::-1]) > 1e-6):
         raise OptionError("acf must be the same for opposite lags: noise correlates a with b as b with a")
     return kernels
 
@@ -365,7 +367,7 @@ def _sum_stars(planes: Any, acf: Any, x: Any, y: Any, radii: Any, out: Any) -> N
     ny, nx = planes[0].shape
     largest = np.max(radii)
     side = 2 * int(np.ceil(largest)) + 3
-    white = acf.shape[1] == 1
+    white = acf.shape[2] == 1
     noise = np.zeros((1, 1) if white else (side, side))
     box = np.empty((side, side)), np.empty((side, side)), np.empty((side, side)), np.empty((side, side), np.uint32)
     tables = np.empty((3, side + 1)), np.empty((3, side + 1)), np.empty(side)
@@ -386,7 +388,7 @@ def _sum_stars(planes: Any, acf: Any, x: Any, y: Any, radii: Any, out: Any) -> N
                 sums = _sum_circle(box, tables, (x[i] - left, y[i] - low), r, limits, noise)
             total[i, k], noise2[i, k], area[i, k], seen[i, k] = sums
             if near and not white:
-                noise2[i, k] = correlated(noise, acf[i if len(acf) > 1 else 0])
+                noise2[i, k] = correlated(noise, acf[i if len(acf) > 1 else 0, k if acf.shape[1] > 1 else 0])
             if not (x[i] - r >= -0.5 and x[i] + r <= nx - 0.5 and y[i] - r >= -0.5 and y[i] + r <= ny - 0.5):
                 seen[i, k] |= EDGE
             if area[i, k] == 0.0:

@@ -69,7 +69,7 @@ def ellipse_sums(
     bits = plane(flags, np.uint32, "flags", image.shape)
     xs, ys = positions(x, y)
     major, minor, theta = _ellipses(ellipses, len(xs))
-    correlation = np.ones((1, 1, 1)) if variance is None else autocorrelation(acf, len(xs))
+    correlation = np.ones((1, 1, 1)) if variance is None else autocorrelation(acf, len(xs))[:, 0]
     total, noise2, area = np.empty(major.shape), np.empty(major.shape), np.empty(major.shape)
     seen = np.empty(major.shape, np.uint32)
 

@@ -29,10 +29,13 @@ from larun.algorithms.ellipse import ellipse_sums, kron_radius
 from larun.algorithms.fwhm import alike
 from larun.algorithms.listmatch import match_lists
 from larun.algorithms.localmedian import block_medians, pixel_medians, spread_blocks, undecided
+from larun.algorithms.mapping import affine
 from larun.algorithms.masternoise import bias_noise, flat_noise, shared_variance, total_variance
 from larun.algorithms.morphology import windowed
 from larun.algorithms.pack import stored_row
 from larun.algorithms.peaks import Planes
+from larun.algorithms.resample import ResampleOptions, resample
+from larun.algorithms.resampled_noise import acf_at, term_of
 from larun.algorithms.stored_kernels import Stored
 
 __all__ = ["FRAME_PARTS", "PARTS", "compile_all"]
@@ -170,11 +173,19 @@ def _odds() -> None:
     match_lists(places, places)
 
 
+def _resample() -> None:
+    image, mapping = _image(), affine(np.eye(2), [0.5, 0.0], (_N, _N))
+    for kernel in ("lanczos3", "area"):
+        resample(image.data, image.variance, image.flags, mapping, options=ResampleOptions(kernel=kernel))
+        acf_at((term_of(mapping, kernel),), image.x, image.y, [3.0])
+
+
 #: What is compiled together; what takes longest comes first, so that processes end together.
 PARTS: Mapping[str, Callable[[], None]] = {
     "combine": _combine,
     "stored": _stored,
     "detect": _detect,
+    "resample": _resample,
     "clean": _clean,
     "background": _background,
     "morphology": _morphology,

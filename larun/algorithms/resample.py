@@ -1,0 +1,225 @@
+"""Images on other pixels: interpolation or exact areas, with the noise and the flags that result."""
+
+from __future__ import annotations
+
+import functools
+from typing import NamedTuple
+
+import attrs
+import numpy as np
+from numpy.typing import NDArray
+
+from larun import flags as fl
+from larun.algorithms import taps
+from larun.algorithms.arrays import read_only
+from larun.algorithms.jit import over_rows
+from larun.algorithms.mapping import Mapping
+from larun.algorithms.overlap import overlap_rows
+from larun.algorithms.resample_kernels import fill_masked, interpolate_rows, mark_near, padded_rows
+from larun.errors import OptionError
+
+__all__ = ["KERNELS", "ResampleOptions", "Resampled", "chosen_kernel", "resample", "resample_variance"]
+
+KERNELS = ("auto", *taps.KERNELS, "area")
+
+_PAD = 6
+_BAND = 64
+
+#: Change of the linear scale above which areas are needed to keep flux.
+_SCALE = 0.02
+#: Part of a weight above which the flags of an input pixel count.
+_LEAST = 0.03
+
+#: Pixels whose value says nothing, so that neighbours stand in for it.
+_WORTHLESS = fl.BAD | fl.COSMIC | fl.FLAT_INVALID | fl.NO_DATA
+
+
+@attrs.frozen(kw_only=True)
+class ResampleOptions:
+    """How an image is put on other pixels.
+
+    Parameters
+    ----------
+    kernel : {"auto", "lanczos3", "bilinear", "nearest", "area"}
+        Interpolation, or exact areas of overlap. ``"auto"`` is Lanczos-3 where the scale stays within 2 %, else areas.
+    conserve : {"flux", "brightness"}
+        Whether the sum over a star stays, or the value of a pixel on a flat sky. They differ where the scale changes.
+    """
+
+    kernel: str = "auto"
+    conserve: str = "flux"
+
+    def __attrs_post_init__(self) -> None:
+        if self.kernel not in KERNELS:
+            raise OptionError(f"kernel={self.kernel!r}: must be one of {', '.join(KERNELS)}")
+        if self.conserve not in ("flux", "brightness"):
+            raise OptionError(f"conserve={self.conserve!r}: must be 'flux' or 'brightness'")
+
+
+class Resampled(NamedTuple):
+    """An image on other pixels.
+
+    Attributes
+    ----------
+    data : ndarray of float32, (ny, nx)
+        NaN where the flags say NO_DATA.
+    variance : ndarray of float32, (ny, nx), or None
+        Of each pixel; neighbours are correlated now.
+    flags : ndarray of uint32, (ny, nx)
+        Those of all input pixels that matter; EDGE where neighbours are missing, NO_DATA outside.
+    """
+
+    data: NDArray[np.float32]
+    variance: NDArray[np.float32] | None
+    flags: NDArray[np.uint32]
+
+
+def chosen_kernel(mapping: Mapping, kernel: str) -> str:
+    """The kernel that ``"auto"`` means for this mapping; any other is itself."""
+    if kernel != "auto":
+        return kernel
+    areas = mapping.areas()
+    good = areas[np.isfinite(areas)]
+    if not good.size:
+        return "lanczos3"
+    return "lanczos3" if np.all(np.abs(np.sqrt(good) - 1) < _SCALE) else "area"
+
+
+def resample(
+    data: NDArray[np.float32],
+    variance: NDArray[np.float32] | None,
+    flags: NDArray[np.uint32],
+    mapping: Mapping,
+    *,
+    options: ResampleOptions = ResampleOptions(),
+) -> Resampled:
+    """Put an image on the pixels of a mapping.
+
+    Pixels whose value means nothing (BAD, COSMIC, FLAT_INVALID, NO_DATA, not finite) are replaced by their neighbours
+    first, unless a step has done so already (INTERPOLATED): they ring into no star, and their flags go along.
+
+    Parameters
+    ----------
+    data, variance, flags : ndarray, (ny, nx)
+        The input; ``variance`` may be None.
+    mapping : Mapping
+        From output pixels to input pixels.
+    options : ResampleOptions
+        Kernel, and what is kept where the scale changes.
+
+    Returns
+    -------
+    Resampled
+        ``variance`` is ``Σ w² v`` with the weights of the data.
+
+    Raises
+    ------
+    OptionError
+        If shapes disagree.
+    """
+    for name, plane in (("variance", variance), ("flags", flags)):
+        if plane is not None and plane.shape != data.shape:
+            raise OptionError(f"{name} has shape {plane.shape}, data {data.shape}")
+    masked = ((flags & _WORTHLESS) != 0) & ((flags & fl.INTERPOLATED) == 0)
+    masked |= ~np.isfinite(data)
+    if variance is not None:
+        masked |= ~np.isfinite(variance)
+    planes = [_filled(plane, masked) for plane in ([data] if variance is None else [data, variance])]
+    kernel = chosen_kernel(mapping, options.kernel)
+    values = np.empty((len(planes), *mapping.shape), np.float32)
+    found = np.empty(mapping.shape, np.uint32)
+    bits = read_only(flags, np.uint32)
+    if kernel == "area":
+        _by_area(planes, bits, mapping, options.conserve, (values, found))
+    else:
+        _interpolated(planes, bits, mapping, kernel, options.conserve, (values, found))
+    return Resampled(values[0], None if variance is None else values[1], found)
+
+
+def resample_variance(
+    variance: NDArray[np.float32], mapping: Mapping, *, options: ResampleOptions = ResampleOptions()
+) -> NDArray[np.float32]:
+    """A plane of variance on the pixels of a mapping, ``Σ w² v``; 0 outside.
+
+    Parameters
+    ----------
+    variance : ndarray of float32, (ny, nx)
+        Negative where noise is opposite; 0 takes the place of what is not finite.
+    mapping, options
+        As for :func:`resample`.
+    """
+    plane = np.where(np.isfinite(variance), variance, np.float32(0))
+    nothing = np.zeros(variance.shape, np.uint32)
+    made = resample(np.zeros_like(plane), plane, nothing, mapping, options=options).variance
+    assert made is not None
+    return np.nan_to_num(made, copy=False, nan=0.0)
+
+
+_Out = tuple[NDArray[np.float32], NDArray[np.uint32]]
+
+
+def _interpolated(
+    planes: list[NDArray[np.float32]],
+    flags: NDArray[np.uint32],
+    mapping: Mapping,
+    kernel: str,
+    conserve: str,
+    out: _Out,
+) -> None:
+    ny, nx = flags.shape
+    padded = np.empty((len(planes), ny + 2 * _PAD, nx + 2 * _PAD), np.float32)
+    for plane, into in zip(planes, padded, strict=True):
+        over_rows(len(into), functools.partial(_pad, plane, into), 256)
+    table = taps.weights(kernel)
+    tables = np.stack([table, table * table])[: len(planes)]
+    padded.flags.writeable = tables.flags.writeable = False
+    area = read_only(mapping.areas() if conserve == "flux" else np.ones_like(mapping.x[1:, 1:]), np.float32)
+    node_x, node_y = read_only(mapping.x, np.float64), read_only(mapping.y, np.float64)
+    near = np.zeros(flags.shape, np.uint8)
+    rows, columns = (read_only(item, np.int64) for item in np.nonzero(flags))
+    mark_near(rows, columns, near)
+    bits = (flags, read_only(near, np.uint8), _LEAST)
+    values, found = out
+
+    def work(start: int, stop: int) -> None:
+        into = (values[:, start:stop], found[start:stop])
+        interpolate_rows(padded, _PAD, tables, bits, (node_x, node_y, start), mapping.step, area, into)
+
+    over_rows(mapping.shape[0], work, _BAND)
+
+
+def _pad(plane: NDArray[np.float32], into: NDArray[np.float32], start: int, stop: int) -> None:
+    padded_rows(plane, _PAD, start, stop, into)
+
+
+def _by_area(
+    planes: list[NDArray[np.float32]], flags: NDArray[np.uint32], mapping: Mapping, conserve: str, out: _Out
+) -> None:
+    stack = read_only(np.stack(planes), np.float32)
+    node_x, node_y = read_only(mapping.x, np.float64), read_only(mapping.y, np.float64)
+    values, found = out
+
+    def work(start: int, stop: int) -> None:
+        into = (values[:, start:stop], found[start:stop])
+        nodes = (node_x, node_y, start)
+        overlap_rows(stack, flags, nodes, mapping.step, _LEAST, into, conserve == "brightness")
+
+    over_rows(mapping.shape[0], work, _BAND)
+
+
+def _filled(plane: NDArray[np.float32], masked: NDArray[np.bool_]) -> NDArray[np.float32]:
+    """The plane with masked pixels replaced by their neighbours."""
+    given = read_only(plane, np.float32)
+    rows, columns = (read_only(item, np.int64) for item in np.nonzero(masked))
+    if not len(rows):
+        return given
+    values = np.empty(len(rows), np.float32)
+    state = read_only(masked, np.uint8)
+    over_rows(
+        len(rows),
+        lambda start, stop: fill_masked(given, state, rows[start:stop], columns[start:stop], values[start:stop]),
+        1024,
+    )
+    made = given.copy()
+    made[rows, columns] = values
+    return read_only(made, np.float32)

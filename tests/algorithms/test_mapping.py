@@ -1,0 +1,70 @@
+"""Positions of one image on another."""
+
+import numpy as np
+import pytest
+from astropy.wcs import WCS
+
+from larun.algorithms.mapping import affine, mapped
+from larun.errors import OptionError
+
+
+def _wcs(ra, dec, scale, angle=0.0, crpix=(500, 500)):
+    made = WCS(naxis=2)
+    made.wcs.ctype = "RA---TAN", "DEC--TAN"
+    made.wcs.crval, made.wcs.crpix = (ra, dec), crpix
+    c, s = np.cos(angle), np.sin(angle)
+    made.wcs.cd = np.array([[-c, s], [s, c]]) * scale / 3600
+    return made
+
+
+def test_linear_mapping_is_exact_everywhere():
+    matrix, offset = np.array([[0.9, -0.2], [0.3, 1.1]]), np.array([3.5, -70.25])
+    made = affine(matrix, offset, (300, 500))
+    x, y = np.random.default_rng(1).uniform(-1, 500, (2, 1000))
+    there = made.at(x, y)
+    wanted = matrix @ np.stack([x, y]) + offset[:, None]
+    np.testing.assert_allclose(np.stack(there), wanted, atol=1e-9)
+    assert made.scale() == pytest.approx(np.sqrt(np.linalg.det(matrix)))
+
+
+@pytest.mark.parametrize("tolerance", [1e-2, 1e-4])
+@pytest.mark.parametrize("dec", [10.0, 89.9])
+def test_a_wcs_is_followed_within_the_tolerance_that_was_asked_for(dec, tolerance):
+    one, two = _wcs(10.0, dec, 2.0), _wcs(10.1, dec - 0.02, 1.7, 0.6)
+
+    def function(x, y):
+        return two.wcs_world2pix(*one.wcs_pix2world(x, y, 0), 0)
+
+    made = mapped(function, (900, 1100), tolerance=tolerance)
+    assert made.error <= tolerance
+    x, y = np.random.default_rng(2).uniform(0, 899, (2, 20_000))
+    here, true = made.at(x, y), function(x, y)
+    assert np.max(np.hypot(here[0] - true[0], here[1] - true[1])) <= 1.1 * tolerance
+
+
+def test_nodes_get_closer_only_where_a_mapping_is_bent():
+    straight = mapped(lambda x, y: (x + 0.5, 2 * y), (200, 200))
+    bent = mapped(lambda x, y: (x + 2e-4 * x**2, y), (200, 200))
+    assert straight.step == 64
+    assert bent.step < 16
+
+
+def test_positions_without_counterpart_are_not_invented():
+    def half(x, y):
+        return np.where(x > 50, np.nan, x), y
+
+    made = mapped(half, (40, 100))
+    assert made.step == 1
+    assert np.isnan(made.at(70, 20)[0])
+    assert made.at(20, 20)[0] == 20
+
+
+def test_senseless_mappings_are_refused():
+    with pytest.raises(OptionError, match="cannot be inverted"):
+        affine([[1, 1], [1, 1]], [0, 0], (10, 10))
+    with pytest.raises(OptionError, match="finite"):
+        affine([[1, 0], [0, np.nan]], [0, 0], (10, 10))
+    with pytest.raises(OptionError, match="at least one pixel"):
+        affine([[1, 0], [0, 1]], [0, 0], (0, 10))
+    with pytest.raises(OptionError, match="tolerance"):
+        mapped(lambda x, y: (x, y), (10, 10), tolerance=0)
