@@ -88,18 +88,39 @@ class Functions:
         NotReplayable
             If no module that is loaded has it.
         """
+        function = self._known(described)
+        text = _changed(function, described)
+        self.notes += [text] if text else []
+        return function
+
+    def _known(self, described: Mapping[str, Any]) -> Callable[..., Any]:
         name = str(described["function"])
-        function = self._given.get(name) or _loaded(name)
+        function: Callable[..., Any] | None = self._given.get(name) or _loaded(name)
         if function is None:
             raise NotReplayable(
                 f"the function {name} is not known here: import its module first, or hand it over (functions=[…])"
             )
-        now = canonical(function)
-        if now.get("source") != described.get("source"):
-            self.notes.append(f"the function {name} has another source than it had")
-        elif now.get("closure") != described.get("closure"):
-            self.notes.append(f"the function {name} takes other values from around its definition than it did")
         return function
+
+    def changed(self, described: Mapping[str, Any]) -> str:
+        """How a function that is known here is not what a record describes; empty where it is.
+
+        Raises
+        ------
+        NotReplayable
+            As :meth:`find`.
+        """
+        return _changed(self._known(described), described)
+
+
+def _changed(function: Callable[..., Any], described: Mapping[str, Any]) -> str:
+    """How a function is not what a record describes, in words; empty where it is."""
+    now, name = canonical(function), described["function"]
+    if now.get("source") != described.get("source"):
+        return f"the function {name} has another source than it had"
+    if now.get("closure") != described.get("closure"):
+        return f"the function {name} takes other values from around its definition than it did"
+    return ""
 
 
 def _loaded(name: str) -> Any:

@@ -14,7 +14,7 @@ from larun.model.replay.window_rules import Stack, WholeImage, fitted, name_of, 
 from larun.model.replay.windows import Windows
 from larun.provenance import Provenance
 
-__all__ = ["contributions", "defects"]
+__all__ = ["contributions", "defects", "inherited"]
 
 
 def defects(windows: Windows, node: Provenance, at: Section, flag: Any) -> list[Reason]:
@@ -63,6 +63,41 @@ def defects(windows: Windows, node: Provenance, at: Section, flag: Any) -> list[
     elif not given:
         found.append(_offset(node, made.data, made.variance, inner))
     return found
+
+
+def inherited(windows: Windows, node: Provenance, at: Section, bits: int, extra: tuple[fl.Flag, ...]) -> list[Reason]:
+    """Why a master has flags that are its frames': what these hold in the pixel.
+
+    Parameters
+    ----------
+    windows, node, at
+        As for :func:`defects`.
+    bits : int
+        The flags.
+    extra : tuple of Flag
+        Flags of the camera.
+    """
+    operation = name_of(node)
+    try:
+        stack = stacked(windows, node, at) if bits else None
+    except WholeImage:
+        stack = None
+    found = []
+    for name in fl.names_of(bits, extra):
+        flag = fl.bits_of(name) if name in _CAUSES else np.uint32(0)
+        text, cause = "the frames that contribute have it", _CAUSES.get(name, "step")
+        if stack is not None and flag:
+            here = stack.planes.flags[:, at.y0 - stack.outer.y0, at.x0 - stack.outer.x0]
+            have = int(np.count_nonzero(here & flag))
+            text = f"{have} of {len(here)} frames have it there"
+            if name == "NO_DATA" and not have:
+                text = "no frame has a usable value here"
+        found.append(Reason(flag=name, step=operation, cause=cause, text=text))
+    return found
+
+
+#: Flags of frames that a master takes over, and their cause.
+_CAUSES = {"NO_DATA": "no value", "SATURATED": "raw counts", "NONLINEAR": "raw counts"}
 
 
 def _insensitive(operation: str, data: Any, inner: tuple[int, int]) -> Reason:

@@ -111,15 +111,15 @@ class Replayer:
         self, raw: Iterable[str | Path] | str | Path = (), *, functions: Iterable[Callable[..., Any]] = ()
     ) -> None:
         self.raws = RawFiles([raw] if isinstance(raw, str | Path) else raw)
-        self._functions = Functions(functions)
+        self.functions = Functions(functions)
         self._masters: dict[str, Any] = {}
 
     def replay(self, product: Image | SourceCatalog | str | Path) -> Replay:
         """See :func:`replay`."""
         there = read_any(product) if isinstance(product, str | Path) else product
-        self._functions.notes.clear()
+        self.functions.notes.clear()
         again = self.make(there.provenance)
-        notes = [*of_other_versions(there.provenance), *dict.fromkeys(self._functions.notes)]
+        notes = [*of_other_versions(there.provenance), *dict.fromkeys(self.functions.notes)]
         found = differences(there, again)
         notes += _surroundings(there) if found else []
         return Replay(product=there, again=again, differences=found, notes=tuple(notes))
@@ -162,12 +162,16 @@ class Replayer:
         assert node.step is not None
         streams = node.step.operation in MASTERS
         inputs = [
-            Input(parent.role, parent.provenance.id, _object(made[parent.provenance.id], streams))
+            Input(
+                parent.role,
+                parent.provenance.id,
+                _object(made[parent.provenance.id], streams and parent.role == "frame"),
+            )
             for parent in node.parents
         ]
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", LarunWarning)  # they were told when it was made first
-            return carry_out(node.step, inputs, self._functions)
+            return carry_out(node.step, inputs, self.functions)
 
     def _keep(self, identity: str, master: Any) -> None:
         if identity not in self._masters:

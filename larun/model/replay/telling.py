@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -15,7 +15,8 @@ from larun.model import cleaning
 from larun.model.image import Image
 from larun.model.raw.reduction import amplifier_values
 from larun.model.replay.calls import MASTERS
-from larun.model.replay.defects import contributions, defects
+from larun.model.replay.defects import contributions, defects, inherited
+from larun.model.replay.own_steps import own_function
 from larun.model.replay.recompute import read_any
 from larun.model.replay.story import Part, Reason, Story, reason_of
 from larun.model.replay.window_rules import (
@@ -33,6 +34,8 @@ from larun.model.replay.windows import Windows
 from larun.provenance import Provenance
 
 __all__ = ["tell", "why"]
+
+_LINES = 8  # images that are followed where several went into one
 
 
 def why(
@@ -83,14 +86,17 @@ def why(
 
 def tell(there: Image, x: int, y: int, windows: Windows) -> Story:
     """:func:`why` with raw files that are open already."""
-    teller = _Teller(windows)
-    teller.follow(there.provenance, x, y)
+    teller = _Teller(windows, there.instrument_flags)
+    teller.follow(there.provenance, x, y, there.shape)
     value, flags = float(there.data[y, x]), int(there.flags[y, x])
     variance = None
     if there.variance is not None:
         variance = float(there.variance[y, x]) + sum(abs(float(item.variance[y, x])) for item in there.shared)
     names = fl.names_of(flags, there.instrument_flags)
     reasons = [reason for name in names for reason in teller.reasons if reason.flag == name]
+    for name in names:
+        if all(reason.flag != name for reason in reasons):
+            reasons += [reason for reason in teller.came if reason.flag == name][:1]
     unknown = [name for name in names if all(reason.flag != name for reason in reasons)]
     reasons += [Reason(flag=name, step="", cause="step", text="the record does not tell why") for name in unknown]
     return Story(
@@ -112,68 +118,139 @@ def _number(plane: Any) -> float:
     return float(plane[0, 0])
 
 
-class _Teller:
-    """Follows a pixel from the product to the raw file."""
+class Place(NamedTuple):
+    """A pixel of the image of a record, and rows and columns of that image where they are known."""
 
-    def __init__(self, windows: Windows) -> None:
+    node: Provenance
+    x: int
+    y: int
+    shape: tuple[int, int] | None
+
+
+class _Teller:
+    """Follows a pixel from the product to the raw files."""
+
+    def __init__(self, windows: Windows, extra: tuple[fl.Flag, ...] = ()) -> None:
         self.windows = windows
+        self.extra = extra  # flags of the camera
         self.parts: list[Part] = []  # the last step first
         self.reasons: list[Reason] = []
+        self.came: list[Reason] = []  # what is said of a flag that has no reason
 
-    def follow(self, node: Provenance, x: int, y: int) -> None:
-        """Tell every step back to the raw file, or to the frames of a master."""
-        while node.root is None:
-            operation = name_of(node)
-            if operation in MASTERS:
-                self._master(node, x, y)
+    def follow(self, record: Provenance, x: int, y: int, shape: tuple[int, int]) -> None:
+        """Tell every step back to the raw files, or to the frames of a master."""
+        waiting: list[Place] = [Place(record, x, y, shape)]
+        seen, lines = set(), 1
+        while waiting:
+            here = waiting.pop()
+            if (here.node.id, here.x, here.y) in seen:
+                continue
+            seen.add((here.node.id, here.x, here.y))
+            below = self._step(here)
+            lines += max(len(below) - 1, 0)
+            if lines > _LINES:
+                text = f"what lies below is not told: more than {_LINES} images went in"
+                self.parts.append(Part(step=name_of(here.node), text=text))
                 return
-            source = node.parents[0].provenance if node.parents else None
-            if source is None or operation not in ("calibrate", "clean", "crop"):
-                self._other(node, x, y)
-                return
-            if operation == "crop":
-                x0, y0 = (int(parameters_of(node)[axis][0]) for axis in ("x", "y"))
-                x, y = x + x0, y + y0
-                self.parts.append(Part(step="crop", text=f"x = {x}, y = {y} before", values={"x": x, "y": y}))
-            elif operation == "clean":
-                self._clean(node, x, y)
-            else:
-                x, y = self._calibrate(node, x, y)
-            node = one_of(node, "self")
+            waiting += below
+
+    def _step(self, here: Place) -> list[Place]:
+        """Tell one step; where the pixel lies in the images it worked on."""
+        node, x, y, _ = here
+        operation = name_of(node)
+        if node.root is not None and not self.windows.obstacle(node):
+            self._raw(node, x, y)
+            return []
+        if operation == "crop":
+            source = one_of(node, "self")
+            x, y = (at + int(parameters_of(node)[axis][0]) for axis, at in (("x", x), ("y", y)))
+            self.parts.append(Part(step="crop", text=f"x = {x}, y = {y} before", values={"x": x, "y": y}))
+            return [Place(source, x, y, self._shape(source))]
+        if self.windows.obstacle(node):
+            return self._beyond(here)
+        if operation in MASTERS:
+            self._master(node, x, y)
+            return []
+        if operation == "clean":
+            self._clean(node, x, y)
+            return [here._replace(node=one_of(node, "self"))]
+        if operation == "calibrate":
+            source = one_of(node, "self")
+            return [Place(source, *self._calibrate(node, x, y), self._shape(source))]
+        return self._other(here)
+
+    def _shape(self, node: Provenance) -> tuple[int, int] | None:
+        """Rows and columns, where they can be known here."""
+        return None if self.windows.obstacle(node) else self.windows.shape(node)
+
+    def _raw(self, node: Provenance, x: int, y: int) -> None:
+        assert node.root is not None
         planes = self.windows.pixels(node, _pixel(x, y))
-        value = _number(planes.data)
+        value, bits = _number(planes.data), int(planes.flags[0, 0])
         text = f"{value:g} adu in {node.root.name}, x = {x}, y = {y}"
         self.parts.append(Part(step="raw", text=text, values={"value": value, "x": x, "y": y}))
-        self._plain(int(planes.flags[0, 0]), "raw", "so it was read from the file")
+        if bits & int(fl.NO_DATA):
+            self._add(reason_of(fl.NO_DATA, "raw", "no value", "the file has no value here"))
+        camera = node.root.instrument.rpartition(":")[2]
+        self._plain(
+            bits & ~int(fl.NO_DATA), "raw", f"{camera}, the class of the camera, flags it in what it reads", "camera"
+        )
 
     def _plain(self, bits: int, step: str, text: str, cause: str = "step") -> None:
-        for name in fl.names_of(bits):
-            self.reasons.append(Reason(flag=name, step=step, cause=cause, text=text))
+        self._add(*(Reason(flag=name, step=step, cause=cause, text=text) for name in fl.names_of(bits, self.extra)))
 
-    def _other(self, node: Provenance, x: int, y: int) -> None:
+    def _other(self, here: Place) -> list[Place]:
         """A step whose pixels are told by their inputs: arithmetic, bins, steps of the user's own."""
+        node, x, y, shape = here
         operation, at = name_of(node), _pixel(x, y)
         after = self.windows.pixels(node, at)
+        text = f"{operation} gives {_number(after.data):.6g}"
         if operation == "bin":
             factor = int(parameters_of(node)["factor"])
             at = Section(*(edge * factor for edge in at))
             text = f"the sum of x = {at.x0} … {at.x1 - 1}, y = {at.y0} … {at.y1 - 1}"
-        else:
-            text = f"{operation} gives {_number(after.data):.6g}"
-        inputs = {}
-        for parent in node.parents:
-            try:
-                inputs[parent.role] = self.windows.pixels(parent.provenance, at)
-            except OptionError:  # another geometry
-                continue
-        values = {role: float(np.nansum(planes.data)) for role, planes in inputs.items()}
-        self.parts.append(Part(step=operation, text=text, values=values))
-        before = 0
-        for role, planes in inputs.items():
+        values: dict[str, Any] = {}
+        below, before = [], 0
+        for number, parent in enumerate(node.parents, 1):
+            source = parent.provenance
+            if operation != "bin" and self.windows.shape(source) != shape:
+                continue  # another geometry
+            planes = self.windows.pixels(source, at)
+            role = f"{parent.role} {number}" if parent.role in values else parent.role
+            values[role] = float(np.nansum(planes.data))
             bits = int(np.bitwise_or.reduce(planes.flags, axis=None))
             before |= bits
-            self._plain(bits, operation, f"came with {role}")
-        self._plain(int(after.flags[0, 0]) & ~before, operation, "set by this step")
+            names = fl.names_of(bits, self.extra)
+            self.came += [Reason(flag=name, step=operation, cause="step", text=f"came with {role}") for name in names]
+            below.append(here._replace(node=source))
+        own = operation == "pipe"
+        if own:
+            text = f"{own_function(node)}, a function of your own, gives {_number(after.data):.6g}"
+            text += "".join(f" where {value:.6g} was" for value in values.values())
+            text += "".join(f"; {change}" for change in self.windows.changes(node))
+        self.parts.append(Part(step=operation, text=text, values=values))
+        self._plain(int(after.flags[0, 0]) & ~before, operation, "set by this step", "own function" if own else "step")
+        if node.parents and not values:
+            text = "its input has other rows and columns: where the pixel was there cannot be told"
+            self.parts.append(Part(step=operation, text=text))
+        return [] if operation == "bin" else below
+
+    def _beyond(self, here: Place) -> list[Place]:
+        """What cannot be made here; the story goes on below where the pixels lie at the same places."""
+        node, x, y, shape = here
+        operation = name_of(node)
+        text = f"cannot be told: {self.windows.obstacle(node)}"
+        if operation == "pipe":
+            text = f"{own_function(node)}, a function of your own, stands between; {text}"
+        self.parts.append(Part(step=operation or "raw", text=text))
+        source = next((parent.provenance for parent in node.parents if parent.role == "self"), None)
+        if source is None or operation not in ("pipe", "with_planes", "clean"):
+            return []
+        there = self._shape(source)
+        if there is None or shape is None or there == shape:
+            inside = there is None or (y < there[0] and x < there[1])
+            return [Place(source, x, y, there)] if inside else []
+        return []
 
     # -- a calibrated frame ----------------------------------------------------------------------------------------
 
@@ -313,4 +390,4 @@ class _Teller:
             if int(made.flags[0, 0]) & int(flag):
                 self._add(*defects(self.windows, node, at, flag))
         rest = int(made.flags[0, 0]) & ~int(fl.BAD | fl.FLAT_INVALID)
-        self._plain(rest, operation, "so the frames that contribute have it")
+        self._add(*inherited(self.windows, node, at, rest, self.extra))

@@ -36,6 +36,7 @@ __all__ = [
     "Pixels",
     "Stack",
     "WholeImage",
+    "copied",
     "fitted",
     "grown",
     "name_of",
@@ -113,6 +114,11 @@ def _cut(planes: Pixels, at: tuple[slice, slice]) -> Pixels:
     variance = None if planes.variance is None else planes.variance[at].copy()
     shared = tuple(Shared(item.master, item.variance[at].copy()) for item in planes.shared)
     return Pixels(planes.data[at].copy(), variance, planes.flags[at].copy(), shared)
+
+
+def copied(planes: Pixels) -> Pixels:
+    """Planes of their own."""
+    return _cut(planes, (slice(None), slice(None)))
 
 
 def root_window(windows: Windows, node: Provenance, section: Section) -> Pixels:

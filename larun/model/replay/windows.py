@@ -26,11 +26,13 @@ from larun.model.masters import MasterBias, MasterDark, MasterFlat
 from larun.model.planes import Shared
 from larun.model.raw.reduction import Leveled, RawSource, open_raw
 from larun.model.replay.calls import MASTERS
+from larun.model.replay.own_steps import changes, obstacle
 from larun.model.replay.recompute import Replayer, read_any
 from larun.model.replay.window_rules import (
     RULES,
     Pixels,
     WholeImage,
+    copied,
     name_of,
     no_levels,
     one_of,
@@ -44,6 +46,7 @@ __all__ = ["Pixels", "Windows", "window"]
 
 _OPEN = 64  # raw files that are kept open
 _WHOLE = 4  # images that are kept of those that had to be made as a whole
+_WINDOWS, _SMALL = 64, 1 << 14  # windows that are kept for a while, and their pixels at most
 _DEEP = 200  # steps of a line that are followed
 
 
@@ -108,6 +111,8 @@ class Windows:
         self._replayer = Replayer(raw, functions=functions)
         self._sources: dict[str, RawSource] = {}
         self._images: dict[str, Image] = {}
+        self._made: dict[tuple[str, Section], Pixels] = {}
+        self._obstacles: dict[str, str] = {}
         self._depth = 0
         #: Steps that were carried out for the whole image, and why.
         self.whole: dict[str, str] = {}
@@ -125,10 +130,13 @@ class Windows:
         if not section.within(self.shape(node)):
             ny, nx = self.shape(node)
             raise OptionError(f"the window {tuple(section)} leaves the image of {nx} × {ny} pixels")
+        key = (node.id, section)
+        if key in self._made:
+            return copied(self._made[key])
         if node.id not in self._images:
             self._depth += 1
             try:
-                return self._rule(node)(self, node, section)
+                return copied(self._kept(key, self._rule(node)(self, node, section)))
             except WholeImage as reason:
                 self.whole[name_of(node)] = str(reason)
             except (KeyError, TypeError, ValueError, StopIteration):  # what a record holds may be anything
@@ -139,6 +147,24 @@ class Windows:
         variance = None if made.variance is None else made.variance[cut]
         shared = tuple(Shared(item.master, item.variance[cut].copy()) for item in made.shared)
         return Pixels(made.data[cut], variance, made.flags[cut], shared)
+
+    def _kept(self, key: tuple[str, Section], made: Pixels) -> Pixels:
+        """Keep a small window: what lies below is asked for several times in one story."""
+        if made.data.size <= _SMALL:
+            while len(self._made) >= _WINDOWS:
+                self._made.pop(next(iter(self._made)))
+            self._made[key] = made
+        return made
+
+    def obstacle(self, node: Provenance) -> str:
+        """Why the image of a record cannot be made here, its raw files aside; empty where it can."""
+        if node.id not in self._obstacles:
+            self._obstacles[node.id] = obstacle(node, self._replayer.functions)
+        return self._obstacles[node.id]
+
+    def changes(self, node: Provenance) -> list[str]:
+        """How the functions of a step are not what they were, in words."""
+        return changes(node, self._replayer.functions)
 
     def shape(self, node: Provenance) -> tuple[int, int]:
         """Rows and columns of the image of a record, without its pixels where the record tells."""

@@ -202,6 +202,12 @@ def test_bad_pixels_and_overscan_options_come_back(sample, tmp_path):
     fits.writeto(tmp_path / "raw_mask.fits", mask)
     raw = larun.Frame.read(sample.paths("object", "V")[0])
     options = larun.OverscanOptions(method="polynomial", degree=2)
+    masters = larun.Night(sample.folder).masters(
+        recipe=larun.Recipe(masters={"bad_pixels": tmp_path / "raw_mask.fits"})
+    )
+    for master in (masters.of("bias")[0], masters.of("flat")[0]):
+        made = larun.replay(master, raw=[sample.folder, tmp_path / "raw_mask.fits"])
+        assert made.equal, str(made)
     known = larun.Frame.read(tmp_path / "raw_mask.fits")
     frame = raw.calibrate(sample.masters, overscan=options, bad_pixels=known)
     made = larun.replay(frame, raw=[sample.folder, tmp_path / "raw_mask.fits"])

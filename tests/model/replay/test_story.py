@@ -1,6 +1,7 @@
 """Why a pixel has its value and its flags: agreement with what was simulated, and the words."""
 
 import json
+from collections import Counter
 
 import numpy as np
 import pytest
@@ -100,7 +101,9 @@ def test_other_products_are_told_by_their_inputs(struck, windows):
     assert "FLAT_INVALID" in {reason.flag for reason in binned.flags}
     assert f"x = {x // 2 * 2} … {x // 2 * 2 + 1}" in str(binned)
     total = tell(struck.clean + struck.frame, x, y, windows)
-    assert [part.step for part in total.parts] == ["add"]
+    assert Counter(part.step for part in total.parts) == {"raw": 1, "calibrate": 1, "clean": 1, "add": 1}
+    assert total.parts[-1].step == "add"
+    assert {(reason.flag, reason.step) for reason in total.flags} == {("FLAT_INVALID", "master_flat")}
 
 
 def test_the_door_and_plain_containers(struck):
