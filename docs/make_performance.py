@@ -102,7 +102,9 @@ def page(figures: dict[str, Any]) -> str:
     text = HEAD.format(
         machine=_machine(rows[0]["machine"]),
         rows="\n".join(_row(row) for row in rows),
-        checks="\n".join(f"- **{row['topic']} {row['case']}, {row['peer']}**: {row['check']}." for row in rows),
+        checks="\n".join(
+            f"- **{row['topic']} {row['case']}, {row['peer']}**: {row['check']}{_processor(row)}." for row in rows
+        ),
     )
     if "scaling" in figures:
         measured = figures["scaling"]["rows"]
@@ -175,6 +177,14 @@ def _row(row: dict[str, Any]) -> str:
         f"{row['peer_peak_mb']:.0f} MB",
     ]
     return f"| {' | '.join(cells)} |"
+
+
+def _processor(row: dict[str, Any]) -> str:
+    """Processor time of both, where it was measured: other processes disturb it less than the time on the clock."""
+    if "processor_ratio" not in row:
+        return ""
+    ours, theirs = (_seconds(row[f"{side}_processor_s"]) for side in ("larun", "peer"))
+    return f"; processor time {ours} and {theirs}, a ratio of {row['processor_ratio']:.3g}"
 
 
 def _seconds(value: float) -> str:

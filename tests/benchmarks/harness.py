@@ -39,6 +39,9 @@ class Outcome:
     ratio: float
     larun_s: float
     peer_s: float
+    processor_ratio: float
+    larun_processor_s: float
+    peer_processor_s: float
     larun_peak_mb: float
     peer_peak_mb: float
     check: str
@@ -57,6 +60,8 @@ class Outcome:
             f"{self.topic} {self.case} vs {self.peer} ({self.size}): {self.ratio:.3g} × ({bar}); "
             f"larun {self.larun_s:.4g} s, {self.larun_peak_mb:.0f} MB; "
             f"{self.peer} {self.peer_s:.4g} s, {self.peer_peak_mb:.0f} MB; {self.pairs} pairs",
+            f"    processor time: {self.processor_ratio:.3g} ×; larun {self.larun_processor_s:.4g} s, "
+            f"{self.peer} {self.peer_processor_s:.4g} s",
             f"    {self.check}",
             f"    larun per {self.unit}: {grown}",
         )
@@ -151,6 +156,7 @@ def run_case(case: Case, size_name: str, folder: Path, *, pairs: int | None = No
         if not number:
             check = compare(case, inputs, folder)
     seconds = {what: [run["seconds"] for run in found] for what, found in runs.items()}
+    used = {what: [run["processor_s"] for run in found] for what, found in runs.items()}
     peaks = {what: max(run["peak_mb"] for run in found) for what, found in runs.items()}
     ours = statistics.median(seconds["larun"])
     growth = [_step(case, size, ours)]
@@ -160,9 +166,12 @@ def run_case(case: Case, size_name: str, folder: Path, *, pairs: int | None = No
         topic=case.topic,
         case=case.name,
         peer=case.peer.name,
-        ratio=statistics.median(p / o for o, p in zip(seconds["larun"], seconds["peer"], strict=True)),
+        ratio=_ratio(seconds),
         larun_s=ours,
         peer_s=statistics.median(seconds["peer"]),
+        processor_ratio=_ratio(used),
+        larun_processor_s=statistics.median(used["larun"]),
+        peer_processor_s=statistics.median(used["peer"]),
         larun_peak_mb=peaks["larun"],
         peer_peak_mb=peaks["peer"],
         check=check + ("; warmed up on a small input" if slow else ""),
@@ -172,6 +181,12 @@ def run_case(case: Case, size_name: str, folder: Path, *, pairs: int | None = No
         unit=case.unit,
         growth=growth,
     )
+
+
+def _ratio(measured: dict[str, list[float]]) -> float:
+    """The peer's over larun's: the median over runs in turn."""
+    pairs = zip(measured["larun"], measured["peer"], strict=True)
+    return statistics.median(theirs / max(ours, 1e-9) for ours, theirs in pairs)
 
 
 def compare(case: Case, inputs: Path, folder: Path) -> str:

@@ -14,6 +14,7 @@ from tests.benchmarks.cases import Different, Size, cases_of
 from tests.benchmarks.topics import TOPICS, combine
 
 FIELDS = {"topic", "case", "peer", "ratio", "larun_s", "peer_s", "larun_peak_mb", "peer_peak_mb", "check"}
+FIELDS |= {"processor_ratio", "larun_processor_s", "peer_processor_s"}
 
 
 def case_of(cases, name, **changes):

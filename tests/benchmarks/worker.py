@@ -17,7 +17,7 @@ import statistics
 import time
 import warnings
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from tests.benchmarks.cases import Side, Size, find_case
 
@@ -40,19 +40,36 @@ def peak_megabytes(*, children: bool = False) -> float:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / 1e6
 
 
-def measure(side: Side, folder: Path, warm: Path | None) -> tuple[list[float], float, Any]:
-    """Seconds of each timed call after one that is not (None: without one), peak memory, and the last result."""
+def processor_seconds() -> float:
+    """Processor time so far, user and system: of this process, its threads, and all processes it has waited for."""
+    used = (resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN))
+    return sum(one.ru_utime + one.ru_stime for one in used)
+
+
+class Measured(NamedTuple):
+    """Seconds of each timed call, and of processor time; peak memory, MB; the last result."""
+
+    seconds: list[float]
+    processor: list[float]
+    peak: float
+    result: Any
+
+
+def measure(side: Side, folder: Path, warm: Path | None) -> Measured:
+    """Time calls, after one that is not timed (warm = None: without one)."""
     if warm is not None:
         side.work(side.setup(warm))
     seconds: list[float] = []
+    processor: list[float] = []
     while True:
         state = side.setup(folder)
         gc.collect()
-        start = time.perf_counter()
+        start, used = time.perf_counter(), processor_seconds()
         result = side.work(state)
         seconds.append(time.perf_counter() - start)
+        processor.append(processor_seconds() - used)
         if sum(seconds) >= _ENOUGH or len(seconds) >= _CALLS:
-            return seconds, peak_megabytes(children=side.children), result
+            return Measured(seconds, processor, peak_megabytes(children=side.children), result)
         del state, result
 
 
@@ -75,12 +92,18 @@ def main(arguments: list[str] | None = None) -> None:
         print(json.dumps({}))
         return
     side = case.larun if given.what == "larun" else case.peer
-    seconds, peak, result = measure(side, given.folder, None if given.no_warm else given.warm or given.folder)
+    found = measure(side, given.folder, None if given.no_warm else given.warm or given.folder)
     if given.save is not None:
         import numpy as np
 
-        np.savez(given.save, **side.digest(result))
-    print(json.dumps({"seconds": statistics.median(seconds), "calls": len(seconds), "peak_mb": peak}), flush=True)
+        np.savez(given.save, **side.digest(found.result))
+    told = {
+        "seconds": statistics.median(found.seconds),
+        "processor_s": statistics.median(found.processor),
+        "calls": len(found.seconds),
+        "peak_mb": found.peak,
+    }
+    print(json.dumps(told), flush=True)
 
 
 if __name__ == "__main__":
