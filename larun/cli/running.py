@@ -27,7 +27,7 @@ from typing import Any, ParamSpec
 import typer
 
 from larun.algorithms.jit import announcing
-from larun.errors import FileError, LarunError, LarunWarning, OptionError
+from larun.errors import FileError, LarunError, LarunWarning, OptionError, RawNotFound
 
 __all__ = ["BROKEN_PIPE", "CANNOT_READ", "FAILED", "INTERRUPTED", "OK", "OTHER", "USAGE", "command", "say"]
 
@@ -111,7 +111,7 @@ def _readable(error: Exception) -> str:
 def _code(error: Exception) -> int:
     if isinstance(error, OptionError):
         return USAGE
-    return CANNOT_READ if isinstance(error, FileError | OSError) else OTHER
+    return CANNOT_READ if isinstance(error, FileError | OSError | RawNotFound) else OTHER
 
 
 def _forget_output() -> None:

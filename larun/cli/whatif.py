@@ -88,11 +88,11 @@ def _raw_folder(out: Path) -> Path:
             continue
         if found is not None:
             places |= {
-                str(Path(node.root.location.rpartition("[")[0]).parent)
+                str(Path(node.root.location.rpartition("[")[0]).parent.absolute())
                 for node in found.provenance.walk()
                 if node.root is not None and node.root.kind == "file"
             }
-    folder = Path(os.path.commonpath(places)) if places and all(map(os.path.isabs, places)) else None
+    folder = Path(os.path.commonpath(places)) if places else None
     if folder is None or not folder.is_dir():
         raise FileError(f"{out}: its raw files are not where they were: name their folder with --raw DIR")
     return folder

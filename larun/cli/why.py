@@ -29,4 +29,6 @@ def show(path: Path, x: int, y: int, raw: Iterable[Path], as_json: bool) -> int:
     for reason in story.flags:
         screen.print(Text(f"{printable(reason.flag)}  ", style="bold yellow").append(printable(reason.step)))
         screen.print(Padding(cell(reason.text), (0, 0, 0, 4), expand=False))
+    for note in story.notes:
+        screen.print(Padding(cell(f"note: {note}"), (0, 0, 0, 4), expand=False))
     return OK

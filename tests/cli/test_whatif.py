@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import pytest
+
 from larun.simulate import NightTruth
 from tests.cli.conftest import Ended, Larun
 
@@ -68,3 +70,16 @@ def test_raw_files_that_are_gone_are_asked_for(larun: Larun, reduced: tuple[Path
         assert larun("replay", reduced[0], "--set", "clean.sigma=5", "--dry-run", "--raw", moved).code == 0
     finally:
         moved.rename(night.folder)
+
+
+def test_raw_files_are_found_where_a_relative_path_led(
+    larun: Larun, night: NightTruth, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(night.folder.parent)
+    assert larun("reduce", night.folder.name, tmp_path / "out").code == 0
+    again = ("replay", tmp_path / "out", "--set", "detect.threshold=9", "--dry-run")
+    assert larun(*again).code == 0
+    monkeypatch.chdir(tmp_path)
+    ended = larun(*again)
+    assert ended.code == 3
+    assert "name their folder with --raw DIR" in ended.err

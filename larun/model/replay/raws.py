@@ -107,9 +107,9 @@ class RawFiles:
                     alike = content.root
         if alike is not None:
             raise NotReplayable(f"{root.name}: {_understood_differently(alike, root)}")
-        where = ", ".join(map(str, self.folders)) or f"where it was ({_old_place(root)})"
+        where = f"in {', '.join(map(str, self.folders))}" if self.folders else f"where it was ({_old_place(root)})"
         raise RawNotFound(
-            f"raw file {root.name} (pixels {_key(root)[0][:12]}) is not in {where}: "
+            f"raw file {root.name} (pixels {_key(root)[0][:12]}) is not {where}: "
             "name the folder that holds it with raw=… (--raw DIR)"
         )
 

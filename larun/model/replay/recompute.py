@@ -224,6 +224,10 @@ def read_any(path: str | Path) -> Image | SourceCatalog:
     from larun.io.tables import is_table_suffix
 
     path = Path(path)
+    if path.is_dir():
+        raise FileError(f"{path}: is a folder: give a file in it")
+    if path.name == "summary.ecsv":
+        raise FileError(f"{path}: is the summary of a reduction: there is no record of its own to go by")
     if is_table_suffix(path):
         return SourceCatalog.read(path)
     if not path.is_file():

@@ -73,6 +73,8 @@ class Story:
         From the raw file to the product.
     flags : tuple of Reason
         Every flag and why it is set.
+    notes : tuple of str
+        What speaks against the story: a value that the record does not give, steps that have another version by now.
     """
 
     x: int
@@ -82,6 +84,7 @@ class Story:
     unit: str
     parts: tuple[Part, ...]
     flags: tuple[Reason, ...]
+    notes: tuple[str, ...] = ()
 
     def to_dict(self) -> dict[str, Any]:
         """Plain containers for JSON."""
@@ -94,6 +97,7 @@ class Story:
         lines = [f"x = {self.x}, y = {self.y}: {value}; {names}"]
         lines += [f"  {part.step}: {part.text}" for part in self.parts]
         lines += [f"  {reason.flag} ({reason.step}): {reason.text}" for reason in self.flags]
+        lines += [f"  note: {note}" for note in self.notes]
         return "\n".join(lines)
 
 

@@ -12,12 +12,13 @@ from larun import flags as fl
 from larun.detector import Section
 from larun.errors import OptionError
 from larun.model import cleaning
+from larun.model.frame import Frame
 from larun.model.image import Image
 from larun.model.raw.reduction import amplifier_values
 from larun.model.replay.calls import MASTERS
 from larun.model.replay.defects import contributions, defects, inherited
 from larun.model.replay.own_steps import own_function
-from larun.model.replay.recompute import read_any
+from larun.model.replay.recompute import of_other_versions, read_any
 from larun.model.replay.story import Part, Reason, Story, reason_of
 from larun.model.replay.window_rules import (
     Pixels,
@@ -75,13 +76,27 @@ def why(
     >>> print(larun.why("out/frames/d1059.fits", 256, 783, raw="raw/"))  # doctest: +SKIP
     x = 256, y = 783: 412 ± 22 electron; BAD
     """
-    there = read_any(product) if isinstance(product, str | Path) else product
+    there = _read(Path(product)) if isinstance(product, str | Path) else product
     if not isinstance(there, Image):
         raise OptionError(f"{there!r} has no pixels: give an image")
     ny, nx = there.shape
     if not (0 <= x < nx and 0 <= y < ny):
         raise OptionError(f"x = {x}, y = {y}: must lie within 0 … {nx - 1}, 0 … {ny - 1}")
     return tell(there, x, y, Windows(raw, functions=functions))
+
+
+def _read(path: Path) -> Image:
+    from larun.io.product import is_product
+    from larun.io.tables import is_table_suffix
+
+    if is_table_suffix(path):
+        raise OptionError(f"{path}: is a table and has no pixels: give an image")
+    if path.is_file() and not is_product(path):
+        return Frame.read(path)  # a raw frame
+    found = read_any(path)
+    if not isinstance(found, Image):
+        raise OptionError(f"{path}: holds no pixels: give an image")
+    return found
 
 
 def tell(there: Image, x: int, y: int, windows: Windows) -> Story:
@@ -107,7 +122,24 @@ def tell(there: Image, x: int, y: int, windows: Windows) -> Story:
         unit=there.unit,
         parts=tuple(reversed(teller.parts)),
         flags=tuple(reasons),
+        notes=_notes(there, x, y, windows),
     )
+
+
+def _notes(there: Image, x: int, y: int, windows: Windows) -> tuple[str, ...]:
+    """What speaks against a story that is told by the record."""
+    found = of_other_versions(there.provenance)
+    if not windows.obstacle(there.provenance):
+        made = windows.pixels(there.provenance, _pixel(x, y))
+        value, again = there.data[y, x], made.data[0, 0]
+        if value.tobytes() != again.tobytes() and not (np.isnan(value) and np.isnan(again)):
+            found.insert(0, f"it holds {value:.9g}, its record gives {again:.9g}: larun replay compares all of it")
+        before, now = (
+            " ".join(fl.names_of(int(b), there.instrument_flags)) for b in (there.flags[y, x], made.flags[0, 0])
+        )
+        if before != now:
+            found.insert(0, f"its flags are {before or 'none'}, its record gives {now or 'none'}")
+    return tuple(found)
 
 
 def _pixel(x: int, y: int) -> Section:

@@ -3,6 +3,7 @@
 import json
 from collections import Counter
 
+import attrs
 import numpy as np
 import pytest
 from scipy.ndimage import binary_dilation
@@ -11,6 +12,7 @@ import larun
 from larun.errors import OptionError
 from larun.model.replay.telling import tell
 from larun.model.replay.windows import Windows
+from larun.provenance import OPERATIONS
 
 pytestmark = pytest.mark.filterwarnings("ignore::larun.errors.LarunWarning")
 
@@ -111,3 +113,20 @@ def test_the_door_and_plain_containers(struck):
     assert json.loads(json.dumps(story.to_dict()))["flags"][0]["flag"] == "FLAT_INVALID"
     with pytest.raises(OptionError, match="must lie within"):
         larun.why(struck.clean, 400, 20, raw=struck.folder)
+
+
+def test_a_value_that_the_record_does_not_give_is_noted(struck, windows, monkeypatch):
+    y, x = np.argwhere(struck.clean.flags == 0)[1000].tolist()
+    assert tell(struck.clean, x, y, windows).notes == ()
+    data, flags = struck.clean.data.copy(), struck.clean.flags.copy()
+    data[y, x] += 3
+    flags[y, x] |= larun.flags.COSMIC
+    changed = tell(attrs.evolve(struck.clean, data=data, flags=flags), x, y, windows)
+    assert changed.notes[0] == "its flags are COSMIC, its record gives none"
+    assert f"it holds {data[y, x]:.9g}, its record gives {struck.clean.data[y, x]:.9g}" in str(changed)
+    monkeypatch.setitem(OPERATIONS, "clean", attrs.evolve(OPERATIONS["clean"], version=99))
+    (note,) = tell(struck.clean, x, y, windows).notes
+    assert "clean was version" in note
+    assert "99" in note
+    gone = np.argwhere(~np.isfinite(struck.masters.of("flat")[0].data))[0].tolist()
+    assert tell(struck.masters.of("flat")[0], *gone[::-1], windows).notes == ()
