@@ -100,7 +100,7 @@ def page(figures: dict[str, Any]) -> str:
     """The text of the page."""
     rows = figures["benchmarks"]
     text = HEAD.format(
-        machine=_machine(rows[0]["machine"]),
+        machine=_machines(rows),
         rows="\n".join(_row(row) for row in rows),
         checks="\n".join(
             f"- **{row['topic']} {row['case']}, {row['peer']}**: {row['check']}{_processor(row)}." for row in rows
@@ -158,6 +158,16 @@ def draw(measured: list[dict[str, Any]]) -> None:
         memory.set_ylim(0, 1.1 * max(row["larun_peak_mb"] for row in points))
         time.legend(fontsize=8, frameon=False)
         figure.savefig(str(PICTURE).format(name), dpi=110, metadata={"Software": None})
+
+
+def _machines(rows: list[dict[str, Any]]) -> str:
+    """Where the first row was measured, and which topics were measured elsewhere."""
+    first = _machine(rows[0]["machine"])
+    others: dict[str, list[str]] = {}
+    for row in rows:
+        if (where := _machine(row["machine"])) != first:
+            others.setdefault(where, []).append(f"`{row['topic']}`")
+    return " ".join([first, *(f"{', '.join(dict.fromkeys(topics))}: {where}" for where, topics in others.items())])
 
 
 def _machine(about: dict[str, Any]) -> str:

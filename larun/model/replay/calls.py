@@ -12,7 +12,7 @@ import importlib
 import inspect
 import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 import attrs
 
@@ -77,6 +77,7 @@ class Functions:
 
     def __init__(self, given: Iterable[Callable[..., Any]] = ()) -> None:
         self._given = {canonical(function)["function"]: function for function in given}
+        self._alike = {_what(canonical(function)): function for function in self._given.values()}
         #: What is not as it was, in words.
         self.notes: list[str] = []
 
@@ -95,12 +96,12 @@ class Functions:
 
     def _known(self, described: Mapping[str, Any]) -> Callable[..., Any]:
         name = str(described["function"])
-        function: Callable[..., Any] | None = self._given.get(name) or _loaded(name)
-        if function is None:
-            raise NotReplayable(
-                f"the function {name} is not known here: import its module first, or hand it over (functions=[…])"
-            )
-        return function
+        # a function of a script is __main__'s there and has another module where the script is imported
+        found: Any = self._given.get(name) or _loaded(name) or self._alike.get(_what(described))
+        if not callable(found):
+            how = "import its module first, or " if name.partition(":")[0] != "__main__" and "<" not in name else ""
+            raise NotReplayable(f"the function {name} is not known here: {how}hand it over (functions=[…])")
+        return cast("Callable[..., Any]", found)
 
     def changed(self, described: Mapping[str, Any]) -> str:
         """How a function that is known here is not what a record describes; empty where it is.
@@ -111,6 +112,11 @@ class Functions:
             As :meth:`find`.
         """
         return _changed(self._known(described), described)
+
+
+def _what(described: Mapping[str, Any]) -> tuple[str, Any]:
+    """A function without the name of its module: its own name, and the digest of its source."""
+    return str(described["function"]).rpartition(":")[2], described.get("source")
 
 
 def _changed(function: Callable[..., Any], described: Mapping[str, Any]) -> str:

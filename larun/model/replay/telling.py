@@ -36,6 +36,8 @@ from larun.provenance import Provenance
 
 __all__ = ["tell", "why"]
 
+#: Steps whose result has its pixels where they were; of a function of the user's own it is taken so.
+_IN_PLACE = {"add", "clean", "divide", "multiply", "pipe", "subtract_plain", "with_planes"}
 _LINES = 8  # images that are followed where several went into one
 
 
@@ -271,18 +273,18 @@ class _Teller:
         """What cannot be made here; the story goes on below where the pixels lie at the same places."""
         node, x, y, shape = here
         operation = name_of(node)
-        text = f"cannot be told: {self.windows.obstacle(node)}"
+        below = []
+        for parent in node.parents if operation in _IN_PLACE else ():
+            there = self._shape(parent.provenance)
+            if (there is None or shape in (None, there)) and (there is None or (y < there[0] and x < there[1])):
+                below.append(Place(parent.provenance, x, y, there))
+        why = self.windows.obstacle(node, alone=True)
+        why = why or ("what it worked on cannot be made here" if below else self.windows.obstacle(node))
+        text = f"cannot be told: {why}"
         if operation == "pipe":
             text = f"{own_function(node)}, a function of your own, stands between; {text}"
-        self.parts.append(Part(step=operation or "raw", text=text))
-        source = next((parent.provenance for parent in node.parents if parent.role == "self"), None)
-        if source is None or operation not in ("pipe", "with_planes", "clean"):
-            return []
-        there = self._shape(source)
-        if there is None or shape is None or there == shape:
-            inside = there is None or (y < there[0] and x < there[1])
-            return [Place(source, x, y, there)] if inside else []
-        return []
+        self.parts.append(Part(step=operation if node.root is None else "raw", text=text))
+        return below
 
     # -- a calibrated frame ----------------------------------------------------------------------------------------
 

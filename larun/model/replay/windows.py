@@ -26,7 +26,7 @@ from larun.model.masters import MasterBias, MasterDark, MasterFlat
 from larun.model.planes import Shared
 from larun.model.raw.reduction import Leveled, RawSource, open_raw
 from larun.model.replay.calls import MASTERS
-from larun.model.replay.own_steps import changes, obstacle
+from larun.model.replay.own_steps import changes, obstacle, obstacle_of
 from larun.model.replay.recompute import Replayer, read_any
 from larun.model.replay.window_rules import (
     RULES,
@@ -156,8 +156,10 @@ class Windows:
             self._made[key] = made
         return made
 
-    def obstacle(self, node: Provenance) -> str:
-        """Why the image of a record cannot be made here, its raw files aside; empty where it can."""
+    def obstacle(self, node: Provenance, *, alone: bool = False) -> str:
+        """Why the image of a record, or its last step alone, cannot be made here, raw files aside; empty if it can."""
+        if alone:
+            return obstacle_of(node, self._replayer.functions)
         if node.id not in self._obstacles:
             self._obstacles[node.id] = obstacle(node, self._replayer.functions)
         return self._obstacles[node.id]

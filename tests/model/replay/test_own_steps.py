@@ -64,7 +64,8 @@ def test_it_says_so_where_a_function_is_not_known_and_goes_on(struck, steps, mon
     said = by_step(story)
     assert "my_steps:marked (source " in said["pipe"].text
     assert "stands between" in said["pipe"].text
-    assert "my_steps:marked is not known here: import its module first" in said["clean"].text
+    assert "my_steps:marked is not known here: import its module first" in said["pipe"].text
+    assert "what it worked on cannot be made here" in said["clean"].text
     assert said["raw"].values["x"] == dead
     assert said["calibrate"].values["raw"] == struck.raw.data[20, dead]
     assert {(reason.flag, reason.step) for reason in story.flags} == {("FLAT_INVALID", "master_flat")}

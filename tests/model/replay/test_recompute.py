@@ -174,6 +174,40 @@ def test_steps_of_a_users_own_are_carried_out_if_they_are_known(sample, monkeypa
     assert any("another source" in note for note in changed.notes)
 
 
+def test_a_function_of_a_script_is_known_again_by_its_name_and_source(sample, tmp_path, monkeypatch):
+    import importlib
+    import subprocess
+
+    (tmp_path / "my_script.py").write_text(SCRIPT_WITH_A_STEP)
+    command = [sys.executable, str(tmp_path / "my_script.py"), str(sample.paths("object")[0]), str(tmp_path)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=300, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    product = larun.Frame.read(tmp_path / "own.fits")
+    with pytest.raises(NotReplayable, match=r"__main__:tripled is not known here: hand it over"):
+        larun.replay(product, raw=sample.folder)
+    monkeypatch.syspath_prepend(tmp_path)
+    step = importlib.import_module("my_script").tripled
+    made = larun.replay(product, raw=sample.folder, functions=[step])
+    assert made.equal, str(made)
+    assert made.notes == ()
+    (tmp_path / "other_script.py").write_text(SCRIPT_WITH_A_STEP.replace("* 3", "* 4"))
+    other = importlib.import_module("other_script").tripled
+    with pytest.raises(NotReplayable, match="__main__:tripled is not known here"):
+        larun.replay(product, raw=sample.folder, functions=[other])
+
+
+SCRIPT_WITH_A_STEP = """
+import sys
+import larun
+
+def tripled(image):
+    return image.with_planes(data=image.data * 3)
+
+if __name__ == "__main__":
+    larun.Frame.read(sys.argv[1]).pipe(tripled).write(sys.argv[2] + "/own.fits")
+"""
+
+
 def test_nothing_is_imported_because_a_record_says_so(sample, tmp_path, monkeypatch):
     (tmp_path / "trap.py").write_text("open('sprung', 'w').close()\ndef step(image):\n    return image * 1.0\n")
     monkeypatch.syspath_prepend(tmp_path)
