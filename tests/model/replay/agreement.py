@@ -10,6 +10,7 @@ import time
 import warnings
 from collections import Counter
 from pathlib import Path
+from typing import NamedTuple
 
 import attrs
 import numpy as np
@@ -172,8 +173,9 @@ def certain(night, frame):
     return {key: found[key] for key in must if key in found}
 
 
-def judged(night, image, frame, windows, places):
+def judged(night, product, windows, places):
     """The stories of pixels that are wrong, and how often each reason was given."""
+    image, frame, iterations = product
     true, needed = truly(night, frame), certain(night, frame) if frame is not None else {}
     wrong, told = [], Counter()
     for y, x in places:
@@ -183,21 +185,39 @@ def judged(night, image, frame, windows, places):
         names = set(larun.flags.names_of(int(image.flags[y, x])))
         false = [key for key in keys if key not in true or not true[key][y, x]]
         missing = [key for key, where in needed.items() if where[y, x] and key not in keys]
-        if false or missing or {key[0] for key in keys} != names:
+        found = [
+            reason.values["iteration"] for reason in story.flags if reason.step == "clean" and reason.flag == "COSMIC"
+        ]
+        if found and found != [iterations[y, x]]:
+            missing.append(f"iteration {iterations[y, x]}, not {found}")
+        if false or missing or story.notes or {key[0] for key in keys} != names:
             wrong.append((false, missing, story))
     return wrong, told
 
 
+class Product(NamedTuple):
+    """A master; or a cleaned frame, its truth, and in which iteration each pixel was called a ray, 0 for never."""
+
+    image: object
+    frame: object = None
+    iterations: object = None
+
+
 def products(night):
-    """Masters and cleaned frames: (image, truth of the frame or None)."""
+    """Masters and cleaned frames."""
     folder = night.truth.folder.parent
     known = {name: folder / f"{name}.fits" for name in night.given if (folder / f"{name}.fits").exists()}
     recipe = larun.Recipe(masters={"bad_pixels": known["masters"]}) if known else larun.Recipe()
     masters = larun.Night(night.truth.folder).masters(recipe=recipe)
-    yield from ((master, None) for kind in ("bias", "dark", "flat") for master in masters.of(kind))
+    yield from (Product(master) for kind in ("bias", "dark", "flat") for master in masters.of(kind))
     for frame in night.truth.select("object"):
         mask = larun.Image.read(known["frames"]) if known else None
-        yield larun.Frame.read(frame.path).calibrate(masters, bad_pixels=mask).clean(), frame
+        calibrated = larun.Frame.read(frame.path).calibrate(masters, bad_pixels=mask)
+        iterations = np.zeros(calibrated.shape, int)
+        for number in (4, 3, 2, 1):
+            clean = calibrated.clean(iterations=number)
+            iterations[(clean.flags & larun.flags.COSMIC) != 0] = number
+        yield Product(calibrated.clean(), frame, iterations)
 
 
 def opened(night):
@@ -213,10 +233,11 @@ def main(seeds):
         with tempfile.TemporaryDirectory() as folder:
             night = spoilt_night(folder, seed, masked=bool(seed % 2))
             windows = opened(night)
-            for image, frame in products(night):
+            for product in products(night):
+                image, frame = product.image, product.frame
                 start = time.perf_counter()
                 places = np.argwhere(image.flags != 0).tolist()
-                wrong, told = judged(night, image, frame, windows, places)
+                wrong, told = judged(night, product, windows, places)
                 total, bad = total + len(places), bad + len(wrong)
                 all_told += told
                 name = type(image).__name__ if frame is None else frame.path.name
