@@ -145,10 +145,16 @@ def read(cls: type[_I], part: RawPart, *, verify: bool, given: Mapping[str, Any]
 
 def _read_raw(cls: type[_I], part: RawPart, verify: bool, given: Mapping[str, Any]) -> _I:
     from larun.io import pixeldigest
+    from larun.io.digested import all_digested
 
     found = open_part(part, cls, given)
+    known = ""
     try:
-        data, no_data = found.reader.all()
+        together = all_digested(found.reader) if verify else None
+        if together is None:
+            data, no_data = found.reader.all()
+        else:
+            data, known, no_data = *together, None
     finally:
         found.reader.close()
     flags = np.zeros(data.shape, np.uint32)  # never touched, so for free, where nothing is flagged
@@ -164,6 +170,8 @@ def _read_raw(cls: type[_I], part: RawPart, verify: bool, given: Mapping[str, An
 
     @functools.cache
     def digest() -> str:
+        if known and variance is None and not flagged:
+            return known
         if variance is None:
             return pixeldigest.pixel_digest(data, no_data, flags & ~fl.NO_DATA if flagged else None)
         return pixel_digest(data, variance, flags)
