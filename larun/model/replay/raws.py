@@ -109,9 +109,25 @@ class RawFiles:
             raise NotReplayable(f"{root.name}: {_understood_differently(alike, root)}")
         where = f"in {', '.join(map(str, self.folders))}" if self.folders else f"where it was ({_old_place(root)})"
         raise RawNotFound(
-            f"raw file {root.name} (pixels {_key(root)[0][:12]}) is not {where}: "
+            f"raw file {root.name} (pixels {_key(root)[0][:12]}) is not {where}{self._in_its_place(root, camera)}: "
             "name the folder that holds it with raw=… (--raw DIR)"
         )
+
+    def _in_its_place(self, root: Root, camera: type[Any]) -> str:
+        """What is wrong with a file of the same name, where there is one."""
+        wanted = _plain_name(root.name)
+        for path in self._candidates(root):
+            if _plain_name(path.name) != wanted:
+                continue
+            try:
+                now = [_key(_read(part, root, camera).provenance.root) for part in parts_of(path, camera, _given(root))]
+            except (LarunError, OSError) as error:
+                return f" ({error})"
+            pixels, header = _key(root)
+            other = "another header" if any(key[0] == pixels for key in now) else "other pixels"
+            if (pixels, header) not in now:
+                return f" ({path} has {other})"
+        return ""
 
     def _hold(self, identity: str, found: Found) -> Found:
         while len(self._held) >= _HELD:

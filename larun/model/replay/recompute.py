@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import warnings
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
@@ -205,7 +206,13 @@ def products_in(folder: str | Path) -> tuple[Path, ...]:
     if not folder.is_dir():
         raise FileError(f"{folder}: no such folder")
     paths = sorted(path for path in folder.rglob("*") if path.is_file())
-    found = tuple(path for path in paths if is_product(path) or (is_table_suffix(path) and path.name != "summary.ecsv"))
+    found = tuple(
+        path
+        for path in paths
+        if is_product(path)
+        or (is_table_suffix(path) and path.name != "summary.ecsv")
+        or (path.suffix == ".fits" and not os.access(path, os.R_OK))  # told as what cannot be read
+    )
     if not found:
         raise FileError(f"{folder}: holds no products of larun")
     return found
@@ -232,6 +239,8 @@ def read_any(path: str | Path) -> Image | SourceCatalog:
         return SourceCatalog.read(path)
     if not path.is_file():
         raise FileError(f"{path}: no such file")
+    if not os.access(path, os.R_OK):
+        raise FileError(f"{path}: cannot be read: permission denied")
     if not is_product(path):
         raise FileError(f"{path}: is no product of larun: there is no record to go by")
     with open_plain(path) as file:

@@ -75,6 +75,29 @@ def test_a_raw_file_that_is_gone_or_changed_is_named(sample, out, tmp_path):
         RawFiles([tmp_path / "none"])
 
 
+def test_a_file_that_took_the_place_of_a_raw_file_is_named(sample, out, tmp_path):
+    from astropy.io import fits
+
+    frame = out / "frames" / "science-V-001.fits"
+    raw = tmp_path / "raw"
+    shutil.copytree(sample.folder, raw)
+    place = raw / "science-V-001.fits"
+    with fits.open(place, mode="update") as file:
+        file[0].header["OBSERVER"] = "somebody else"
+    with pytest.raises(RawNotFound, match=r"science-V-001\.fits has another header\)"):
+        larun.replay(frame, raw=raw)
+    with fits.open(place, mode="update") as file:
+        file[0].data[3, 4] += 1
+    with pytest.raises(RawNotFound, match=r"science-V-001\.fits has other pixels\)"):
+        larun.replay(frame, raw=raw)
+    place.write_bytes(place.read_bytes()[:20_000])
+    with pytest.raises(RawNotFound, match=r"ends early"):
+        larun.replay(frame, raw=raw)
+    place.unlink()
+    with pytest.raises(RawNotFound, match=r"is not in \S*raw: name"):
+        larun.replay(frame, raw=raw)
+
+
 def test_a_product_that_was_changed_differs_and_where_is_said(sample, out):
     frame = larun.Frame.read(out / "frames" / "science-V-001.fits")
     data = frame.data.copy()
