@@ -38,6 +38,7 @@ if TYPE_CHECKING:
     from larun.model.planes import Shared
     from larun.model.recipe import Recipe
     from larun.model.reference.stars import ReferenceCatalog, ReferenceStars
+    from larun.model.reference.store import ReferenceStore
     from larun.model.replay.recompute import Replay, replay
     from larun.model.replay.story import Story
     from larun.model.replay.telling import why
@@ -75,6 +76,7 @@ _HOMES = {
     "Recipe": "larun.model.recipe",
     "ReferenceCatalog": "larun.model.reference.stars",
     "ReferenceStars": "larun.model.reference.stars",
+    "ReferenceStore": "larun.model.reference.store",
     "Repeatability": "larun.model.photometry.repeatability",
     "Replay": "larun.model.replay.recompute",
     "Report": "larun.model.checks.verdict",
@@ -130,6 +132,7 @@ __all__ = [
     "Recipe",
     "ReferenceCatalog",
     "ReferenceStars",
+    "ReferenceStore",
     "Repeatability",
     "Replay",
     "Report",

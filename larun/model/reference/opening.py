@@ -27,8 +27,18 @@ def opened(what: Any, given: Mapping[str, Any], options: Mapping[str, Any]) -> R
         raise OptionError(f"no option {', '.join(options)}: there are columns, name, systems and epoch")
     if isinstance(what, str | os.PathLike):
         path = Path(what)
+        if path.is_dir():
+            return _from_folder(path, given)
         return _from_file(path, {"name": path.name, **given})
     return stars_of_table(what, given, "table")
+
+
+def _from_folder(path: Path, given: Mapping[str, Any]) -> ReferenceCatalog:
+    from larun.model.reference.store import ReferenceStore
+
+    if given:
+        raise OptionError(f"{path} is a store: {', '.join(given)} can be given only when it is built")
+    return ReferenceStore.read(path)
 
 
 def _from_file(path: Path, given: Mapping[str, Any]) -> ReferenceStars:

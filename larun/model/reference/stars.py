@@ -16,7 +16,7 @@ from larun.errors import CatalogError, OptionError
 if TYPE_CHECKING:
     from astropy.table import QTable
 
-__all__ = ["UNITS", "ReferenceCatalog", "ReferenceStars", "stars_from"]
+__all__ = ["UNITS", "ReferenceCatalog", "ReferenceStars", "quantity", "stars_from"]
 
 #: Columns other than magnitudes that have a unit.
 UNITS: Mapping[str, str] = {
@@ -230,8 +230,8 @@ class ReferenceStars(ReferenceCatalog):
         table = self._table.copy()
         for name, values in found._asdict().items():
             if name in table.colnames:
-                table[name] = _quantity(name, values)
-        table["epoch"] = _quantity("epoch", np.where(moving, year, epoch))
+                table[name] = quantity(name, values)
+        table["epoch"] = quantity("epoch", np.where(moving, year, epoch))
         if apart:
             table.remove_column("parallax")
         return ReferenceStars(table)
@@ -273,12 +273,13 @@ class ReferenceStars(ReferenceCatalog):
         """The stars that :meth:`to_record` wrote down."""
         from astropy.table import QTable
 
-        table = QTable({name: _quantity(name, np.asarray(values)) for name, values in record["columns"].items()})
+        table = QTable({name: quantity(name, np.asarray(values)) for name, values in record["columns"].items()})
         table.meta = {**record["meta"], "systems": dict(record["meta"]["systems"])}
         return cls(table)
 
 
-def _quantity(name: str, values: NDArray[Any]) -> Any:
+def quantity(name: str, values: NDArray[Any]) -> Any:
+    """A column of a name in its unit."""
     from astropy.units import Quantity
 
     unit = UNITS.get(name, "mag" if name.startswith("mag_") else None)
@@ -315,6 +316,6 @@ def stars_from(columns: Mapping[str, NDArray[Any]], name: str, systems: Mapping[
         text = np.char.encode(values, "utf-8") if values.dtype.kind == "U" else values
         digest.update(f"{key} {text.dtype.kind} {len(values)}\n".encode())
         digest.update(np.ascontiguousarray(text).astype(text.dtype.newbyteorder("<"), copy=False).tobytes())
-    table = QTable({key: _quantity(key, values) for key, values in columns.items()})
+    table = QTable({key: quantity(key, values) for key, values in columns.items()})
     table.meta = {"name": name, "digest": digest.hexdigest(), "systems": dict(systems)}
     return ReferenceStars(table)
