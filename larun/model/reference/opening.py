@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from larun.errors import OptionError
+from larun.model.reference.online import is_service, service
 from larun.model.reference.reading import stars_of_table
 from larun.model.reference.stars import ReferenceCatalog, ReferenceStars
 
@@ -23,6 +24,8 @@ def opened(what: Any, given: Mapping[str, Any], options: Mapping[str, Any]) -> R
             said = ", ".join([*given, *options])
             raise OptionError(f"{what!r} is open already: {said} can be given only when a file or table is opened")
         return what
+    if isinstance(what, str) and is_service(what):
+        return service(what, given, options)
     if options:
         raise OptionError(f"no option {', '.join(options)}: there are columns, name, systems and epoch")
     if isinstance(what, str | os.PathLike):
