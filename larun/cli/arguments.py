@@ -7,9 +7,23 @@ from typing import Annotated
 
 import typer
 
-__all__ = ["Instrument", "Json", "Keyword", "Setting"]
+__all__ = ["Columns", "Epoch", "Instrument", "Json", "Keyword", "Setting", "Systems"]
 
 Json = Annotated[bool, typer.Option("--json", help="Print JSON and nothing else on standard output.")]
+Columns = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--column",
+        metavar="NAME=COLUMN",
+        help="Where something is in the catalogue, if larun does not know its names: ra=RAJ2000, mag_g=gmag, "
+        "mag_g_error=e_gmag, pmra=…, pmdec=… Repeat it for more.",
+    ),
+]
+Systems = Annotated[
+    list[str] | None,
+    typer.Option("--system", metavar="BAND=AB", help="System of the magnitudes: AB, Vega, or g=AB; repeat for more."),
+]
+Epoch = Annotated[float | None, typer.Option("--epoch", metavar="YEAR", help="Of the positions: 2016.0 for Gaia DR3.")]
 Keyword = Annotated[
     list[str] | None,
     typer.Option(

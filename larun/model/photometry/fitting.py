@@ -112,9 +112,27 @@ def paired(catalog: SourceCatalog, known: KnownStars, wanted: Wanted) -> Matched
     exposure, airmass = table.meta.get("exposure"), table.meta.get("airmass")
     if wanted.options.extinction is not None and airmass is None:
         raise CatalogError(f"{catalog!r} has no airmass in its meta, so that no extinction can be taken off")
+    _require_total(catalog, wanted)
     added = 2.5 * math.log10(exposure) if exposure else 0.0
     added -= (wanted.options.extinction or 0.0) * float(airmass or 0.0)
     return Matched(catalog, here, known, found, added, exposure or None, airmass)
+
+
+def _require_total(catalog: SourceCatalog, wanted: Wanted) -> None:
+    """Refuse a catalogue that counts another aperture as all the light than the one that was asked for."""
+    asked = wanted.options.total_radius
+    if asked is None:
+        return
+    if wanted.magnitude != "mag_total":
+        raise OptionError(
+            f"total_radius={asked:g}: {wanted.magnitude} is of its own aperture, only mag_total is of this"
+        )
+    radius = catalog.meta.get("aperture_correction_radius")
+    if radius is None or not math.isclose(radius, asked, rel_tol=1e-3):
+        raise CatalogError(
+            f"{catalog!r}: mag_total counts {radius or 0:.2f} pixels as all the light, not total_radius={asked:g}: "
+            f"photometer(radii=(…, {asked:g}), unit='pixel') measures so, where three bright stars are alone within it"
+        )
 
 
 def near(here: Measured, known: KnownStars, radius: float) -> NDArray[np.int64]:

@@ -29,6 +29,9 @@ class ZeroPointOptions:
         Degree of a polynomial over the frame; 0 for none.
     pivot : float, optional
         Colour at which the zero point holds; by default the median of the stars, rounded to 0.1 mag.
+    total_radius : float, optional
+        Pixels of the aperture that counts as all the light, where it is to be the same in all frames: a catalogue whose
+        ``mag_total`` goes to another is refused.
     extinction : float, optional
         Of the atmosphere, mag per airmass: the zero point is then that outside it.
 
@@ -45,12 +48,14 @@ class ZeroPointOptions:
     degree: int = 0
     pivot: float | None = None
     extinction: float | None = None
+    total_radius: float | None = None
 
     def __attrs_post_init__(self) -> None:
         self._number("snr", 0, math.inf)
         self._number("contamination", 0, math.inf)
         for name in ("brightest", "faintest", "pivot"):
             self._number(name, -math.inf, math.inf)
+        self._number("total_radius", 0, math.inf)
         self._number("extinction", -1e-9, math.inf)
         if isinstance(self.degree, bool) or self.degree not in range(6):
             raise OptionError(f"degree={self.degree!r}: must be a whole number from 0 to 5")

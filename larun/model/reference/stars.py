@@ -262,6 +262,18 @@ class ReferenceStars(ReferenceCatalog):
         """The stars by right ascension, then declination, so that files in any order give the same."""
         return ReferenceStars(self._table[np.lexsort([self._plain("dec"), self._plain("ra")])])
 
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values for JSON: what they are, not the stars."""
+        circle = sphere.enclosing_circle(self._plain("ra"), self._plain("dec")) if len(self) else None
+        return {
+            "name": self.name,
+            "rows": len(self),
+            "columns": list(self.columns),
+            "systems": self.systems,
+            "circle": None if circle is None else list(circle),
+            "digest": self.digest,
+        }
+
     def to_record(self) -> dict[str, Any]:
         """Plain containers and arrays; :meth:`from_record` takes them back."""
         columns = {name: np.array(getattr(self._table[name], "value", self._table[name])) for name in self.columns}
