@@ -150,8 +150,11 @@ def _guessed(names: Sequence[str]) -> tuple[dict[str, str], dict[str, str], dict
     magnitudes: dict[str, str] = {}
     errors: dict[str, str] = {}
     systems: dict[str, str | None] = {}
+    pixels = {"x", "X"} & set(names)  # beside which y is the other coordinate, no magnitude
     for way in _WAYS:
         for name in names:
+            if pixels and name == "y":
+                continue
             match = way.magnitude.fullmatch(name)
             if match is None or name.endswith(("_error", "_err")) or name == "mag_total":  # of a catalogue of ours
                 continue

@@ -94,6 +94,8 @@ def test_null_of_the_gaia_archive_is_no_value(tmp_path):
         ("ra dec psfMag_u psfMagErr_u psfMag_r psfMagErr_r type", {"u", "r"}, {"u", "r"}),
         ("ra dec u u_err g g_err starnotgal", {"u", "g"}, {"u", "g"}),
         ("ra dec mag_V mag_V_error mag_Ha", {"V", "Ha"}, {"V"}),
+        ("id x y y_error ra dec r r_err", {"r"}, {"r"}),
+        ("ra dec z z_err y y_err", {"z", "y"}, {"z", "y"}),
         ("recno RAJ2000 DEJ2000 Vmag e_Vmag Bmag e_Bmag g'mag e_g'mag", {"V", "B", "g"}, {"V", "B", "g"}),
     ],
 )
