@@ -14,6 +14,7 @@ import numpy as np
 
 from larun.errors import FileError, LarunError, MissingExtra
 from larun.io.cards import quiet
+from larun.io.dumps import dump_of, in_units
 from larun.io.streams import open_plain, opener_of, read_start
 
 if TYPE_CHECKING:
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
 
 __all__ = ["pieces", "read_any_table"]
 
-_NULLS = ("", "null", "NULL", "NaN", "nan")
+_NULLS = ("", "null", "NULL", "NaN", "nan", "\\N")
 
 
 def kind_of(path: Path) -> str:
@@ -86,6 +87,20 @@ def _read(path: Path, kind: str) -> Table:
     fill = [(word, "0") for word in ("", "null", "NULL")]
     if kind == "ecsv":
         return Table.read(text, format="ascii.ecsv", fill_values=fill)
+    dump = dump_of(path.name, text[:65536].partition("\n")[0])
+    if dump is not None:
+        missing = [*fill, ("\\N", "0")]
+        return in_units(
+            Table.read(
+                text,
+                format="ascii.no_header",
+                delimiter=dump.delimiter,
+                names=dump.columns,
+                guess=False,
+                fill_values=missing,
+            ),
+            dump,
+        )
     delimiter = _delimiter(text[:65536])
     name = "ascii.basic" if delimiter == " " else "ascii.csv"
     return Table.read(text, format=name, delimiter=delimiter, comment="#", guess=False, fill_values=fill)
@@ -167,7 +182,8 @@ def _text_pieces(path: Path, kind: str, rows: int) -> Iterator[Table]:
         stream, head = io.BufferedReader(file), []
         while stream.peek(1)[:1] == b"#":
             head.append(stream.readline().decode("utf-8", "replace")[1:].strip("\r\n"))
-        delimiter = _delimiter(stream.peek(65536)[:65536].decode("utf-8", "replace"))
+        start = stream.peek(65536)[:65536].decode("utf-8", "replace")
+        delimiter, dump = _delimiter(start), dump_of(path.name, start.partition("\n")[0])
         units: dict[str, str] = {}
         if kind == "ecsv":
             delimiter, units = _ecsv_head(head)
@@ -176,16 +192,25 @@ def _text_pieces(path: Path, kind: str, rows: int) -> Iterator[Table]:
             return
         reading = csv.open_csv(
             arrow.PythonFile(stream, mode="r"),
-            read_options=csv.ReadOptions(block_size=max(1 << 20, min(rows * 200, 1 << 28)), use_threads=False),
-            parse_options=csv.ParseOptions(delimiter=delimiter),
-            convert_options=csv.ConvertOptions(null_values=list(_NULLS), strings_can_be_null=True),
+            read_options=csv.ReadOptions(
+                block_size=max(1 << 20, min(rows * 200, 1 << 28)),
+                use_threads=False,
+                column_names=None if dump is None else list(dump.columns),
+            ),
+            parse_options=csv.ParseOptions(delimiter=delimiter if dump is None else dump.delimiter),
+            convert_options=csv.ConvertOptions(
+                null_values=list(_NULLS),
+                strings_can_be_null=True,
+                include_columns=None if dump is None else list(dump.divisors),
+                column_types={} if dump is None else {"ext_key": arrow.float64(), "designation": arrow.string()},
+            ),
         )
         for batch in reading:
             made = _from_arrow(batch, None)
             for name, unit in units.items():
                 if name in made.colnames and unit:
                     made[name].unit = unit
-            yield made
+            yield made if dump is None else in_units(made, dump)
 
 
 def _ecsv_head(lines: list[str]) -> tuple[str, dict[str, str]]:

@@ -14,8 +14,8 @@ __all__ = ["QUANTITIES", "Layout", "layout", "require_place"]
 #: What is kept of a star besides its magnitudes, with the unit and the names that others give it, in lower case.
 QUANTITIES: Mapping[str, tuple[str | None, tuple[str, ...]]] = {
     "id": (None, ("id", "source_id", "source", "objid", "obj_id", "designation", "2mass", "_2mass", "name", "star")),
-    "ra": ("deg", (*(item.name for item in RA), "_ra", "_raj2000", "_ra_icrs", "rastack", "raj2000.0")),
-    "dec": ("deg", (*(item.name for item in DEC), "_de", "_dej2000", "_de_icrs", "decstack")),
+    "ra": ("deg", (*(item.name for item in RA), "_ra", "_raj2000", "_ra_icrs", "raicrs", "rastack")),
+    "dec": ("deg", (*(item.name for item in DEC), "_de", "_dej2000", "_de_icrs", "deicrs", "decstack")),
     "pmra": ("mas/yr", ("pmra", "pmracosdec", "pm_ra_cosdec", "pm_ra")),
     "pmdec": ("mas/yr", ("pmdec", "pmde", "pm_dec")),
     "parallax": ("mas", ("parallax", "plx")),
@@ -52,6 +52,7 @@ _WAYS = (
     ),
     _Way(re.compile(rf"{_ALL}['_]?mag"), ("e_{0}mag", "e_{0}'mag", "e_{0}_mag", "{0}mag_err", "{0}_mag_err"), True),
     _Way(re.compile(r"(?P<band>[grizy])(?:Mean)?PSFMag"), ("{0}MeanPSFMagErr", "{0}PSFMagErr"), True),
+    _Way(re.compile(r"(?P<band>[ugriz])PSF"), ("e_{0}PSF",), True),
     _Way(re.compile(r"psfMag_(?P<band>[ugriz])"), ("psfMagErr_{0}", "psfmagerr_{0}"), True),
     _Way(re.compile(r"(?P<band>[jhk])_m"), ("{0}_msigcom", "{0}_cmsig"), True),
     _Way(re.compile(r"(?P<band>Gaia)"), ("dGaia",), True),

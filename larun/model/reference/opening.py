@@ -24,7 +24,7 @@ def opened(what: Any, given: Mapping[str, Any], options: Mapping[str, Any]) -> R
             said = ", ".join([*given, *options])
             raise OptionError(f"{what!r} is open already: {said} can be given only when a file or table is opened")
         return what
-    if isinstance(what, str) and is_service(what):
+    if isinstance(what, str) and is_service(what) and not Path(what).exists():
         return service(what, given, options)
     if options:
         raise OptionError(f"no option {', '.join(options)}: there are columns, name, systems and epoch")

@@ -71,6 +71,7 @@ def mapped(table: Any, given: Mapping[str, Any], where: str) -> Mapped:
         made[f"mag_{band}"] = _magnitude(source, column, where)
         if band in found.errors:
             made[f"mag_{band}_error"] = _error(source, found.errors[band], where)
+    _forget_nothings(made)
     _add_colors(made, source, found, where)
     for name in ("pmra", "pmdec", "parallax"):
         if name in found.quantities:
@@ -185,6 +186,14 @@ def _error(source: Any, name: str, where: str) -> NDArray[np.float64]:
         return np.where((values >= 0) & (values < _NO_MAGNITUDE), values, np.nan)
 
 
+def _forget_nothings(made: dict[str, NDArray[Any]]) -> None:
+    """A magnitude of 0 without any error is none: so ATLAS-RefCat2 says it."""
+    for name in [item for item in made if item.startswith("mag_") and f"{item}_error" in made]:
+        nothing = (made[name] == 0) & (made[f"{name}_error"] == 0)
+        made[name] = np.where(nothing, np.nan, made[name])
+        made[f"{name}_error"] = np.where(nothing, np.nan, made[f"{name}_error"])
+
+
 def _add_colors(made: dict[str, NDArray[Any]], source: Any, found: Layout, where: str) -> None:
     """Magnitudes of bands that follow from another and a colour, with the errors of both."""
     for band, (known, column) in found.colors.items():
@@ -269,6 +278,8 @@ def _systems(source: Any, found: Layout, given: Mapping[str, Any], where: str) -
     for band, (known, _) in found.colors.items():
         made[band] = made.get(known)
     for band, column in found.magnitudes.items():
+        told = (getattr(getattr(source[column], "info", None), "meta", None) or {}).get("photometric_system")
+        made[band] = told if told in _SYSTEMS else made[band]  # of a catalogue that was calibrated here
         unit = str(getattr(source[column], "unit", ""))
         if unit.startswith("mag(") and unit[4:-1] in _SYSTEMS:
             made[band] = unit[4:-1]

@@ -68,8 +68,8 @@ class ReferenceCatalog(abc.ABC):
         what : path, str, table or ReferenceCatalog
             A file (FITS, ECSV, CSV, Parquet, VOTable, also compressed); the folder of a store (``larun refcat
             build``); an astropy table or a pandas DataFrame; ``"gaia"``, ``"2mass"``, ``"ps1"``, ``"refcat2"``,
-            ``"apass"`` or ``"vizier:II/246"``, which ask a service (extra ``online``); a catalogue, which is
-            given back.
+            ``"apass"`` or ``"vizier:II/246"``, which ask a service (extra ``online``) unless there is a file of that
+            name; a catalogue, which is given back.
         columns : mapping, optional
             Where names cannot be guessed: ours (``ra``, ``dec``, ``mag_<band>``, ``mag_<band>_error``, ``pmra``,
             ``pmdec``, ``parallax``, ``epoch``, ``variable``, ``extended``, ``id``) and those of the table:

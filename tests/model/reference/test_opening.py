@@ -286,3 +286,68 @@ def test_files_that_are_no_tables_are_told(tmp_path):
     (tmp_path / "cut.fits").write_bytes(whole[:9000])
     with pytest.raises(FileError, match=r"cut.fits"):
         OPEN(tmp_path / "cut.fits")
+
+
+#: The example in the description of ATLAS-RefCat2, then one star that Gaia did not measure in BP and that varies.
+RC2 = """\
+28000001672,-1967818581,98,10,114,16,-1460,15,15884,1,16472,10,15137,1,4729,895,2,1234,50,50,999,16657,3,40,1f,15915,12,\
+41,3f,15578,10,49,0f,15346,12,0,06,0,14105,36,13609,37,13425,42
+28000100000,-1967900000,0,0,0,0,0,0,15000,1,0,0,15137,1,4729,895,1,1234,50,50,999,0,0,40,1f,15915,12,\
+41,3f,15578,10,49,0f,15346,12,0,06,0,14105,36,13609,37,13425,42
+"""
+PSC = (
+    "10.684737 41.269035 0.08 0.07 87 00424433+4116085 9.453 0.051 0.052 5385.6 8.668 0.050 0.051 5089.9 8.475 \\N "
+    "\\N 3684.8 EEE 222 111 000 556655 15 3 9 2 0 1 n 1998 1 121.1 -21.5 1 2 1 1 1 9 0 9 0 9 0 1 1 nw 0 1 0 \\N \\N "
+    "\\N \\N 0 \\N 1 2 3"
+).replace(" ", "|")
+
+
+@pytest.mark.parametrize("packed", [False, True])
+def test_files_of_whole_surveys_are_read_as_they_are_handed_out(packed, tmp_path):
+    def write(name, text):
+        path = tmp_path / (f"{name}.gz" if packed else name)
+        path.write_bytes(gzip.compress(text.encode()) if packed else text.encode())
+        return path
+
+    files = [write("280-20.rc2", RC2), write("psc_aaa", f"{PSC}\n{PSC.replace('10.68', '11.68')}\n")]
+    refcat, tmass = (
+        [OPEN(path), larun.ReferenceStore.build(path, tmp_path / f"{path.name}-store").cone(*place, 2.0)]
+        for path, place in zip(files, ((280.0, -19.67), (11.0, 41.27)), strict=True)
+    )
+    for stars in refcat:
+        assert stars["ra"].value[0] == 280.00001672
+        assert stars["dec"].value[0] == -19.67818581
+        assert (stars["parallax"].value[0], stars["pmdec"].value[0]) == (0.98, -14.6)
+        assert (stars["mag_G"].value[0], stars["mag_g_error"].value[0], stars["mag_K"].value[0]) == (
+            15.884,
+            0.003,
+            13.425,
+        )
+        assert stars["variable"].tolist() == [False, True]
+        assert np.isnan(stars["mag_BP"].value).tolist() == [False, True]
+        assert set(stars.bands) == {"G", "BP", "RP", "g", "r", "i", "z", "J", "H", "K"}
+        assert stars["epoch"].value.tolist() == [2015.5, 2015.5]
+    for stars in tmass:
+        assert stars["id"][0] == "00424433+4116085"
+        assert stars["mag_J"].value.tolist() == [9.453, 9.453]
+        assert np.isnan(stars["mag_K_error"].value).all()
+        assert not stars["extended"].any()
+        assert stars.systems == {"J": "Vega", "H": "Vega", "K": "Vega"}
+
+
+def test_a_calibrated_catalogue_is_a_reference(tmp_path):
+    from tests.model.photometry.conftest import catalog_of, make_field
+
+    table, known = make_field(n=40)
+    made = catalog_of(table).zero_point(known, band="g").catalog
+    for what in (made, made.write(tmp_path / "made.ecsv"), made.write(tmp_path / "made.fits")):
+        stars = OPEN(what)
+        assert stars.bands == ("g",)
+        assert len(stars) == 40
+    assert OPEN(made).systems == {"g": "AB"}
+
+
+def test_a_file_with_the_name_of_a_service_is_a_file(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    gaia().write("gaia", format="ascii.csv")
+    assert len(OPEN("gaia")) == 200
