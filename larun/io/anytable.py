@@ -6,15 +6,16 @@ Compressed files (gzip, bzip2, xz) are read as what they hold. Missing values ar
 from __future__ import annotations
 
 import io
+import re
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
 from larun.errors import FileError, LarunError, MissingExtra
 from larun.io.cards import quiet
-from larun.io.dumps import dump_of, in_units
+from larun.io.dumps import Dump, dump_of, in_units
 from larun.io.streams import open_plain, opener_of, read_start
 
 if TYPE_CHECKING:
@@ -22,6 +23,9 @@ if TYPE_CHECKING:
 
 __all__ = ["pieces", "read_any_table"]
 
+_HEAD = 1 << 20  # bytes by which the types of columns are told
+_BLOCK = 1 << 22
+_IDENTIFIER = re.compile(r"id|source|name|designation|star|2mass", re.I)
 _NULLS = ("", "null", "NULL", "NaN", "nan", "\\N")
 
 
@@ -179,45 +183,84 @@ def _text_pieces(path: Path, kind: str, rows: int) -> Iterator[Table]:
     from pyarrow import csv
 
     with (opener_of(path) or open)(path, "rb") as file:
-        stream, head = io.BufferedReader(file), []
+        stream, comments = io.BufferedReader(file, _HEAD), []
         while stream.peek(1)[:1] == b"#":
-            head.append(stream.readline().decode("utf-8", "replace")[1:].strip("\r\n"))
-        start = stream.peek(65536)[:65536].decode("utf-8", "replace")
-        delimiter, dump = _delimiter(start), dump_of(path.name, start.partition("\n")[0])
-        units: dict[str, str] = {}
-        if kind == "ecsv":
-            delimiter, units = _ecsv_head(head)
+            comments.append(stream.readline().decode("utf-8", "replace")[1:].strip("\r\n"))
+        start = stream.peek(_HEAD)
+        text = start[:65536].decode("utf-8", "replace")
+        dump = dump_of(path.name, text.partition("\n")[0])
+        about = _ecsv_head(comments) if kind == "ecsv" else _Head(_delimiter(text), {}, {})
+        delimiter = about.delimiter if dump is None else dump.delimiter
         if delimiter == " ":
             yield _read(path, kind)
             return
-        reading = csv.open_csv(
-            arrow.PythonFile(stream, mode="r"),
-            read_options=csv.ReadOptions(
-                block_size=max(1 << 20, min(rows * 200, 1 << 28)),
-                use_threads=False,
-                column_names=None if dump is None else list(dump.columns),
-            ),
-            parse_options=csv.ParseOptions(delimiter=delimiter if dump is None else dump.delimiter),
-            convert_options=csv.ConvertOptions(
-                null_values=list(_NULLS),
-                strings_can_be_null=True,
-                include_columns=None if dump is None else list(dump.divisors),
-                column_types={} if dump is None else {"ext_key": arrow.float64(), "designation": arrow.string()},
-            ),
+        parsing = csv.ParseOptions(delimiter=delimiter)
+        names = None if dump is None else list(dump.columns)
+        wanted = None if dump is None else list(dump.divisors)
+        # small blocks: arrow reads many of them ahead
+        reading = csv.ReadOptions(
+            block_size=min(_BLOCK, max(1 << 20, rows * 50)), use_threads=False, column_names=names
         )
-        for batch in reading:
-            made = _from_arrow(batch, None)
-            for name, unit in units.items():
-                if name in made.colnames and unit:
-                    made[name].unit = unit
-            yield made if dump is None else in_units(made, dump)
+        converting = csv.ConvertOptions(null_values=list(_NULLS), strings_can_be_null=True, include_columns=wanted)
+        converting.column_types = about.types or _types(start, reading, parsing, converting)
+        batches, count = [], 0
+        for batch in csv.open_csv(arrow.PythonFile(stream, mode="r"), reading, parsing, converting):
+            batches.append(batch)
+            count += batch.num_rows
+            if count >= rows:
+                yield _text_table(batches, about.units, dump)
+                batches, count = [], 0
+        if batches:
+            yield _text_table(batches, about.units, dump)
 
 
-def _ecsv_head(lines: list[str]) -> tuple[str, dict[str, str]]:
+def _text_table(batches: list[Any], units: dict[str, str], dump: Dump | None) -> Table:
+    made = _from_arrow(_arrow().Table.from_batches(batches), None)
+    for name, unit in units.items():
+        if name in made.colnames and unit:
+            made[name].unit = unit
+    return made if dump is None else in_units(made, dump)
+
+
+def _types(start: bytes, reading: Any, parsing: Any, converting: Any) -> dict[str, Any]:
+    """Types of the columns by the first lines, with room for what may come: arrow keeps to those of its first block.
+
+    Columns that are empty or whole numbers there may hold any number, but for identifiers, whose last digits count.
+    """
+    arrow = _arrow()
+    from pyarrow import csv
+
+    whole = start[: start.rfind(b"\n") + 1] or start
+    schema = csv.read_csv(io.BytesIO(whole), reading, parsing, converting).schema
+    return {
+        field.name: arrow.float64()
+        if arrow.types.is_null(field.type)
+        or (arrow.types.is_integer(field.type) and not _IDENTIFIER.search(field.name))
+        else field.type
+        for field in schema
+    }
+
+
+class _Head(NamedTuple):
+    """What stands above the rows of a text."""
+
+    delimiter: str
+    units: dict[str, str]
+    types: dict[str, Any]
+
+
+def _ecsv_head(lines: list[str]) -> _Head:
     from astropy.table.meta import get_header_from_yaml
 
+    arrow = _arrow()
     header = get_header_from_yaml([line[1:] if line.startswith(" ") else line for line in lines if "%ECSV" not in line])
-    return header.get("delimiter", " "), {item["name"]: item.get("unit", "") for item in header["datatype"]}
+    kinds = {"int": arrow.int64(), "uint": arrow.uint64(), "float": arrow.float64(), "bool": arrow.bool_()}
+    types = {
+        item["name"]: kinds.get(item["datatype"].rstrip("0123456789"), arrow.string()) for item in header["datatype"]
+    }
+    return _Head(
+        header.get("delimiter", " "), {item["name"]: item.get("unit", "") for item in header["datatype"]}, types
+    )
 
 
 def _arrow() -> Any:

@@ -32,3 +32,25 @@ def test_pieces_put_together_are_the_whole(suffix, tmp_path, rng):
         assert made["name"][-1] == table["name"][-1]
     if kind != ".csv":
         assert parts[0]["ra"].unit == "deg"
+
+
+def test_what_comes_late_in_a_text_is_read_too(tmp_path):
+    """Whole numbers and nothing in the first megabyte, fractions and large identifiers after it."""
+    n = 100_000
+    lines = ["source_id,ra,dec,parallax,g"]
+    lines += [f"{2**62 + row},{row % 360},{row % 90},null,12" for row in range(n)]
+    lines += [f"{2**62 + n},1.25,-2.5,0.5,12.75"]
+    path = tmp_path / "late.csv"
+    path.write_text("\n".join(lines) + "\n")
+    assert path.stat().st_size > 2 << 20
+    parts = list(pieces(path, 20_000))
+    assert len(parts) > 1
+    last = parts[-1][-1]
+    assert (last["source_id"], last["ra"], last["dec"], last["parallax"], last["g"]) == (
+        2**62 + n,
+        1.25,
+        -2.5,
+        0.5,
+        12.75,
+    )
+    assert np.isnan(parts[0]["parallax"]).all()

@@ -18,7 +18,7 @@ from larun.model.reference.stars import ReferenceCatalog, ReferenceStars, quanti
 
 __all__ = ["ReferenceStore"]
 
-_ROWS = 500_000  # of a piece
+_ROWS = 200_000  # of a piece
 
 
 @attrs.frozen(eq=False, repr=False)
