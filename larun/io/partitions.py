@@ -16,6 +16,7 @@ import contextlib
 import hashlib
 import json
 import os
+import re
 import secrets
 import shutil
 from collections.abc import Iterable, Iterator, Mapping
@@ -78,9 +79,14 @@ def read_contents(folder: Path) -> dict[str, Any]:
         raise FileError(f"{path} is damaged ({error}): build the store again") from error
     if kind != FORMAT:
         raise FileError(f"{folder} is of format {kind}, this larun reads {FORMAT}: update larun or build it again")
-    if wrong or level not in LEVELS or not all(isinstance(name, str) for name in columns):
+    if wrong or level not in LEVELS or not {"ra", "dec"} <= set(columns) or not all(map(_is_kind, columns.values())):
         raise FileError(f"{path} is damaged ({', '.join(wrong) or 'level or columns'}): build the store again")
     return {**found, "cells": made}
+
+
+def _is_kind(text: Any) -> bool:
+    """Whether it is a type of numbers, truth values or text."""
+    return isinstance(text, str) and re.fullmatch(r"[<>|=]?[biufU]\d{1,2}", text) is not None
 
 
 def read_cells(folder: Path, contents: Mapping[str, Any], cells: Iterable[int]) -> dict[str, NDArray[Any]]:

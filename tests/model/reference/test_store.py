@@ -145,3 +145,9 @@ def test_nothing_is_left_of_a_store_that_failed_and_nothing_else_replaced(tmp_pa
     (target / "refcat.json").write_text("{}")
     with pytest.raises(FileError, match="damaged"):
         larun.ReferenceCatalog.open(target)
+    hostile = (
+        '{"format": 1, "name": "x", "digest": "", "systems": {}, "sources": [], "rows": 1, "level": 3, "cells": {}, '
+    )
+    (target / "refcat.json").write_text(hostile + '"columns": {"ra": "O", "dec": "<f8"}}')
+    with pytest.raises(FileError, match="damaged"):
+        larun.ReferenceCatalog.open(target)
