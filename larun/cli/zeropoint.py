@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -132,7 +133,8 @@ def _tell(file: Path, found: ZeroPoint, written: list[str], as_json: bool) -> No
     ]
     if found.color is not None:
         rows.append(("colour term", f"{found.color_term:+.4f} ± {found.color_term_error:.4f} at {found.pivot:.2f}"))
-    rows.append(("scatter", f"{found.scatter:.4f} ± {found.scatter_error:.4f} mag, of {about['stars']} stars"))
+    known = f" ± {found.scatter_error:.4f}" if math.isfinite(found.scatter_error) else ""
+    rows.append(("scatter", f"{found.scatter:.4f}{known} mag beyond the errors, of {about['stars']} stars"))
     if found.aperture_correction_error is not None:
         total = (
             f"{found.basis['aperture_radius']:.2f} px, correction known to {found.aperture_correction_error:.4f} mag"

@@ -59,6 +59,7 @@ def test_the_zero_point_of_a_catalogue(larun: Larun, catalog: Path, reference: P
     ended = larun(*words, "--out", out, "--stars", stars, "--plot", plot)
     assert ended.code == 0, ended.err
     assert "for 1 electron / s" in ended.out
+    assert "nan" not in ended.out
     assert f"wrote {out}" in " ".join(ended.out.split()) or str(out)[:20] in ended.out
     assert plot.read_bytes().startswith(b"\x89PNG")
     assert "mag_V" in package.SourceCatalog.read(out).columns
