@@ -17,11 +17,11 @@ from numpy.typing import ArrayLike, NDArray
 from larun.algorithms import taps
 from larun.algorithms.arrays import read_only
 from larun.algorithms.jit import kernel, over_rows
-from larun.algorithms.mapping import Mapping
+from larun.algorithms.mapping import Mapping, affine
 from larun.algorithms.overlap import outline
 from larun.errors import OptionError
 
-__all__ = ["LAGS", "Term", "acf_at", "mean_acf", "moved", "packed", "term_of", "unpacked"]
+__all__ = ["LAGS", "Term", "acf_at", "mean_acf", "mixed", "moved", "packed", "term_of", "unpacked"]
 
 #: Pixels to each side over which correlation is kept.
 LAGS = 3
@@ -141,6 +141,31 @@ def unpacked(row: NDArray[np.float64]) -> tuple[Term, ...]:
 def moved(row: NDArray[np.float64], x0: float, y0: float) -> NDArray[np.float64]:
     """The terms of a window whose first pixel is (x0, y0)."""
     return packed(tuple(term._replace(origin=(term.origin[0] + x0, term.origin[1] + y0)) for term in unpacked(row)))
+
+
+def mixed(
+    rows: tuple[NDArray[np.float64] | None, NDArray[np.float64] | None],
+    weights: tuple[float, float],
+    shape: tuple[int, int],
+) -> NDArray[np.float64]:
+    """The terms of a sum of two images of one shape; None stands for an image whose noise is white.
+
+    Parameters
+    ----------
+    rows : tuple of two arrays or None
+        From :func:`packed`.
+    weights : tuple of float
+        Variances of the two images.
+    shape : tuple of int
+        Of the images.
+    """
+    terms: list[Term] = []
+    for row, weight in zip(rows, weights, strict=True):
+        own = (Term(affine(np.eye(2), [0, 0], shape), "nearest"),) if row is None else unpacked(row)
+        # a weight is that of white noise before it is resampled: the total of an image's terms stands for its variance
+        total = sum(term.weight for term in own)
+        terms += [term._replace(weight=term.weight * weight / total) for term in own]
+    return packed(tuple(terms))
 
 
 def mean_acf(terms: tuple[Term, ...], shape: tuple[int, int]) -> NDArray[np.float32]:

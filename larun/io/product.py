@@ -41,7 +41,7 @@ from larun.provenance.canonical import text_of
 __all__ = ["ProductParts", "is_product", "read_product", "verify_product", "write_product"]
 
 _MOST_REMARKS = 99
-_OWN = ("PRIMARY", "SCI", "VAR", "DQ", "SHARED", "ACF", "HEADER", "PROVENANCE", "DIGESTS")
+_OWN = ("PRIMARY", "SCI", "VAR", "DQ", "SHARED", "ACF", "RESAMPLE", "HEADER", "PROVENANCE", "DIGESTS")
 
 
 class ProductParts(NamedTuple):
@@ -64,6 +64,8 @@ class ProductParts(NamedTuple):
     """JSON-able; no NaN"""
     planes: tuple[tuple[str, NDArray[Any]], ...] = ()
     """further arrays by (upper-case) HDU name"""
+    resampling: NDArray[Any] | None = None
+    """(n,) float64: where pixels come from, if they were put on others"""
     remarks: tuple[str, ...] = ()
     """for people who look at the first header: cards ``CHECKn``"""
 
@@ -160,6 +162,8 @@ def _hdus(parts: ProductParts) -> list[Hdu]:
         hdus.append(image_hdu("SHARED", plane, version=number, cards=cards))
     if parts.noise_acf is not None:
         hdus.append(image_hdu("ACF", parts.noise_acf))
+    if parts.resampling is not None:
+        hdus.append(image_hdu("RESAMPLE", parts.resampling))
     names = [name for name, _ in parts.planes]
     good = all(name not in _OWN and name == name.upper() and name.isidentifier() for name in names)
     if not good or len(set(names)) < len(names):
@@ -303,6 +307,7 @@ def read_product(path: str | Path, *, verify: bool = True) -> ProductParts:
             flags=_array(file, entries["DQ"]),
             shared=tuple(shared),
             noise_acf=_array(file, entries.get("ACF")),
+            resampling=_array(file, entries.get("RESAMPLE")),
             unit=str(header_hdu["BUNIT"]),
             wcs_header=_wcs_cards(header_hdu),
             record=read_record(file, entries),

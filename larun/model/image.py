@@ -14,11 +14,12 @@ from numpy.typing import ArrayLike, NDArray
 from larun import flags as fl
 from larun import units
 from larun.algorithms import arithmetic
+from larun.algorithms.resampled_noise import moved
 from larun.detector import Detector, Section
 from larun.errors import OptionError, UnitMismatch
 from larun.flags import Flag
 from larun.model import display, interop, registry, store
-from larun.model.planes import Shared, alike, binned_wcs, freeze, is_wcs_card, mixed_acf, shifted_wcs, total_variance
+from larun.model.planes import Shared, alike, binned_wcs, freeze, is_wcs_card, mixed_noise, shifted_wcs, total_variance
 from larun.model.raw.opening import RawPart
 from larun.provenance import Provenance, operation, pixel_digest, recording
 
@@ -59,7 +60,10 @@ class Image:
     shared : tuple of Shared
         Noise that came with masters and is common to all images that used the same ones.
     noise_acf : array (2n+1, 2n+1), float32, or None
-        Autocorrelation of the noise, 1 at the centre; None means white.
+        Autocorrelation of the noise, 1 at the centre, the mean of the image; None means white.
+    resampling : array (n,), float64, or None
+        How pixels were made of those of other images, from which the correlation follows at any place: see
+        :mod:`larun.algorithms.resampled_noise`.
     unit : str
         ``"adu"``, ``"electron"`` or any astropy unit.
     header, wcs_header : astropy.io.fits.Header
@@ -78,6 +82,7 @@ class Image:
     flags: NDArray[np.uint32] = attrs.field(converter=freeze)
     shared: tuple[Shared, ...] = ()
     noise_acf: NDArray[np.float32] | None = attrs.field(default=None, converter=freeze)
+    _resampling: NDArray[np.float64] | None = attrs.field(default=None, converter=freeze)
     unit: str = units.ADU
     _header: Header = attrs.field(default=None, converter=_copied)
     _wcs_header: Header = attrs.field(default=None, converter=_copied)
@@ -335,6 +340,7 @@ class Image:
             variance=None if self.variance is None else self.variance[cut].copy(),
             flags=self.flags[cut].copy(),
             shared=tuple(Shared(item.master, item.variance[cut].copy()) for item in self.shared),
+            resampling=None if self._resampling is None else moved(self._resampling, window.x0, window.y0),
             header=store.without_sections(self._header),
             wcs_header=shifted_wcs(self._wcs_header, window.x0, window.y0),
             detector=self.detector.cropped(window),
@@ -361,6 +367,7 @@ class Image:
         return self._replace(
             **_fields(made),
             noise_acf=acf,
+            resampling=None,
             header=store.without_sections(self._header),
             wcs_header=binned_wcs(self._wcs_header, factor),
             detector=self.detector.binned(factor),
@@ -373,14 +380,14 @@ class Image:
     def __add__(self, other: Image | float) -> Self:
         """Sum; independent variances add, the noise of a shared master is counted once."""
         made = arithmetic.linear(self._planes(), self._operand(other, same=True), 1.0)
-        return self._replace(**_fields(made), noise_acf=self._mixed_acf(other))
+        return self._replace(**_fields(made), **self._correlated(other))
 
     @interop.adopting
     @operation("subtract_plain")
     def __sub__(self, other: Image | float) -> Self:
         """Plain difference; the noise of a shared master cancels as far as it is common."""
         made = arithmetic.linear(self._planes(), self._operand(other, same=True), -1.0)
-        return self._replace(**_fields(made), noise_acf=self._mixed_acf(other))
+        return self._replace(**_fields(made), **self._correlated(other))
 
     @interop.adopting
     @operation("multiply", symmetric=True)
@@ -388,7 +395,7 @@ class Image:
         """Product with a number or an image."""
         unit = _product_unit(self.unit, other, "*")
         made = arithmetic.product(self._planes(), self._operand(other))
-        return self._replace(**_fields(made), noise_acf=self._mixed_acf(other, product=True), unit=unit)
+        return self._replace(**_fields(made), **self._correlated(other, product=True), unit=unit)
 
     @interop.adopting
     @operation("divide")
@@ -396,7 +403,7 @@ class Image:
         """Quotient by a number or an image; where the divisor is zero the result is NO_DATA."""
         unit = _product_unit(self.unit, other, "/")
         made = arithmetic.quotient(self._planes(), self._operand(other))
-        return self._replace(**_fields(made), noise_acf=self._mixed_acf(other, product=True), unit=unit)
+        return self._replace(**_fields(made), **self._correlated(other, product=True), unit=unit)
 
     __radd__ = __add__
     __rmul__ = __mul__
@@ -433,12 +440,9 @@ class Image:
         constant = np.broadcast_to(np.float32(number), self.shape)
         return arithmetic.Planes(constant, np.zeros_like(self.data), zeros, {})
 
-    def _mixed_acf(self, other: Image | float, *, product: bool = False) -> NDArray[np.float32] | None:
-        """The noise autocorrelation of a result; in products and quotients relative noise takes the weight."""
-        if not isinstance(other, Image) or self.noise_acf is other.noise_acf is None:
-            return self.noise_acf
-        weights = (_typical_variance(self, relative=product), _typical_variance(other, relative=product))
-        return mixed_acf(self.noise_acf, other.noise_acf, weights)
+    def _correlated(self, other: Image | float, *, product: bool = False) -> dict[str, Any]:
+        """How the noise of a result is correlated; in products and quotients relative noise takes the weight."""
+        return mixed_noise(self, other, relative=product) if isinstance(other, Image) else {}
 
     # -- neighbours ------------------------------------------------------------------------------------------------
 
@@ -475,15 +479,6 @@ registry.register(Image)
 def _fields(planes: arithmetic.Planes) -> dict[str, Any]:
     shared = tuple(Shared(master, plane) for master, plane in sorted(planes.shared.items()))
     return {"data": planes.data, "variance": planes.variance, "flags": planes.flags, "shared": shared}
-
-
-def _typical_variance(image: Image, *, relative: bool) -> float:
-    good = ~image.unusable
-    if image.variance is None or not good.any():
-        return 1.0
-    typical = float(np.median(image.variance[good]))
-    level = float(np.median(np.abs(image.data[good]))) if relative else 1.0
-    return typical / level**2 if level > 0 else typical
 
 
 def _product_unit(unit: str, other: Image | float, sign: str) -> str:

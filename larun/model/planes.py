@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING, Any
 
 import attrs
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 from larun.algorithms.jit import over_rows
+from larun.algorithms.resampled_noise import acf_at, mixed, unpacked
 from larun.errors import OptionError
 from larun.io.headers import get_number
 from larun.provenance import Provenance
@@ -25,9 +26,11 @@ __all__ = [
     "Shared",
     "alike",
     "binned_wcs",
+    "correlation_around",
     "freeze",
     "is_wcs_card",
     "mixed_acf",
+    "mixed_noise",
     "same_plane",
     "shifted_wcs",
     "total_variance",
@@ -154,6 +157,19 @@ def total_variance(image: Image) -> NDArray[np.float32] | None:
     return total
 
 
+def correlation_around(image: Image, x: ArrayLike, y: ArrayLike, radii: ArrayLike) -> NDArray[Any] | None:
+    """Autocorrelation of the noise as apertures around positions see it: one for the image, or one for each.
+
+    Returns
+    -------
+    ndarray, (2k + 1, 2k + 1) or (n, r, 2k + 1, 2k + 1), or None
+        None where noise is white.
+    """
+    if image._resampling is None:
+        return image.noise_acf
+    return acf_at(unpacked(image._resampling), x, y, radii)
+
+
 def same_plane(one: NDArray[Any] | None, two: NDArray[Any] | None) -> bool:
     """Whether two planes agree bit for bit (NaN and signed zeros included), or are both absent."""
     if one is None or two is None:
@@ -189,6 +205,27 @@ def mixed_acf(
         margin = (size - part.shape[0]) // 2
         made[margin : size - margin, margin : size - margin] += part * (weight / total if total > 0 else 0.5)
     return made.astype(np.float32)
+
+
+def mixed_noise(one: Image, two: Image, *, relative: bool) -> dict[str, Any]:
+    """How the noise of a sum of two images is correlated; ``relative`` noise has the weight in products."""
+    if one.noise_acf is two.noise_acf is None:
+        return {}
+    weights = (_typical_variance(one, relative=relative), _typical_variance(two, relative=relative))
+    rows = one._resampling, two._resampling
+    return {
+        "noise_acf": mixed_acf(one.noise_acf, two.noise_acf, weights),
+        "resampling": None if rows[0] is rows[1] is None else mixed(rows, weights, one.shape),
+    }
+
+
+def _typical_variance(image: Image, *, relative: bool) -> float:
+    good = ~image.unusable
+    if image.variance is None or not good.any():
+        return 1.0
+    typical = float(np.median(image.variance[good]))
+    level = float(np.median(np.abs(image.data[good]))) if relative else 1.0
+    return typical / level**2 if level > 0 else typical
 
 
 def is_wcs_card(keyword: str) -> bool:

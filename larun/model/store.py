@@ -218,6 +218,7 @@ def _read_product(cls: type[_I], path: Path, verify: bool) -> _I:
         flags=parts.flags,
         shared=tuple(Shared(master, plane) for master, plane in parts.shared),
         noise_acf=parts.noise_acf,
+        resampling=parts.resampling,
         unit=parts.unit,
         header=parts.header,
         wcs_header=parts.wcs_header,
@@ -257,6 +258,7 @@ def write(
         flags=image.flags,
         shared=tuple((item.master, item.variance) for item in image.shared),
         noise_acf=image.noise_acf,
+        resampling=image._resampling,
         unit=image.unit,
         wcs_header=image._wcs_header,
         record=record,
@@ -274,5 +276,16 @@ def plain_field(image: Image, name: str) -> Any:
 
 def record_fields(cls: type[Any]) -> tuple[str, ...]:
     """Names of the plain fields a class adds to the planes of an image: they travel in the record."""
-    planes = {"data", "variance", "flags", "shared", "noise_acf", "unit", "_header", "_wcs_header", "detector"}
+    planes = {
+        "data",
+        "variance",
+        "flags",
+        "shared",
+        "noise_acf",
+        "_resampling",
+        "unit",
+        "_header",
+        "_wcs_header",
+        "detector",
+    }
     return tuple(f.name for f in attrs.fields(cls) if f.name not in planes | {"provenance"})

@@ -18,7 +18,7 @@ from larun.algorithms.peaks import FWHM_OF_SIGMA, PIXEL_VARIANCE
 from larun.algorithms.shapes import full_width, measure, position_angle
 from larun.errors import OptionError
 from larun.model.measure import schema
-from larun.model.planes import total_variance
+from larun.model.planes import correlation_around, total_variance
 
 if TYPE_CHECKING:
     from astropy.table import QTable
@@ -179,7 +179,10 @@ def _measured(
     if isinstance(sky, np.ndarray):
         with np.errstate(invalid="ignore"):
             data = data - sky
-    sums = ellipse_sums(data, total_variance(image), image.flags, *places, axes, acf=image.noise_acf)
+    size = float(np.median(np.sqrt(axes[0] * axes[1]))) if axes[0].size else 1.0
+    acf = correlation_around(image, *places, [size])
+    acf = acf if acf is None or acf.ndim == 2 else acf[:, 0]
+    sums = ellipse_sums(data, total_variance(image), image.flags, *places, axes, acf=acf)
     return above_sky(sums, sky if isinstance(sky, AnnulusSky) else None)
 
 

@@ -18,7 +18,7 @@ from larun.errors import CatalogError, OptionError
 from larun.model.measure import ellipses, schema
 from larun.model.measure.ellipses import KronOptions, kron_options
 from larun.model.measure.positions import catalogue_frame, sky_positions
-from larun.model.planes import total_variance
+from larun.model.planes import correlation_around, total_variance
 
 if TYPE_CHECKING:
     from astropy.table import QTable
@@ -154,7 +154,8 @@ def photometered(table: QTable, image: SkyImage, options: ApertureOptions, *, ne
     sky, values = _sky(image, x, y, options, annulus, neighbours)
     if options.aperture != "circular":
         return _in_ellipses(made, image, options, sky, values)
-    measured = photometry(image.data, total_variance(image), image.flags, x, y, radii, sky=sky, acf=image.noise_acf)
+    acf = correlation_around(image, x, y, radii)
+    measured = photometry(image.data, total_variance(image), image.flags, x, y, radii, sky=sky, acf=acf)
     columns, more = _aperture_columns(measured, radii)
     total, meta = _total(measured, radii, x, y, fwhm)
     fresh = schema.table((*schema.SKY, *columns, *schema.TOTAL), values | more | total, image.unit)
@@ -196,7 +197,8 @@ def growth(table: QTable, image: SkyImage, options: ApertureOptions) -> CurveOfG
     radii, annulus = options.scaled(fwhm)
     x, y = np.asarray(table["x"], dtype=float), np.asarray(table["y"], dtype=float)
     sky, _ = _sky(image, x, y, options, annulus, table)
-    measured = photometry(image.data, total_variance(image), image.flags, x, y, radii, sky=sky, acf=image.noise_acf)
+    acf = correlation_around(image, x, y, radii)
+    measured = photometry(image.data, total_variance(image), image.flags, x, y, radii, sky=sky, acf=acf)
     if measured.flux_error is None:
         raise CatalogError(f"{image!r} has no variance: calibrate it before a curve of growth can weigh its stars")
     usable = growth_stars(measured.flux, measured.flux_error, measured.flags, x, y, separation=radii[-1] + 2 * fwhm)

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Difference", "differences"]
 
-_PLANES = ("data", "variance", "flags", "noise_acf")
+_PLANES = ("data", "variance", "flags", "noise_acf", "_resampling")
 
 
 class Difference(NamedTuple):
