@@ -341,6 +341,28 @@ class Detector:
         amplifiers = tuple(attrs.evolve(a, data=kept(a.data), overscan=kept(a.overscan)) for a in self.amplifiers)
         return attrs.evolve(self, amplifiers=amplifiers)
 
+    def resampled(self, shape: tuple[int, int]) -> Self:
+        """The detector of an image put on other pixels, which no single amplifier has read.
+
+        Raises
+        ------
+        OptionError
+            If amplifiers have different gains: their counts do not mix.
+        """
+        gains = {amplifier.gain for amplifier in self.amplifiers}
+        if len(gains) > 1:
+            raise OptionError("amplifiers of different gain do not mix: calibrate the frame first")
+        noises = [a.read_noise for a in self.amplifiers if a.read_noise is not None]
+        first = attrs.evolve(
+            self.amplifiers[0],
+            data=Section(0, shape[0], 0, shape[1]),
+            overscan=None,
+            read_noise=math.sqrt(sum(value**2 for value in noises) / len(noises)) if noises else None,
+            saturation=min(amplifier.saturation for amplifier in self.amplifiers),
+            linear_limit=min(amplifier.linear_limit for amplifier in self.amplifiers),
+        )
+        return attrs.evolve(self, amplifiers=(first,))
+
     def in_electrons(self) -> Self:
         """The detector of a calibrated image: gain 1, levels in electrons; the original is kept as ``raw``."""
         amplifiers = tuple(

@@ -91,6 +91,10 @@ class CatalogError(LarunError):
     """A catalogue lacks the image or the column that a step needs."""
 
 
+class NotAligned(LarunError):
+    """Two images do not show the same field, or too little of it; the message says what was tried."""
+
+
 class MissingExtra(LarunError, ImportError):
     """An optional dependency is not installed; the message names the extra to install.
 

@@ -1,0 +1,190 @@
+"""The transform from one image to another: by their stars, by their structure, or by what their WCS say."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from larun import flags as fl
+from larun.algorithms.listmatch import ListMatch, match_lists
+from larun.algorithms.mapping import Mapping, affine, mapped
+from larun.algorithms.phasecorrelation import phase_shift
+from larun.errors import NotAligned, OptionError
+
+if TYPE_CHECKING:
+    from larun.model.sky import SkyImage
+
+__all__ = ["METHODS", "TRANSFORMS", "Alignment", "align_by", "bright_stars"]
+
+METHODS = ("stars", "phase", "wcs")
+
+#: Degrees of the polynomials that the names stand for; 0 is a turn, a scale and a shift.
+TRANSFORMS = {"similarity": 0, "affine": 1, "quadratic": 2, "cubic": 3}
+
+_FEWEST = 4  # stars
+_MOST = 1500  # bright stars that are matched
+_LIKE = (0.97, 1.03)  # scale between images of one camera
+_NOISE = 0.3  # pixels: rough error of a position
+_AGREE = 0.35  # of the stars that could be seen in both must agree, where stars are few
+_TOLERANCE = 2e-3  # pixels
+
+
+class Alignment(NamedTuple):
+    """Where the pixels of a reference lie on an image.
+
+    Attributes
+    ----------
+    mapping : Mapping
+        From pixels of the reference to those of the image.
+    method : str
+        ``"stars"``, ``"phase"`` or ``"wcs"``.
+    fitted : dict
+        What a record keeps: the matrix and offset of a linear transform, rms in pixels, matches, log odds …
+    """
+
+    mapping: Mapping
+    method: str
+    fitted: dict[str, Any]
+
+    @property
+    def shift(self) -> tuple[int, int]:
+        """Whole pixels in x and y from the middle of the reference to where it lies on the image."""
+        ny, nx = self.mapping.shape
+        x, y = self.mapping.at((nx - 1) / 2, (ny - 1) / 2)
+        return (round(float(x) - (nx - 1) / 2), round(float(y) - (ny - 1) / 2)) if np.isfinite(x + y) else (0, 0)
+
+
+def bright_stars(image: SkyImage) -> NDArray[np.float64]:
+    """Positions (n, 2) of the brightest sources of an image, the brightest first."""
+    table = image.detect()._table
+    x, y, flux = (np.asarray(getattr(table[name], "value", table[name]), np.float64) for name in ("x", "y", "flux"))
+    good = np.isfinite(x) & np.isfinite(y) & np.isfinite(flux)
+    order = np.flatnonzero(good)[np.argsort(-flux[good], kind="stable")][:_MOST]
+    return np.column_stack([x[order], y[order]])
+
+
+def align_by(
+    method: str,
+    image: SkyImage,
+    reference: SkyImage,
+    transform: str,
+    stars: Callable[[SkyImage], NDArray[np.float64]] = bright_stars,
+) -> Alignment:
+    """The transform from a reference to an image.
+
+    Parameters
+    ----------
+    method : str
+        One of :data:`METHODS`.
+    image, reference : SkyImage
+        Calibrated, or not.
+    transform : str
+        One of :data:`TRANSFORMS`, for stars.
+    stars : callable, optional
+        Positions of the stars of an image, the brightest first: a series asks for those of its reference once.
+
+    Raises
+    ------
+    NotAligned
+        If the two do not show the same field, or nothing by which that could be told.
+    OptionError
+        If there is no such method or transform.
+    """
+    if method not in METHODS:
+        raise OptionError(f"method={method!r}: must be one of {', '.join(METHODS)}")
+    if transform not in TRANSFORMS:
+        raise OptionError(f"transform={transform!r}: must be one of {', '.join(TRANSFORMS)}")
+    if method == "wcs":
+        return _by_wcs(image, reference)
+    if method == "phase":
+        return _by_phase(image, reference)
+    return _by_stars(image, reference, TRANSFORMS[transform], stars)
+
+
+def _by_stars(
+    image: SkyImage, reference: SkyImage, degree: int, stars: Callable[[SkyImage], NDArray[np.float64]]
+) -> Alignment:
+    one, two = stars(reference), stars(image)
+    for what, xy in (("reference", one), ("image", two)):
+        if len(xy) < _FEWEST:
+            raise NotAligned(
+                f"{image!r}: {len(xy)} stars in the {what} {reference!r}, {_FEWEST} are needed: "
+                "use method='phase' for a field without stars, or method='wcs'"
+                if what == "reference"
+                else f"{image!r}: {len(xy)} stars, {_FEWEST} are needed: use method='phase' for a field without stars"
+            )
+    found = None
+    for scale in (_LIKE, (0.0, math.inf)):
+        found = match_lists(one, two, degree=degree, noise=_NOISE, scale=scale)
+        if found is not None:
+            break
+    if found is None:
+        raise NotAligned(
+            f"{image!r} and {reference!r} have no stars in common: {len(two)} and {len(one)} stars do not match under "
+            "any turn, scale and mirror (another field, or much too different in depth or focus)"
+        )
+    return Alignment(_mapping(found, reference.shape), "stars", _said(found))
+
+
+def _mapping(found: ListMatch, shape: tuple[int, int]) -> Mapping:
+    transform = found.transform
+    if transform.degree <= 1:
+        matrix = transform.slope(transform.centre)
+        origin = transform(np.zeros((1, 2)))[0]
+        return affine(matrix, origin, shape)
+
+    def function(x: NDArray[np.float64], y: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        there = transform(np.stack([x, y], axis=-1))
+        return there[..., 0], there[..., 1]
+
+    return mapped(function, shape, tolerance=_TOLERANCE)
+
+
+def _said(found: ListMatch) -> dict[str, Any]:
+    transform = found.transform
+    said: dict[str, Any] = {
+        "matches": len(found.first),
+        "rms": [float(value) for value in found.rms],
+        "scale": float(found.scale),
+        "rotation": float(found.rotation),
+        "parity": int(found.parity),
+        "log_odds": float(found.log_odds),
+        "degree": int(transform.degree),
+    }
+    if transform.degree <= 1:
+        said["matrix"] = [[float(value) for value in row] for row in transform.slope(transform.centre)]
+        said["offset"] = [float(value) for value in transform(np.zeros((1, 2)))[0]]
+    return said
+
+
+def _by_phase(image: SkyImage, reference: SkyImage) -> Alignment:
+    if image.shape != reference.shape:
+        raise OptionError(
+            f"method='phase' needs images of one shape: {image!r} and {reference!r}; crop one of them, or use stars"
+        )
+    masks = tuple((one.flags & fl.UNUSABLE) != 0 for one in (reference, image))
+    found = phase_shift(reference.data, image.data, (masks[0], masks[1]))
+    if found is None:
+        raise NotAligned(f"{image!r} and {reference!r} have no structure in common that stands out of the noise")
+    said = {"offset": [found.dx, found.dy], "error": found.error, "significance": found.significance}
+    return Alignment(affine(np.eye(2), [found.dx, found.dy], reference.shape), "phase", said)
+
+
+def _by_wcs(image: SkyImage, reference: SkyImage) -> Alignment:
+    one, two = reference.wcs, image.wcs
+    for what, wcs in ((reference, one), (image, two)):
+        if wcs is None:
+            raise NotAligned(f"{what!r} has no WCS: use method='stars', or solve it first")
+
+    def function(x: NDArray[np.float64], y: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        assert one is not None
+        assert two is not None
+        there = two.all_world2pix(*one.all_pix2world(x, y, 0), 0, quiet=True)
+        return np.asarray(there[0], np.float64), np.asarray(there[1], np.float64)
+
+    mapping = mapped(function, reference.shape, tolerance=_TOLERANCE)
+    return Alignment(mapping, "wcs", {"position_error": mapping.error, "scale": mapping.scale()})
