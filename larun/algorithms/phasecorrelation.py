@@ -187,7 +187,8 @@ def _refined(
             inverse = inverse_of_positive(normal)
         except OptionError:  # nothing but a flat sky
             return None
-        step = np.array([np.sum(row * [np.sum(a * rest) for a in columns]) for row in inverse])
+        right = np.array([np.sum(a * rest) for a in columns])
+        step = np.sum(inverse * right, axis=1)
         brightness = 1 + step[2]
         if not np.isfinite(step).all() or brightness <= 0:
             return None

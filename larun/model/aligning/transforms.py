@@ -26,10 +26,11 @@ METHODS = ("stars", "phase", "wcs")
 TRANSFORMS = {"similarity": 0, "affine": 1, "quadratic": 2, "cubic": 3}
 
 _FEWEST = 4  # stars
-_MOST = 1500  # bright stars that are matched
+_MOST = 1500  # stars that are looked at
+_BRIGHT = 300  # stars that are matched where that is enough: faint ones, and blends, only blur the fit
 _LIKE = (0.97, 1.03)  # scale between images of one camera
 _NOISE = 0.3  # pixels: rough error of a position
-_AGREE = 0.35  # of the stars that could be seen in both must agree, where stars are few
+_WORST = 1.2  # rms in pixels: columns full of defects match each other too, but not to a pixel
 _TOLERANCE = 2e-3  # pixels
 
 
@@ -62,7 +63,7 @@ def bright_stars(image: SkyImage) -> NDArray[np.float64]:
     """Positions (n, 2) of the brightest sources of an image, the brightest first."""
     table = image.detect()._table
     x, y, flux = (np.asarray(getattr(table[name], "value", table[name]), np.float64) for name in ("x", "y", "flux"))
-    good = np.isfinite(x) & np.isfinite(y) & np.isfinite(flux)
+    good = np.isfinite(x) & np.isfinite(y) & np.isfinite(flux) & ((np.asarray(table["flags"]) & fl.EDGE) == 0)
     order = np.flatnonzero(good)[np.argsort(-flux[good], kind="stable")][:_MOST]
     return np.column_stack([x[order], y[order]])
 
@@ -118,10 +119,11 @@ def _by_stars(
                 else f"{image!r}: {len(xy)} stars, {_FEWEST} are needed: use method='phase' for a field without stars"
             )
     found = None
-    for scale in (_LIKE, (0.0, math.inf)):
-        found = match_lists(one, two, degree=degree, noise=_NOISE, scale=scale)
-        if found is not None:
+    for scale, count in ((_LIKE, _BRIGHT), (_LIKE, _MOST), ((0.0, math.inf), _BRIGHT)):
+        found = match_lists(one[:count], two[:count], degree=degree, noise=_NOISE, scale=scale)
+        if found is not None and max(found.rms) < _WORST:
             break
+        found = None
     if found is None:
         raise NotAligned(
             f"{image!r} and {reference!r} have no stars in common: {len(two)} and {len(one)} stars do not match under "
@@ -149,6 +151,7 @@ def _said(found: ListMatch) -> dict[str, Any]:
     said: dict[str, Any] = {
         "matches": len(found.first),
         "rms": [float(value) for value in found.rms],
+        "rms_bright": _bright_rms(found),
         "scale": float(found.scale),
         "rotation": float(found.rotation),
         "parity": int(found.parity),
@@ -159,6 +162,12 @@ def _said(found: ListMatch) -> dict[str, Any]:
         said["matrix"] = [[float(value) for value in row] for row in transform.slope(transform.centre)]
         said["offset"] = [float(value) for value in transform(np.zeros((1, 2)))[0]]
     return said
+
+
+def _bright_rms(found: ListMatch) -> float:
+    """Rms along an axis of the brightest quarter of the pairs, at least ten: stars come the brightest first."""
+    count = min(len(found.first), max(10, len(found.first) // 4))
+    return float(np.sqrt(np.mean(found.residual[:count] ** 2)))
 
 
 def _by_phase(image: SkyImage, reference: SkyImage) -> Alignment:
