@@ -173,15 +173,15 @@ def _refined(
     for _ in range(_ROUNDS):
         mapping = affine(np.eye(2), [dx, dy], two.shape)
         moved = resample(two, None, bits, mapping, options=ResampleOptions(kernel="lanczos3"))
-        image = moved.data.astype(np.float64)
+        image: NDArray[np.float64] = moved.data.astype(np.float64)
         good = (moved.flags == 0) & (gone == 0)
         good[:_MARGIN], good[-_MARGIN:], good[:, :_MARGIN], good[:, -_MARGIN:] = False, False, False, False
         slope_y, slope_x = np.gradient(image)
         good &= np.isfinite(slope_x + slope_y)
         if good.sum() < _LEAST:
             return None
-        columns = [slope_x[good], slope_y[good], image[good], np.ones(int(good.sum()))]
-        rest = one[good] - image[good]
+        columns = [np.asarray(slope)[good] for slope in (slope_x, slope_y, image)] + [np.ones(int(good.sum()))]
+        rest = np.asarray(one[good] - image[good], np.float64)
         normal = np.array([[np.sum(a * b) for b in columns] for a in columns])
         try:
             inverse = inverse_of_positive(normal)
