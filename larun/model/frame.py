@@ -13,13 +13,10 @@ from numpy.typing import NDArray
 from larun import flags as fl
 from larun import units
 from larun.algorithms.overscan import OverscanOptions
-from larun.algorithms.resample import ResampleOptions
 from larun.detector import Detector
 from larun.errors import AlreadyApplied, OptionError, UnitMismatch
 from larun.io.headers import get_number, get_numbers, get_text
 from larun.model import calibration, cleaning, headers, store
-from larun.model.aligning.regridding import regridded
-from larun.model.aligning.transforms import align_by
 from larun.model.building import BuildOptions, mask_from
 from larun.model.masters import Master, Masters, Selection, kinds
 from larun.model.planes import shifted_wcs
@@ -373,67 +370,6 @@ class Frame(SkyImage):
         if not replace:
             return self._replace(flags=flags)
         return self._replace(data=made.data, variance=made.variance, flags=flags)
-
-    @operation("align", version=1, reach="global", leave_out=("reference",))
-    def align_to(
-        self,
-        reference: SkyImage | str | Path,
-        *,
-        method: str = "stars",
-        transform: str = "affine",
-        kernel: str = "auto",
-        conserve: str = "flux",
-    ) -> Self:
-        """This frame on the pixels of another image of the same field.
-
-        Cosmic rays must be flagged before (:meth:`clean`): what is flagged rings into nothing. Neighbouring pixels are
-        correlated afterwards, which errors of apertures take into account; a light curve is better measured on the
-        frame as it is.
-
-        Parameters
-        ----------
-        reference : SkyImage or path
-            Gives the pixels, their number, and the WCS.
-        method : {"stars", "phase", "wcs"}
-            Stars of both matched, whatever the turn, scale and mirror; structure matched by a shift alone, for fields
-            without stars; or the WCS of both, as they are.
-        transform : {"affine", "similarity", "quadratic", "cubic"}
-            What is fitted to the stars; simpler where they are too few.
-        kernel : {"auto", "lanczos3", "bilinear", "nearest", "area"}
-            ``"auto"`` is Lanczos-3 where the scale stays within 2 %, else exact areas.
-        conserve : {"flux", "brightness"}
-            What stays where the scale changes: the sum over a star, or the value of the sky.
-
-        Returns
-        -------
-        Frame
-            Same class. The record has the transform, the rms of its stars in pixels and their number; EDGE where
-            neighbours are missing, NO_DATA outside.
-
-        Raises
-        ------
-        NotAligned
-            If both do not show the same field; the message says what was tried.
-        OptionError
-            If an option makes no sense, or the frame has its overscan still.
-        AlreadyApplied
-            If the frame was resampled before.
-
-        Examples
-        --------
-        >>> import numpy as np, larun
-        >>> field = np.random.default_rng(1).normal(0, 1, (96, 96)).cumsum(0).cumsum(1)
-        >>> one, two = (larun.Frame.from_arrays(field[k : k + 80, 6:86]) for k in (0, 3))
-        >>> aligned = two.align_to(one, method="phase")
-        >>> bool(np.allclose(aligned.data[10:], one.data[10:], atol=1))
-        True
-        """
-        options = ResampleOptions(kernel=kernel, conserve=conserve)
-        target = reference if isinstance(reference, SkyImage) else SkyImage.read(reference)
-        recording().parent("reference", target.provenance)
-        found = align_by(method, self, target, transform)
-        recording().fit(**found.fitted)
-        return self._replace(**regridded(self, target, found, options))
 
 
 def _as_masters(masters: Any) -> Masters:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import warnings
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Self
 
 import attrs
 import numpy as np
@@ -11,7 +12,10 @@ import numpy as np
 from larun.algorithms.background import Background, BackgroundOptions, background
 from larun.algorithms.detect import DetectOptions
 from larun.algorithms.fwhm import FwhmEstimate, estimate_fwhm
+from larun.algorithms.resample import ResampleOptions
 from larun.errors import LarunWarning
+from larun.model.aligning.regridding import regridded
+from larun.model.aligning.transforms import align_by
 from larun.model.catalog import SourceCatalog
 from larun.model.image import Image
 from larun.model.measure import detecting, measuring
@@ -183,3 +187,64 @@ class SkyImage(Image):
         table = measuring.placed(self, x, y, found)
         made = measuring.photometered(table, self, options, neighbours=found)
         return SourceCatalog(table=made, image=self, provenance=self.provenance)
+
+    @operation("align", version=1, reach="global", leave_out=("reference",))
+    def align_to(
+        self,
+        reference: SkyImage | str | Path,
+        *,
+        method: str = "stars",
+        transform: str = "affine",
+        kernel: str = "auto",
+        conserve: str = "flux",
+    ) -> Self:
+        """This image on the pixels of another image of the same field.
+
+        Cosmic rays must be flagged before (:meth:`clean`): what is flagged rings into nothing. Neighbouring pixels are
+        correlated afterwards, which errors of apertures take into account; a light curve is better measured on the
+        frame as it is.
+
+        Parameters
+        ----------
+        reference : SkyImage or path
+            Gives the pixels, their number, and the WCS.
+        method : {"stars", "phase", "wcs"}
+            Stars of both matched, whatever the turn, scale and mirror; structure matched by a shift alone, for fields
+            without stars; or the WCS of both, as they are.
+        transform : {"affine", "similarity", "quadratic", "cubic"}
+            What is fitted to the stars; simpler where they are too few.
+        kernel : {"auto", "lanczos3", "bilinear", "nearest", "area"}
+            ``"auto"`` is Lanczos-3 where the scale stays within 2 %, else exact areas.
+        conserve : {"flux", "brightness"}
+            What stays where the scale changes: the sum over a star, or the value of the sky.
+
+        Returns
+        -------
+        SkyImage
+            Same class. The record has the transform, the rms of its stars in pixels and their number; EDGE where
+            neighbours are missing, NO_DATA outside.
+
+        Raises
+        ------
+        NotAligned
+            If both do not show the same field; the message says what was tried.
+        OptionError
+            If an option makes no sense, or the image has its overscan still.
+        AlreadyApplied
+            If the image was resampled before.
+
+        Examples
+        --------
+        >>> import numpy as np, larun
+        >>> field = np.random.default_rng(1).normal(0, 1, (96, 96)).cumsum(0).cumsum(1)
+        >>> one, two = (larun.Frame.from_arrays(field[k : k + 80, 6:86]) for k in (0, 3))
+        >>> aligned = two.align_to(one, method="phase")
+        >>> bool(np.allclose(aligned.data[10:], one.data[10:], atol=1))
+        True
+        """
+        options = ResampleOptions(kernel=kernel, conserve=conserve)
+        target = reference if isinstance(reference, SkyImage) else SkyImage.read(reference)
+        recording().parent("reference", target.provenance)
+        found = align_by(method, self, target, transform)
+        recording().fit(**found.fitted)
+        return self._replace(**regridded(self, target, found, options))
