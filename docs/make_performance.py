@@ -29,7 +29,10 @@ HEAD = """# Performance
 How long larun takes beside the packages and programs that do the same work, and how much memory. Both sides get the
 same inputs and two threads, run in turn in processes of their own, and **their results are compared first**: a case
 whose results differ is an error and has no row. Warm-up, imports and compiling are not counted, except where whole
-processes are compared (`cold`, `night`). Memory is the highest resident memory of the process, inputs included.
+processes are compared (`cold`, `night`, `provenance`). In `provenance` the peer is larun itself with everything that
+records switched off. What records cost is most of all SHA-256 over raw files and products, by threads that work beside
+the others: so its processor time tells more than the time on the clock, which other programs disturb. Memory is the
+highest resident memory of the process, inputs included.
 
 {machine}
 
@@ -167,7 +170,9 @@ def _machines(rows: list[dict[str, Any]]) -> str:
     for row in rows:
         if (where := _machine(row["machine"])) != first:
             others.setdefault(where, []).append(f"`{row['topic']}`")
-    return " ".join([first, *(f"{', '.join(dict.fromkeys(topics))}: {where}" for where, topics in others.items())])
+    return " ".join(
+        [first, *(f"{', '.join(dict.fromkeys(topics))}: {where}" for where, topics in others.items())]
+    ).replace(": Measured", ": measured")
 
 
 def _machine(about: dict[str, Any]) -> str:
@@ -182,7 +187,7 @@ def _row(row: dict[str, Any]) -> str:
         row["peer"],
         _seconds(row["larun_s"]),
         _seconds(row["peer_s"]),
-        f"**{row['ratio']:.2g}**" if row["ratio"] < 10 else f"**{row['ratio']:.0f}**",
+        f"**{row['ratio']:.{2 if row['ratio'] >= 2 else 3}g}**" if row["ratio"] < 10 else f"**{row['ratio']:.0f}**",
         f"{row['larun_peak_mb']:.0f} MB",
         f"{row['peer_peak_mb']:.0f} MB",
     ]
