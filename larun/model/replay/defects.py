@@ -9,8 +9,9 @@ import numpy as np
 from larun import flags as fl
 from larun.algorithms.badpixels import BIAS_MINIMUM, FLAT_RANGE, SIGMA, local_median
 from larun.detector import Section
+from larun.model.raw.reduction import Leveled
 from larun.model.replay.story import Reason, reason_of
-from larun.model.replay.window_rules import Stack, WholeImage, fitted, name_of, one_of, stacked
+from larun.model.replay.window_rules import Stack, WholeImage, fitted, name_of, no_levels, one_of, stacked
 from larun.model.replay.windows import Windows
 from larun.provenance import Provenance
 
@@ -54,6 +55,8 @@ def defects(windows: Windows, node: Provenance, at: Section, flag: Any) -> list[
         if flag == fl.FLAT_INVALID:
             text = f"its pixels are BAD in the {' and the '.join(known)}: no sensitivity was measured"
             found.append(reason_of(flag, operation, "bad in a master", text))
+    elif lost and _flagged_by_camera(windows, stack, at):
+        found.append(reason_of(flag, operation, "camera", "the class of the camera flags it in what it reads"))
     elif lost:
         saturated = operation == "master_bias" and int(made.flags[inner]) & int(fl.BAD)
         text = "every frame is at full scale here" if saturated else "no frame has a usable value here"
@@ -63,6 +66,13 @@ def defects(windows: Windows, node: Provenance, at: Section, flag: Any) -> list[
     elif not given:
         found.append(_offset(node, made.data, made.variance, inner))
     return found
+
+
+def _flagged_by_camera(windows: Windows, stack: Stack, at: Section) -> bool:
+    """Whether a pixel is BAD in the raw frames already."""
+    source = windows.source(stack.frames[0])
+    plain = Leveled(source=source, levels=no_levels(source), noise=(None,) * len(source.detector.amplifiers))
+    return any(int(block.flags[0, 0]) & int(fl.BAD) for block in plain.window(at).blocks(0, 1))
 
 
 def inherited(windows: Windows, node: Provenance, at: Section, bits: int, extra: tuple[fl.Flag, ...]) -> list[Reason]:

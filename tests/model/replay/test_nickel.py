@@ -93,6 +93,18 @@ def test_another_limit_of_memory_gives_the_same_masters(night):
         assert master.identical(type(master).read(kept))
 
 
+def test_the_story_of_a_bad_column_names_the_camera(night):
+    frame = larun.Frame.read(night / "out" / "frames" / "d1059.fits")
+    story = larun.why(frame, 256, 500, raw=night / "raw")
+    assert {(reason.flag, reason.step, reason.cause) for reason in story.flags} == {
+        ("BAD", "raw", "camera"),
+        ("BAD", "master_bias", "camera"),
+        ("FLAT_INVALID", "master_flat", "bad in a master"),
+    }
+    assert "Nickel, the class of the camera" in str(story)
+    assert story.notes == ()
+
+
 def test_a_what_if_makes_just_what_was_predicted(night):
     other = larun.Night(night / "raw").replay(night / "out", clean={"sigma": 5})
     names = [f"{folder}/{name}.{ending}" for name in ("d1048", "d1059") for folder, ending in KINDS]
