@@ -120,7 +120,7 @@ def truly(night, frame):
     bad = excess | switching | night.full | night.lost["bias"] | night.lost["dark"] | given
     found = {
         ("BAD", "master_bias", "offset"): switching,
-        ("BAD", "master_bias", "raw counts"): night.full,
+        ("BAD", "master_bias", "raw counts"): night.full & ~night.lost["bias"],
         ("BAD", "master_bias", "no value"): night.lost["bias"],
         ("BAD", "master_dark", "excess"): excess,
         ("BAD", "master_dark", "no value"): night.lost["dark"],
