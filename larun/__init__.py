@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     from larun.algorithms.overscan import OverscanOptions
     from larun.detector import Amplifier, Detector, Section
     from larun.io.seal import Seal, Sealing
+    from larun.model.astrometry.options import SolveOptions
+    from larun.model.astrometry.solution import Solution
     from larun.model.audit import Audit, FileAudit, audit
     from larun.model.building import BuildOptions
     from larun.model.catalog import SourceCatalog
@@ -87,6 +89,8 @@ _HOMES = {
     "SepOptions": "larun.algorithms.engine_sep",
     "Shared": "larun.model.planes",
     "Site": "larun.model.time.site",
+    "Solution": "larun.model.astrometry.solution",
+    "SolveOptions": "larun.model.astrometry.options",
     "SkyImage": "larun.model.sky",
     "SourceCatalog": "larun.model.catalog",
     "Story": "larun.model.replay.story",
@@ -144,6 +148,8 @@ __all__ = [
     "Shared",
     "Site",
     "SkyImage",
+    "Solution",
+    "SolveOptions",
     "SourceCatalog",
     "Story",
     "Verdict",

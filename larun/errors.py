@@ -19,6 +19,7 @@ __all__ = [
     "NoMatchingMaster",
     "NoiseModelError",
     "NotReplayable",
+    "NotSolved",
     "OptionError",
     "RawNotFound",
     "RecipeError",
@@ -93,6 +94,10 @@ class CatalogError(LarunError):
 
 class NotAligned(LarunError):
     """Two images do not show the same field, or too little of it; the message says what was tried."""
+
+
+class NotSolved(LarunError):
+    """Nothing on the sky agrees with the stars of an image; the message says what was tried."""
 
 
 class MissingExtra(LarunError, ImportError):

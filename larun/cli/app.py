@@ -11,7 +11,7 @@ from typing import Annotated
 
 import typer
 
-from larun.cli import instrument, refcat, zeropoint
+from larun.cli import instrument, refcat, sky, zeropoint
 from larun.cli.arguments import Instrument, Json, Keyword, Setting
 from larun.cli.options import Picture, Stretch
 from larun.cli.recipe import recipe_app
@@ -92,6 +92,7 @@ def _version(wanted: bool) -> None:
 app.add_typer(instrument.app)
 app.add_typer(refcat.app)
 app.add_typer(zeropoint.app)
+app.add_typer(sky.app)
 
 
 @app.callback()
@@ -184,6 +185,10 @@ def reduce(
         bool | None,
         typer.Option("--flag-only/--no-flag-only", help="Flag them, keep their values: for time series."),
     ] = None,
+    reference: Annotated[
+        Path | None,
+        typer.Option("--reference", metavar="FILE", help="Stars of known position: frames are solved against them."),
+    ] = None,
     detect_method: Annotated[
         str | None,
         typer.Option(metavar="NAME", help="What finds sources: matched (default), peaks, dao, sep, segmentation."),
@@ -220,6 +225,7 @@ def reduce(
         clean=clean,
         clean_engine=clean_engine,
         flag_only=flag_only,
+        reference=reference,
         detect_method=detect_method,
         threshold=threshold,
         radii=radii,

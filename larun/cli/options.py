@@ -171,6 +171,7 @@ _FLAGS: Mapping[str, tuple[str, str, Callable[[Any], Any]]] = {
     "clean": ("clean", "enabled", bool),
     "clean_engine": ("clean", "engine", str),
     "flag_only": ("clean", "replace", operator.not_),
+    "reference": ("solve", "reference", str),
     "detect_method": ("detect", "method", str),
     "threshold": ("detect", "threshold", float),
     "radii": ("photometer", "radii", parse_radii),

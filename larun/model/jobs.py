@@ -19,7 +19,8 @@ import attrs
 import numpy as np
 
 from larun import flags as fl
-from larun.errors import LarunError, LarunWarning, OptionError
+from larun.errors import LarunError, LarunWarning, NotSolved, OptionError
+from larun.model.astrometry.step import located, was_located
 from larun.model.catalog import SourceCatalog
 from larun.model.checks.verdict import Verdict
 from larun.model.frame import Frame
@@ -68,6 +69,7 @@ class Row:
     sources: int | None = None
     saturated: int | None = None
     cosmic_pixels: int | None = None
+    solved: bool | None = None
     written: int = 0
     warnings: tuple[str, ...] = ()
 
@@ -162,7 +164,7 @@ def _reduce(task: Task) -> Row:
     raw = task.camera.read(task.raw, ext=task.item.part.ext, channel=task.item.part.channel, **recipe.keywords)
     there = candidates(task.masters)
     expected = expected_frame(recipe, raw, there) if task.frame_path.exists() else None
-    frame = _kept(task.camera.read, task.frame_path, expected)
+    frame = kept = _kept(task.camera.read, task.frame_path, expected, recipe)
     catalog = None
     if frame is not None and task.catalog_path.exists():
         catalog = _kept(SourceCatalog.read, task.catalog_path, expected_catalog(recipe, raw, frame.provenance))
@@ -171,6 +173,10 @@ def _reduce(task: Task) -> Row:
         writing = None
         if frame is None:
             frame = recipe.prepare(raw, there)
+        if recipe.solve["reference"] is not None and not _is_solved(frame):
+            frame = _located(recipe, frame)  # one that is kept and was not solved is perhaps solved now
+        if frame is not kept:
+            catalog = None
             if task.catalog_path.exists():  # the frame alone was lost
                 catalog = _kept(SourceCatalog.read, task.catalog_path, expected_catalog(recipe, raw, frame.provenance))
             writing = disk.submit(_write, frame, task.frame_path, task)  # while its sources are measured
@@ -179,7 +185,22 @@ def _reduce(task: Task) -> Row:
             written += writing.result()
         if catalog is None:
             written += _write(measured, task.catalog_path, task)
-    return _row(task, raw, measured, written)
+    row = _row(task, raw, measured, written)
+    return row if recipe.solve["reference"] is None else attrs.evolve(row, solved=_is_solved(frame))
+
+
+def _is_solved(frame: Frame) -> bool:
+    step = frame.provenance.step
+    return step is not None and step.operation == "solve"
+
+
+def _located(recipe: Recipe, frame: Frame) -> Frame:
+    """A frame that nothing on the sky agrees with stays as it is, and its row says so."""
+    try:
+        return located(frame, recipe.solve)
+    except NotSolved as error:
+        warnings.warn(f"not solved: {error}", LarunWarning, stacklevel=2)
+        return frame
 
 
 def _write(product: Frame | SourceCatalog, path: Path, task: Task) -> int:
@@ -188,15 +209,19 @@ def _write(product: Frame | SourceCatalog, path: Path, task: Task) -> int:
     return 1
 
 
-def _kept(read: Callable[[Path], _P], path: Path, expected: Provenance | None) -> _P | None:
-    """What a file holds, if it is intact and was made in just this way; else None."""
+def _kept(
+    read: Callable[[Path], _P], path: Path, expected: Provenance | None, recipe: Recipe | None = None
+) -> _P | None:
+    """What a file holds, if it is intact and was made in just this way (and solved as a recipe says); else None."""
     if expected is None:
         return None
     try:
         found = read(path)
     except LarunError:
         return None
-    return found if found.provenance.id == expected.id else None  # type: ignore[attr-defined]
+    record: Provenance = found.provenance  # type: ignore[attr-defined]
+    same = record.id == expected.id or (recipe is not None and was_located(record, expected, recipe.solve))
+    return found if same else None
 
 
 def expected_frame(recipe: Recipe, raw: Frame, masters: Masters) -> Provenance:

@@ -15,6 +15,7 @@ import attrs
 from larun.algorithms.overscan import OverscanOptions
 from larun.errors import FileError, OptionError
 from larun.io.toml import Entry, entries, key_text, shown, value_text
+from larun.model.astrometry.step import located, opened
 from larun.model.building import BuildOptions
 from larun.model.catalog import SourceCatalog
 from larun.model.frame import Frame
@@ -41,7 +42,26 @@ class Difference(NamedTuple):
 
 
 @attrs.frozen(kw_only=True, eq=False)
-class Recipe:
+class _Sections:
+    """One field a section, in the order of the chain."""
+
+    keywords: Mapping[str, Any] = attrs.field(factory=dict)
+    detector: Mapping[str, Any] = attrs.field(factory=dict)
+    masters: Mapping[str, Any] = attrs.field(factory=dict)
+    overscan: Mapping[str, Any] = attrs.field(factory=dict)
+    bias: Mapping[str, Any] = attrs.field(factory=dict)
+    dark: Mapping[str, Any] = attrs.field(factory=dict)
+    flat: Mapping[str, Any] = attrs.field(factory=dict)
+    calibrate: Mapping[str, Any] = attrs.field(factory=dict)
+    clean: Mapping[str, Any] | None = attrs.field(factory=dict)
+    solve: Mapping[str, Any] = attrs.field(factory=dict)
+    detect: Mapping[str, Any] = attrs.field(factory=dict)
+    photometer: Mapping[str, Any] = attrs.field(factory=dict)
+    output: Mapping[str, Any] = attrs.field(factory=dict)
+
+
+@attrs.frozen(kw_only=True, eq=False)
+class Recipe(_Sections):
     """Every option of the chain, from the raw files of a night to its catalogues.
 
     Parameters
@@ -59,6 +79,8 @@ class Recipe:
     calibrate, clean, detect, photometer : mapping
         Options of :meth:`larun.Frame.calibrate`, :meth:`larun.Frame.clean`, :meth:`larun.SkyImage.detect` and
         :meth:`larun.SourceCatalog.photometer`. ``clean=None`` leaves that step out.
+    solve : mapping
+        The reference by which frames get their WCS, and options of :meth:`larun.SkyImage.solve`.
     output : mapping
         What is written.
 
@@ -78,19 +100,6 @@ class Recipe:
     >>> recipe.diff(larun.Recipe())
     (Difference(option='detect.threshold', one=10.0, two=5.0),)
     """
-
-    keywords: Mapping[str, Any] = attrs.field(factory=dict)
-    detector: Mapping[str, Any] = attrs.field(factory=dict)
-    masters: Mapping[str, Any] = attrs.field(factory=dict)
-    overscan: Mapping[str, Any] = attrs.field(factory=dict)
-    bias: Mapping[str, Any] = attrs.field(factory=dict)
-    dark: Mapping[str, Any] = attrs.field(factory=dict)
-    flat: Mapping[str, Any] = attrs.field(factory=dict)
-    calibrate: Mapping[str, Any] = attrs.field(factory=dict)
-    clean: Mapping[str, Any] | None = attrs.field(factory=dict)
-    detect: Mapping[str, Any] = attrs.field(factory=dict)
-    photometer: Mapping[str, Any] = attrs.field(factory=dict)
-    output: Mapping[str, Any] = attrs.field(factory=dict)
 
     def __attrs_post_init__(self) -> None:
         said = []
@@ -196,6 +205,10 @@ class Recipe:
             values = getattr(self, name)
             known = SECTIONS[name].options
             kept = {key: value for key, value in (values or {}).items() if key not in known or known[key].recorded}
+            if name == "solve" and kept["reference"] is None:
+                continue
+            if name == "solve":  # what counts is the catalogue, wherever it lies
+                kept["reference"] = {"provenance": getattr(opened(kept["reference"]), "digest", "")}
             if "bad_pixels" in kept:  # what counts is the mask, wherever it lies
                 kept["bad_pixels"] = self.build.bad_pixels
             kept = dict(switch(name, values)) | kept
@@ -205,7 +218,7 @@ class Recipe:
 
     def _note(self, product: Image | SourceCatalog) -> dict[str, Any]:
         """What the record of a product keeps: the sections that made it, and their digest."""
-        until = "clean" if hasattr(product, "data") else "photometer"
+        until = "solve" if hasattr(product, "data") else "photometer"
         made = self.record(product.kind if isinstance(product, Master) else until)
         return {"sections": made, "digest": digest_of(made)}
 
@@ -251,7 +264,7 @@ class Recipe:
         return BuildOptions(**self.masters, overscan=OverscanOptions(**self.overscan), given=self.keywords)
 
     def apply(self, frame: Frame, masters: Masters | Master | Iterable[Master] | str | Path = ()) -> SourceCatalog:
-        """The whole chain for one raw frame: :meth:`prepare`, then :meth:`measure`.
+        """The whole chain for one raw frame: :meth:`prepare`, its WCS where a reference is named, :meth:`measure`.
 
         Examples
         --------
@@ -259,7 +272,7 @@ class Recipe:
         >>> recipe = larun.Recipe.read("night.toml")  # doctest: +SKIP
         >>> catalog = recipe.apply(larun.Frame.read("raw/d1059.fits", **recipe.keywords), masters)  # doctest: +SKIP
         """
-        return self.measure(self.prepare(frame, masters))
+        return self.measure(located(self.prepare(frame, masters), self.solve))
 
     def prepare(self, frame: Frame, masters: Masters | Master | Iterable[Master] | str | Path = ()) -> Frame:
         """A raw frame calibrated (unless it is already), and cleaned unless the recipe leaves that out.

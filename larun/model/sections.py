@@ -17,6 +17,7 @@ from larun.errors import OptionError, RecipeError
 from larun.io.tables import FORMATS
 from larun.io.toml import LARGEST, Entry, entries, shown
 from larun.model import registry
+from larun.model.astrometry.step import SolveStep
 from larun.model.building import BuildOptions
 from larun.model.catalog import SourceCatalog
 from larun.model.frame import Frame
@@ -99,6 +100,7 @@ SECTIONS: Mapping[str, Section] = {
     "flat": Section(Source(MasterFlat, "combine", but=("bias", "dark", "options"), documented=_BIAS)),
     "calibrate": Section(Source(Frame, "calibrate", but=("masters", "overscan", "bad_pixels"))),
     "clean": Section(Source(Frame, "clean"), may_be_left_out=True),
+    "solve": Section(Source(SolveStep)),
     "detect": Section(Source(SkyImage, "detect")),
     "photometer": Section(Source(SourceCatalog, "photometer")),
     "output": Section(Source(OutputOptions)),

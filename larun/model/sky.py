@@ -28,6 +28,9 @@ if TYPE_CHECKING:
 
     from numpy.typing import ArrayLike
 
+    from larun.model.astrometry.options import SolveOptions
+    from larun.model.astrometry.solution import Solution
+
 __all__ = ["SkyImage"]
 
 #: Stands in for a size that is not measured yet, when options are checked.
@@ -248,3 +251,73 @@ class SkyImage(Image):
         found = align_by(method, self, target, transform)
         recording().fit(**found.fitted)
         return self._replace(**regridded(self, target, found, options))
+
+    @operation("solve", reach="global", leave_out=("reference", "pointing", "radius", "scale", "options"))
+    def solve(
+        self,
+        reference: Any,
+        *,
+        pointing: Any = None,
+        radius: Any = None,
+        scale: Any = None,
+        order: int | None = None,
+        engine: str = "larun",
+        options: SolveOptions | Mapping[str, Any] | None = None,
+    ) -> Self:
+        """Find where on the sky the image is, by its stars, and give it the WCS.
+
+        Turn and parity are free. What the header says of pointing and scale is tried first and never trusted.
+
+        Parameters
+        ----------
+        reference : whatever :meth:`larun.ReferenceCatalog.open` takes
+            Stars of known position; they are moved to the middle of the exposure. Those around the image are kept in
+            the record. None with ``engine="astrometry.net"``: stars are then those of its index files.
+        pointing : (ra, dec), "RA,DEC" or SkyCoord, optional
+            Roughly the middle of the image, degrees or with units; by default the header's, else all of a reference
+            that is no larger than 60 degrees is searched.
+        radius : float or Quantity, optional
+            Degrees around the pointing in which the image lies as a whole; by default half a degree and half the image.
+        scale : float or (float, float), optional
+            Arcseconds a pixel (within a tenth), or the least and the largest; by default the header's, and then a
+            factor of 6 around it, else all that the reference can tell.
+        order : int, optional
+            1 for a projection without distortion (TAN), more for the order of its polynomial (TAN-SIP). By default as
+            cross-validation has it, and the number of stars bears.
+        engine : {"larun", "astrometry.net"}
+            What searches. The second runs the program ``solve-field``, which must be installed with its index files;
+            the fit is larun's.
+        options : SolveOptions or mapping, optional
+            How sources are found, and how sure it must be.
+
+        Returns
+        -------
+        SkyImage
+            Same class, with the WCS; :attr:`solution` has residuals, odds and stars.
+
+        Raises
+        ------
+        NotSolved
+            If nothing agrees, saying what was tried.
+        OptionError
+            If an option makes no sense, or nobody knows where to look.
+
+        Notes
+        -----
+        Triangles of bright stars are guesses; a guess is accepted by the odds of the stars that it predicts (after Lang
+        et al. 2010, AJ 139, 1782), see :mod:`larun.algorithms.odds`.
+        """
+        from larun.model.astrometry import solving
+
+        wanted = solving.options_from(options)
+        made = solving.solve(self, reference, (pointing, radius, scale), order, engine, wanted)
+        recording().resolve(**made.parameters)
+        recording().fit(**made.fitted)
+        return self._replace(wcs_header=made.cards)
+
+    @property
+    def solution(self) -> Solution | None:
+        """What :meth:`solve` found; None where the image was not solved."""
+        from larun.model.astrometry.solution import solution_of
+
+        return solution_of(self.provenance)

@@ -61,6 +61,10 @@ OTHER = {
     "clean.fwhm": 2.5,
     "clean.iterations": 1,
     "clean.replace": False,
+    "solve.reference": None,  # made by the test
+    "solve.radius": 2.0,
+    "solve.scale": 0.4,
+    "solve.order": 3,
     "detect.threshold": 12.0,
     "detect.fwhm": 4.0,
     "detect.mesh": 32,
@@ -90,7 +94,7 @@ def test_every_parameter_of_every_step_is_in_the_recipe():
         parameters = [p for p in inspect.signature(step).parameters.values() if p.kind is not p.VAR_KEYWORD]
         wanted = {p.name for p in parameters} - NO_OPTIONS.get(name, set()) - {"self"}
         assert set(SECTIONS[name].options) == wanted, name
-    assert set(SECTIONS) == {*STEPS, KEYWORDS, "detector", "output"}
+    assert set(SECTIONS) == {*STEPS, KEYWORDS, "detector", "solve", "output"}
 
 
 def test_defaults_are_those_of_the_steps_and_every_option_is_documented():
@@ -159,15 +163,21 @@ def fingerprint(recipe, sample, folder):
         predict("photometer", raw, **recipe.photometer),
     ]
     mask = None if build.bad_pixels is None else build.bad_pixels.provenance.id
-    return [step.identity() for step in steps], mask, build.max_memory, recipe.output["catalog"], dict(recipe.detector)
+    rest = recipe.output["catalog"], dict(recipe.detector), dict(recipe.solve)
+    return [step.identity() for step in steps], mask, build.max_memory, *rest
 
 
 @pytest.mark.parametrize("key", [f"{name}.{option.name}" for name, option in options()] + ["clean.enabled"])
 def test_every_option_changes_something(key, sample, tmp_path):
     name, _, word = key.partition(".")
+    stars = str(tmp_path / "stars.ecsv")
+    if name == "solve":
+        Table({"ra": [1.0], "dec": [2.0], "mag_V": [10.0]}).write(stars)
     if key == "masters.bad_pixels":
         value = str(tmp_path / "mask.fits")
         fits.PrimaryHDU(np.zeros((160, 176), np.uint8)).writeto(value)
+    elif key == "solve.reference":
+        value = stars
     elif key in OTHER:
         value = OTHER[key]
     elif word == "enabled":
@@ -178,7 +188,7 @@ def test_every_option_changes_something(key, sample, tmp_path):
             value = next(choice for choice in option.choices if choice != option.default)
         else:
             pytest.fail(f"{key} is new: give another value for it in OTHER, and what it needs in BESIDE")
-    usual = BESIDE.get(key, Recipe())
+    usual = BESIDE.get(key, Recipe(solve={"reference": stars}) if name == "solve" and word != "reference" else Recipe())
     changed = usual.evolve(**{name: {word: value}})
     assert fingerprint(changed, sample, tmp_path) != fingerprint(usual, sample, tmp_path)
     assert {item.option for item in changed.diff(Recipe())} >= {key}
@@ -491,7 +501,7 @@ def test_the_recipe_is_recorded_in_every_product(sample, reduced):
     default = Recipe().record()
     for path in sorted(reduced.glob("*/*.*")):
         note = recipe_note(path)
-        names = list(SECTIONS)
+        names = [name for name in SECTIONS if name != "solve"]  # no reference was named
         last = "photometer" if path.suffix == ".ecsv" else path.name.split("-")[0]
         last = "clean" if path.parent.name == "frames" else last
         assert list(note["sections"]) == sorted(names[: names.index(last) + 1]), path

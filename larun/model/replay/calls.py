@@ -36,6 +36,7 @@ _OPTIONS = {
     "OverscanOptions": "larun.algorithms.overscan",
     "SegmentationOptions": "larun.algorithms.engine_segmentation",
     "SepOptions": "larun.algorithms.engine_sep",
+    "SolveOptions": "larun.model.astrometry.options",
     "ZeroPointOptions": "larun.model.photometry.options",
 }
 MASTERS: dict[str, type[Any]] = {"master_bias": MasterBias, "master_dark": MasterDark, "master_flat": MasterFlat}

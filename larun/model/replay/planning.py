@@ -179,6 +179,8 @@ def _is_name(value: Any) -> bool:
 def _science(task: Task, candidates: Masters, names: Mapping[str, str]) -> tuple[Planned, Planned]:
     """The frame of a raw file and its catalogue."""
     recipe = task.recipe
+    if recipe.solve["reference"] is not None:
+        raise OptionError("solve.reference: what solving a frame gives is not known beforehand: reduce the night again")
     raw = task.camera.read(task.raw, ext=task.item.part.ext, channel=task.item.part.channel, **recipe.keywords)
     record = jobs.expected_frame(recipe, raw, candidates)
     used: tuple[str, ...] = ()
