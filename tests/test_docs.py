@@ -42,6 +42,7 @@ INNER = {
     "larun.algorithms.pack",
     "larun.algorithms.resample_kernels",
     "larun.algorithms.robust",
+    "larun.algorithms.stack_kernels",
     "larun.algorithms.stamps",
     "larun.algorithms.stored_kernels",
     "larun.algorithms.taps",

@@ -58,6 +58,25 @@ class Mapping(NamedTuple):
             found.append(np.asarray(low + (high - low) * u))
         return found[0], found[1]
 
+    def rows(self, start: int, stop: int) -> Mapping:
+        """The mapping of some rows of the output alone: every position is the same to the last bit.
+
+        Raises
+        ------
+        OptionError
+            If the first row is not a multiple of the step.
+        """
+        if start % self.step or not 0 <= start < stop:
+            raise OptionError(f"rows {start} to {stop}: must begin at a multiple of {self.step}")
+        first, count = start // self.step, -(-(stop - start + 1) // self.step) + 1
+        part = slice(first, first + count)
+        return self._replace(shape=(stop - start, self.shape[1]), x=self.x[part], y=self.y[part])
+
+    def reach(self) -> tuple[float, float] | None:
+        """The lowest and the highest row of the input that is met; None where nothing is."""
+        good = self.y[np.isfinite(self.y)]
+        return (float(good.min()), float(good.max())) if good.size else None
+
     def scale(self) -> float:
         """Linear size of an output pixel in pixels of the input: the root of its mean area; NaN where there is none."""
         areas = self.areas()

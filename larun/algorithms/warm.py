@@ -36,6 +36,7 @@ from larun.algorithms.pack import stored_row
 from larun.algorithms.peaks import Planes
 from larun.algorithms.resample import ResampleOptions, resample
 from larun.algorithms.resampled_noise import acf_at, term_of
+from larun.algorithms.stacking import Layer, Rows, stack
 from larun.algorithms.stored_kernels import Stored
 
 __all__ = ["FRAME_PARTS", "PARTS", "compile_all"]
@@ -180,12 +181,22 @@ def _resample() -> None:
         acf_at((term_of(mapping, kernel),), image.x, image.y, [3.0])
 
 
+def _stack() -> None:
+    image, mapping = _image(), affine(np.eye(2), [0.5, 0.0], (_N, _N))
+
+    def read(start: int, stop: int) -> Rows:
+        return Rows(image.data[start:stop], image.variance[start:stop], image.flags[start:stop], {})
+
+    stack([Layer(read, (_N, _N), mapping, fwhm=fwhm) for fwhm in (3.0, 4.0)], (_N, _N))
+
+
 #: What is compiled together; what takes longest comes first, so that processes end together.
 PARTS: Mapping[str, Callable[[], None]] = {
     "combine": _combine,
     "stored": _stored,
     "detect": _detect,
     "resample": _resample,
+    "stack": _stack,
     "clean": _clean,
     "background": _background,
     "morphology": _morphology,

@@ -1,0 +1,199 @@
+"""Kernels of :mod:`larun.algorithms.stacking`: what most frames see, what only one sees, and the mean of the rest."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+
+from larun import flags as fl
+from larun.algorithms.jit import kernel
+from larun.algorithms.order import median_of
+
+__all__ = ["mark_rows", "mean_rows", "middle_rows", "spread_rows"]
+
+_CLEAN, _NO_DATA = np.uint32(0), fl.NO_DATA
+
+
+@kernel
+def middle_rows(values: Any, start: Any, stop: Any, out: Any) -> None:
+    """What most frames see: the median over frames of each pixel; of two the lower one; NaN where there is none.
+
+    Parameters
+    ----------
+    values : ndarray of float32, (n, rows, nx)
+        NaN where a frame has nothing.
+    start, stop : int
+        Rows to fill.
+    out : ndarray of float32, (2, rows, nx)
+        The median, and how many frames it is of.
+    """
+    count, width = values.shape[0], values.shape[2]
+    kept = np.empty(count, np.float32)
+    for row in range(start, stop):
+        for column in range(width):
+            n = 0
+            for k in range(count):
+                value = values[k, row, column]
+                if value == value:
+                    kept[n] = value
+                    n += 1
+            out[1, row, column] = n
+            if n == 0:
+                out[0, row, column] = math.nan
+            elif n == 2:  # of two that differ, light that only one has seen is what is too much
+                out[0, row, column] = min(kept[0], kept[1])
+            else:
+                out[0, row, column] = median_of(kept, n)
+
+
+@kernel
+def _blurred(plane: Any, row: Any, column: Any, line: Any) -> Any:
+    """Mean around a pixel with the weights of ``line`` along both axes; what is NaN is left out."""
+    reach = len(line) // 2
+    rows, width = plane.shape
+    total, weight = 0.0, 0.0
+    for b in range(-reach, reach + 1):
+        y = row + b
+        if y < 0 or y >= rows:
+            continue
+        for a in range(-reach, reach + 1):
+            x = column + a
+            if x < 0 or x >= width:
+                continue
+            value = plane[y, x]
+            if value == value:
+                share = line[b + reach] * line[a + reach]
+                total += share * value
+                weight += share
+    return total / weight if weight > 0.0 else math.nan
+
+
+@kernel
+def _gradient(plane: Any, row: Any, column: Any) -> Any:
+    """The largest difference from a pixel to one of its four neighbours."""
+    rows, width = plane.shape
+    here, found = plane[row, column], 0.0
+    for b, a in ((-1, 0), (1, 0), (0, -1), (0, 1)):
+        y, x = row + b, column + a
+        if y >= 0 and y < rows and x >= 0 and x < width:
+            step = abs(plane[y, x] - here)
+            if step > found:  # never for NaN
+                found = step
+    return found
+
+
+@kernel
+def mark_rows(frame: Any, middle: Any, limits: Any, lines: Any, start: Any, stop: Any, out: Any) -> None:
+    """Mark pixels that no change of seeing or position explains.
+
+    Parameters
+    ----------
+    frame : tuple of (ndarray of float32, ndarray of float32), (rows, nx)
+        Values of one frame and their variance.
+    middle : ndarray of float32, (2, rows, nx)
+        From :func:`middle_rows`.
+    limits : tuple of float
+        Limit in σ; share of a star's light and of the gradient that are allowed; level of the sky; change of the
+        variance with the value; the least variance.
+    lines : tuple of ndarray of float64
+        Weights along one axis that make the frame, and the median, as blurred as the blurrier of the two.
+    start, stop : int
+        Rows to mark.
+    out : ndarray of uint8, (rows, nx)
+        1 for what is marked, 2 for what may be if a neighbour is.
+    """
+    values, variance = frame
+    sigma, light, slope, sky, by_value, least = limits
+    own, other = lines
+    width = values.shape[1]
+    spread = 0.0
+    for k in range(len(own)):
+        spread += own[k] * own[k]
+    spread *= spread
+    for row in range(start, stop):
+        for column in range(width):
+            out[row, column] = 0
+            value, centre = values[row, column], middle[0, row, column]
+            if not (value == value and centre == centre) or middle[1, row, column] < 2.0:
+                continue
+            # the variance of what should be here, not of what was hit
+            noise = variance[row, column] + (centre - value) * by_value
+            noise = max(noise, least) * (1.0 + 1.6 / middle[1, row, column])
+            away = value - centre
+            if away * away < 4.0 * noise:
+                continue
+            if away * away < sigma * sigma * noise:
+                out[row, column] = 2
+                continue
+            seen = _blurred(values, row, column, own) if len(own) > 1 else value
+            wanted = _blurred(middle[0], row, column, other) if len(other) > 1 else centre
+            rest = abs(seen - wanted)
+            allowed = light * abs(wanted - sky) + slope * _gradient(middle[0], row, column)
+            limit = max(rest - allowed, 0.0)
+            out[row, column] = 1 if limit * limit > sigma * sigma * noise * spread else 2
+
+
+@kernel
+def spread_rows(marks: Any, start: Any, stop: Any, values: Any) -> Any:
+    """Take out what is marked, and what may be beside it; returns nothing but NaN in ``values``."""
+    rows, width = marks.shape
+    for row in range(start, stop):
+        for column in range(width):
+            mark = marks[row, column]
+            if mark == 2:
+                for y in range(max(row - 1, 0), min(row + 2, rows)):
+                    for x in range(max(column - 1, 0), min(column + 2, width)):
+                        if marks[y, x] == 1:
+                            mark = 1
+            if mark == 1:
+                values[row, column] = math.nan
+
+
+@kernel
+def mean_rows(stack: Any, weights: Any, first: Any, start: Any, stop: Any, out: Any) -> None:
+    """The weighted mean of what is left.
+
+    Parameters
+    ----------
+    stack : tuple of ndarray, (n, rows, nx)
+        Values float32, NaN where rejected; variance float32; flags uint32.
+    weights : ndarray of float64, (n,)
+        One number a frame.
+    first : int
+        Row of the stack that is row 0 of the output.
+    start, stop : int
+        Rows of the output.
+    out : tuple of ndarray
+        Mean, variance and share of the weight float32, number of frames uint16, flags uint32; (rows, nx).
+    """
+    values, variance, flags = stack
+    mean, noise, share, number, bits = out
+    count, width = values.shape[0], values.shape[2]
+    whole = 0.0
+    for k in range(count):
+        whole += weights[k]
+    for row in range(start, stop):
+        for column in range(width):
+            total, square, weight, n = 0.0, 0.0, 0.0, 0
+            found, every = _CLEAN, _CLEAN
+            for k in range(count):
+                value = values[k, first + row, column]
+                every |= flags[k, first + row, column]
+                if value == value:
+                    total += weights[k] * value
+                    square += weights[k] * weights[k] * variance[k, first + row, column]
+                    weight += weights[k]
+                    n += 1
+                    found |= flags[k, first + row, column]
+            number[row, column] = n
+            share[row, column] = weight / whole
+            if n > 0:
+                mean[row, column] = total / weight
+                noise[row, column] = square / (weight * weight)
+                bits[row, column] = found
+            else:
+                mean[row, column] = math.nan
+                noise[row, column] = math.nan
+                bits[row, column] = every | _NO_DATA

@@ -1,0 +1,323 @@
+"""A mean of frames that lie anywhere, without what only one of them has seen; in bands of rows, however many."""
+
+from __future__ import annotations
+
+import functools
+import math
+from collections.abc import Callable, Mapping, Sequence
+from typing import NamedTuple
+
+import attrs
+import numpy as np
+from numpy.typing import NDArray
+
+from larun import flags as fl
+from larun.algorithms.arrays import read_only
+from larun.algorithms.jit import over_rows
+from larun.algorithms.mapping import Mapping as PixelMapping
+from larun.algorithms.resample import ResampleOptions, chosen_kernel, resample, resample_variance
+from larun.algorithms.stack_kernels import mark_rows, mean_rows, middle_rows, spread_rows
+from larun.errors import OptionError
+
+__all__ = ["Layer", "Rows", "StackOptions", "Stacked", "stack"]
+
+_STEP = 64  # rows that bands are multiples of: nodes of every mapping lie so
+_MARGIN = 9  # rows of the input beyond those that are met: neighbours, and neighbours of what is filled
+_FWHM = 2.3548200450309493
+_WIDEST = 6  # pixels: half the width of what frames are blurred by, at most
+_HALO = 8  # rows of the output that rejection sees beyond a band
+_CHUNK = 8
+#: Flags of a frame's pixel that keep it out of the mean; a saturated pixel too, where others saw the star.
+_OUT = fl.UNUSABLE
+_METHODS = ("artefacts", "mean", "median")
+
+
+@attrs.frozen(kw_only=True)
+class StackOptions:
+    """How frames are put on one another.
+
+    Parameters
+    ----------
+    method : {"artefacts", "mean", "median"}
+        A weighted mean without what no change of seeing explains; of everything; or the median, whose stars have no one
+        shape.
+    sigma : float
+        Limit of a rejection.
+    light, slope : float
+        Part of a star's light, and of the step to the next pixel, by which a frame may differ from the median after
+        both have been made as blurred as the blurrier: what is left of other shapes and of small displacements.
+    resample : ResampleOptions
+        Kernel and what it keeps.
+    max_memory : float
+        Bytes; it decides no pixel.
+    """
+
+    method: str = attrs.field(default="artefacts")
+    sigma: float = 4.0
+    light: float = 0.15
+    slope: float = 0.5
+    resample: ResampleOptions = attrs.field(factory=ResampleOptions)
+    max_memory: float = attrs.field(default=1e9)
+
+    def __attrs_post_init__(self) -> None:
+        if self.method not in _METHODS:
+            raise OptionError(f"method={self.method!r}: must be one of {', '.join(_METHODS)}")
+        if not self.sigma >= 2:
+            raise OptionError(f"sigma={self.sigma!r}: must be at least 2")
+        if not (self.light >= 0 and self.slope >= 0):
+            raise OptionError(f"light={self.light!r}, slope={self.slope!r}: must not be negative")
+        if not self.max_memory > 0:
+            raise OptionError(f"max_memory={self.max_memory!r}: must be above 0 bytes")
+
+
+class Rows(NamedTuple):
+    """Some rows of a frame: data and variance float32, flags uint32, and what masters add by name, (rows, nx)."""
+
+    data: NDArray[np.float32]
+    variance: NDArray[np.float32]
+    flags: NDArray[np.uint32]
+    shared: Mapping[str, NDArray[np.float32]]
+
+
+class Layer(NamedTuple):
+    """One frame of a stack.
+
+    Attributes
+    ----------
+    read : callable
+        ``read(start, stop)`` gives :class:`Rows` of the frame.
+    shape : tuple of int
+        Of the frame.
+    mapping : Mapping
+        From pixels of the stack to those of the frame.
+    scale : float
+        By which the frame is multiplied.
+    plane : tuple of float
+        ``a + b x + c y`` in pixels of the stack that is taken off then.
+    weight : float
+        In the mean.
+    fwhm : float
+        Of its stars, in pixels of the stack.
+    sky : float
+        Level of its sky after scale and plane.
+    noise : float
+        Variance of its sky after scale: no pixel is trusted beyond it, whatever its own value says.
+    """
+
+    read: Callable[[int, int], Rows]
+    shape: tuple[int, int]
+    mapping: PixelMapping
+    scale: float = 1.0
+    plane: tuple[float, float, float] = (0.0, 0.0, 0.0)
+    weight: float = 1.0
+    fwhm: float = 3.0
+    sky: float = 0.0
+    noise: float = 0.0
+
+
+class Stacked(NamedTuple):
+    """A stack; all (ny, nx).
+
+    Attributes
+    ----------
+    data, variance : ndarray of float32
+        NaN where no frame has anything.
+    flags : ndarray of uint32
+        Of the frames that count; NO_DATA, and those of all frames, where none does.
+    coverage : ndarray of float32
+        Part of the weight of all frames that a pixel has.
+    contributors, rejected : ndarray of uint16
+        Frames that count; frames that saw something else there.
+    shared : dict
+        Variance of the noise that several frames have in common, by master.
+    """
+
+    data: NDArray[np.float32]
+    variance: NDArray[np.float32]
+    flags: NDArray[np.uint32]
+    coverage: NDArray[np.float32]
+    contributors: NDArray[np.uint16]
+    rejected: NDArray[np.uint16]
+    shared: dict[str, NDArray[np.float32]]
+
+
+def stack(
+    layers: Sequence[Layer],
+    shape: tuple[int, int],
+    *,
+    options: StackOptions = StackOptions(),
+    common: Sequence[str] = (),
+) -> Stacked:
+    """The mean of frames on one grid.
+
+    Weights are one number a frame: a weight from a pixel's own value would make faint stars too faint. Before a frame
+    is compared with the median of all, the sharper of the two is blurred by a Gaussian to the width of the other, so
+    that stars survive changes of the seeing; what still differs by more than ``sigma`` and the tolerances (a cosmic
+    ray, a hot pixel that the dither moved, a satellite) is left out with its surroundings.
+
+    Parameters
+    ----------
+    layers : sequence of Layer
+        In an order that does not depend on names of files: sums are made in it.
+    shape : tuple of int
+        Of the stack.
+    options : StackOptions
+        Rejection, kernel, memory.
+    common : sequence of str
+        Masters whose noise is kept apart; that of others counts as each frame's own.
+
+    Returns
+    -------
+    Stacked
+        The same bits whatever the memory and the threads.
+
+    Raises
+    ------
+    OptionError
+        If there are no layers, or a weight or scale is not positive.
+    """
+    if not layers:
+        raise OptionError("there are no frames to stack")
+    for layer in layers:
+        if not (0 < layer.weight < math.inf and 0 < layer.scale < math.inf):
+            raise OptionError(f"weight {layer.weight}, scale {layer.scale}: must be positive")
+    ny, nx = shape
+    made = Stacked(
+        np.empty(shape, np.float32),
+        np.empty(shape, np.float32),
+        np.empty(shape, np.uint32),
+        np.empty(shape, np.float32),
+        np.empty(shape, np.uint16),
+        np.empty(shape, np.uint16),
+        {name: np.zeros(shape, np.float32) for name in common},
+    )
+    per_row = len(layers) * nx * 16 + nx * 64  # bytes
+    band = int(np.clip(options.max_memory / 3 / per_row // _STEP * _STEP, _STEP, 512))
+    for start in range(0, ny, band):
+        _band(layers, options, made, start, min(start + band, ny))
+    return made
+
+
+def _band(layers: Sequence[Layer], options: StackOptions, made: Stacked, start: int, stop: int) -> None:
+    ny, nx = made.data.shape
+    low = max(0, (start - _HALO) // _STEP * _STEP)
+    high = min(ny, stop + _HALO)
+    rows = high - low
+    values = np.empty((len(layers), rows, nx), np.float32)
+    variance = np.empty_like(values)
+    flags = np.empty((len(layers), rows, nx), np.uint32)
+    amplitudes: list[dict[str, NDArray[np.float32]]] = []
+    for k, layer in enumerate(layers):
+        amplitudes.append(_laid(layer, options, (low, high), made.shared, (values[k], variance[k], flags[k])))
+    first = start - low
+    before = np.count_nonzero(np.isfinite(values[:, first : first + stop - start]), axis=0)
+    middle = np.empty((2, rows, nx), np.float32)
+    if options.method != "mean":
+        over_rows(rows, functools.partial(_middle, read_only(values, np.float32), middle), _CHUNK)
+    if options.method == "artefacts" and len(layers) > 1:
+        _reject(layers, options, values, variance, middle)
+    part = slice(start, stop)
+    weights = np.array([layer.weight for layer in layers])
+    stacked = (read_only(values, np.float32), read_only(variance, np.float32), read_only(flags, np.uint32))
+    out = (made.data[part], made.variance[part], made.coverage[part], made.contributors[part], made.flags[part])
+    over_rows(stop - start, lambda a, b: mean_rows(stacked, weights, first, a, b, out), _CHUNK)
+    made.rejected[part] = before - made.contributors[part]
+    used = values[:, first : first + stop - start]
+    if options.method == "median":
+        _as_median(made, middle[:, first : first + stop - start], part)
+    total = np.sum(np.where(np.isfinite(used), weights[:, None, None], 0.0), axis=0) if made.shared else None
+    for name, plane in made.shared.items():
+        for k, own in enumerate(amplitudes):
+            if name in own:
+                good = np.isfinite(used[k])
+                plane[part][good] += (weights[k] * own[name][first : first + stop - start][good]).astype(np.float32)
+        assert total is not None
+        with np.errstate(invalid="ignore", divide="ignore"):
+            amplitude = np.where(total > 0, plane[part] / total, 0.0)
+        plane[part] = amplitude * np.abs(amplitude)
+
+
+def _middle(values: NDArray[np.float32], out: NDArray[np.float32], start: int, stop: int) -> None:
+    middle_rows(values, start, stop, out)
+
+
+def _as_median(made: Stacked, middle: NDArray[np.float32], part: slice) -> None:
+    """The median in place of the mean; its variance is π/2 times that of the mean for many frames, less for few."""
+    count = middle[1]
+    made.data[part] = middle[0]
+    # of n normal values (Kenney & Keeping 1962): exact for 1 and 2, π/2 from above for many
+    with np.errstate(invalid="ignore", divide="ignore"):
+        factor = np.where(count <= 2, 1.0, math.pi / 2 * count / (count + math.pi / 2 - 1))
+    made.variance[part] *= factor.astype(np.float32)
+
+
+def _laid(
+    layer: Layer,
+    options: StackOptions,
+    rows: tuple[int, int],
+    common: Mapping[str, NDArray[np.float32]],
+    out: tuple[NDArray[np.float32], NDArray[np.float32], NDArray[np.uint32]],
+) -> dict[str, NDArray[np.float32]]:
+    """A frame on some rows of the stack, scaled and levelled, NaN where it is unusable; amplitudes of shared noise."""
+    values, variance, flags = out
+    low, high = rows
+    mapping = layer.mapping.rows(low, high)
+    reach = mapping.reach()
+    ny = layer.shape[0]
+    begin, end = (
+        (0, 0) if reach is None else (max(0, math.floor(reach[0]) - _MARGIN), min(ny, math.ceil(reach[1]) + _MARGIN))
+    )
+    if end <= begin:
+        values[:], variance[:], flags[:] = np.nan, np.nan, fl.NO_DATA
+        return {}
+    given = layer.read(begin, end)
+    chosen = attrs.evolve(options.resample, kernel=chosen_kernel(layer.mapping, options.resample.kernel))
+    moved = mapping._replace(y=mapping.y - begin)
+    noise = given.variance
+    for name, plane in given.shared.items():
+        if name not in common:
+            noise = noise + np.abs(plane)
+    made = resample(given.data, noise, given.flags, moved, options=chosen)
+    assert made.variance is not None
+    a, b, c = layer.plane
+    level = a + c * np.arange(low, high)[:, None] + b * np.arange(values.shape[1])[None, :]
+    values[:] = made.data * np.float32(layer.scale) - level.astype(np.float32)
+    variance[:] = made.variance * np.float32(layer.scale**2)
+    flags[:] = made.flags
+    values[(flags & _OUT) != 0] = np.nan
+    return {
+        name: (np.sqrt(np.abs(warped)) * np.sign(warped) * np.float32(layer.scale)).astype(np.float32)
+        for name, plane in given.shared.items()
+        if name in common
+        for warped in (resample_variance(plane, moved, options=chosen),)
+    }
+
+
+def _reject(
+    layers: Sequence[Layer],
+    options: StackOptions,
+    values: NDArray[np.float32],
+    variance: NDArray[np.float32],
+    middle: NDArray[np.float32],
+) -> None:
+    """NaN in place of what only one frame sees."""
+    typical = float(np.median([layer.fwhm for layer in layers]))
+    marks = np.zeros(values.shape[1:], np.uint8)
+    seen = read_only(middle, np.float32)
+    for k, layer in enumerate(layers):
+        lines = _line(layer.fwhm, typical), _line(typical, layer.fwhm)
+        limits = (options.sigma, options.light, options.slope, layer.sky, layer.scale, layer.noise)
+        own = read_only(values[k], np.float32), read_only(variance[k], np.float32)
+        over_rows(len(marks), lambda a, b, o=own, i=limits, e=lines: mark_rows(o, seen, i, e, a, b, marks), _CHUNK)  # type: ignore[misc]
+        over_rows(len(marks), lambda a, b, v=values[k]: spread_rows(marks, a, b, v), _CHUNK)  # type: ignore[misc]
+
+
+def _line(sharp: float, blurred: float) -> NDArray[np.float64]:
+    """Weights along one axis of the Gaussian that makes stars of one FWHM those of another; one weight for none."""
+    square = (blurred**2 - sharp**2) / _FWHM**2
+    if not square > 0.01:
+        return np.ones(1)
+    sigma = math.sqrt(square)
+    reach = min(_WIDEST, max(1, math.ceil(3 * sigma)))
+    made = np.exp(-0.5 * (np.arange(-reach, reach + 1) / sigma) ** 2)
+    return np.asarray(made / made.sum())
