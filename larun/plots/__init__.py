@@ -4,6 +4,7 @@ A function that begins with ``show`` makes a picture in the axes or the figure i
 returns it; one that begins with ``draw`` adds to a picture. None shows a window or changes matplotlib's settings.
 """
 
+from larun.plots.astrometry import show_solution
 from larun.plots.canvas import save
 from larun.plots.catalog import show_catalog
 from larun.plots.evidence import show_evidence
@@ -22,6 +23,7 @@ __all__ = [
     "show_evidence",
     "show_growth",
     "show_master",
+    "show_solution",
     "show_zero_point",
     "show_zero_points",
 ]

@@ -1,4 +1,16 @@
 """One module a topic; each has a tuple ``CASES``."""
 
 #: In the order in which they are run.
-TOPICS = ("combine", "calibrate", "clean", "background", "detect", "photometer", "read", "cold", "night", "provenance")
+TOPICS = (
+    "combine",
+    "calibrate",
+    "clean",
+    "background",
+    "detect",
+    "photometer",
+    "solve",
+    "read",
+    "cold",
+    "night",
+    "provenance",
+)
