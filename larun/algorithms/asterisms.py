@@ -21,6 +21,7 @@ _PER_CELL = 12  # stars a cell has when all cells have as many
 _SHEAR = 0.003  # what a code may be off by without any noise: distortion
 _SPREAD = 3.0  # of a code, in errors of a position over the longest side
 _WIDEST = 0.04  # largest difference of two codes that may belong together
+_TOGETHER = 2_000_000  # pairs of codes looked at at a time
 
 
 class Asterisms(NamedTuple):
@@ -178,11 +179,17 @@ def alike(
     share = noise[0] / one.size, noise[1] / two.size
     reach = tuple(np.minimum(_SHEAR + _SPREAD * part, _WIDEST) for part in share)
     widest = min(float(np.hypot(reach[0].max(), reach[1].max())), _WIDEST)
-    found = KDTree(one.code).sparse_distance_matrix(KDTree(two.code), widest, output_type="ndarray")
-    first, second = found["i"].astype(np.int64), found["j"].astype(np.int64)
-    allowed = np.minimum(np.hypot(reach[0][first], reach[1][second]), _WIDEST)
-    ratio = two.size[second] / one.size[first]
-    good = (found["v"] <= allowed) & (ratio >= scale[0]) & (ratio <= scale[1])
-    first, second, allowed = first[good], second[good], allowed[good]
+    tree = KDTree(two.code)
+    # codes fill about a third of a unit square: so many rows at a time that their pairs fit into memory
+    rows = max(1, int(_TOGETHER / max(len(two.size) * math.pi * widest**2 / 0.3, 1.0)))
+    parts = []
+    for start in range(0, len(one.size), rows):
+        found = KDTree(one.code[start : start + rows]).sparse_distance_matrix(tree, widest, output_type="ndarray")
+        first, second = found["i"].astype(np.int64) + start, found["j"].astype(np.int64)
+        allowed = np.minimum(np.hypot(reach[0][first], reach[1][second]), _WIDEST)
+        ratio = two.size[second] / one.size[first]
+        good = (found["v"] <= allowed) & (ratio >= scale[0]) & (ratio <= scale[1])
+        parts.append((first[good], second[good], allowed[good]))
+    first, second, allowed = (np.concatenate(values) for values in zip(*parts, strict=True))
     order = np.lexsort((second, first, allowed))
     return Alike(first[order], second[order])

@@ -15,6 +15,7 @@ from larun.algorithms.odds import Tolerance, judge
 from larun.algorithms.skymatch import find_field, refine_field, started
 from larun.algorithms.skyplane import from_tangent
 from tests.algorithms.sky_fields import sky_field
+from tests.conftest import DATA
 
 
 def solved(field, order=1, factor=1.1):
@@ -86,12 +87,40 @@ def trials(count, seed=0, each=2000):
     return np.array(made[:count])
 
 
+def real_sky(count, path):
+    """Images of stars and galaxies of a real catalogue, in pieces of it that are elsewhere: accepted, best log-odds."""
+    from astropy.table import Table
+
+    table = Table.read(path)
+    table = table[np.argsort(np.asarray(table["r"], float), kind="stable")]
+    ra, dec = (np.asarray(table[name], float) for name in ("ra", "dec"))
+    low, high = (np.array([ra.min(), dec.min()]), np.array([ra.max(), dec.max()]))
+    rng, accepted, best = np.random.default_rng(17), 0, []
+    while len(best) < count:
+        here, there = rng.uniform(low + 0.3, high - 0.3, (2, 2))
+        if np.hypot(*(here - there)) < 0.9:
+            continue
+        xy = (np.stack([ra, dec], axis=1) - here) * 3600 / 0.4 + 1024
+        seen = xy[((xy > 0) & (xy < 2048)).all(axis=1)]
+        near = np.hypot(ra - there[0], dec - there[1]) < 0.6
+        found = find_field(
+            seen, ra[near], dec[near], shape=(2048, 2048), centre=(float(there[0]), float(there[1])), scale=(0.36, 0.44)
+        )
+        accepted += found.found is not None
+        best.append(found.best)
+    return accepted, np.array(best)
+
+
 def main(few):
     for dec in (0.0, 85.0, 89.9):
         share, wrong, ratio, seconds = fields(20 if few else 400, dec)
         print(f"dec {dec}: {100 * share:.2f} % solved, {wrong} wrong, error {ratio:.3f} of the noise, {seconds:.3f} s")
     accepted, best = unrelated(30 if few else 1000)
     print(f"unrelated: {accepted} of {len(best)} accepted, log-odds {best.max():.1f} at best")
+    path = DATA / "sdss" / "reference-catalog.fits.gz"
+    if path.exists():
+        accepted, best = real_sky(30 if few else 1000, path)
+        print(f"real sky elsewhere: {accepted} of {len(best)} accepted, log-odds {best.max():.1f} at best")
     made = trials(3000 if few else 100_000)
     for limit in range(0, 11, 2):
         most = len(made) * np.exp(-limit)
