@@ -47,6 +47,8 @@ if TYPE_CHECKING:
     from larun.model.replay.whatif import WhatIf
     from larun.model.replay.windows import window
     from larun.model.sky import SkyImage
+    from larun.model.stack import Stack
+    from larun.model.stacking.options import StackOptions
     from larun.model.time.site import Site
     from larun.model.time.timing import ExposureTime
     from larun.provenance import Provenance, operation
@@ -93,6 +95,8 @@ _HOMES = {
     "SolveOptions": "larun.model.astrometry.options",
     "SkyImage": "larun.model.sky",
     "SourceCatalog": "larun.model.catalog",
+    "Stack": "larun.model.stack",
+    "StackOptions": "larun.model.stacking.options",
     "Story": "larun.model.replay.story",
     "Verdict": "larun.model.checks.verdict",
     "WhatIf": "larun.model.replay.whatif",
@@ -151,6 +155,8 @@ __all__ = [
     "Solution",
     "SolveOptions",
     "SourceCatalog",
+    "Stack",
+    "StackOptions",
     "Story",
     "Verdict",
     "WhatIf",

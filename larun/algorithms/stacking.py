@@ -19,7 +19,7 @@ from larun.algorithms.resample import ResampleOptions, chosen_kernel, resample, 
 from larun.algorithms.stack_kernels import mark_rows, mean_rows, middle_rows, spread_rows
 from larun.errors import OptionError
 
-__all__ = ["Layer", "Rows", "StackOptions", "Stacked", "stack"]
+__all__ = ["Layer", "MeanOptions", "Rows", "Stacked", "stack"]
 
 _STEP = 64  # rows that bands are multiples of: nodes of every mapping lie so
 _MARGIN = 9  # rows of the input beyond those that are met: neighbours, and neighbours of what is filled
@@ -33,7 +33,7 @@ _METHODS = ("artefacts", "mean", "median")
 
 
 @attrs.frozen(kw_only=True)
-class StackOptions:
+class MeanOptions:
     """How frames are put on one another.
 
     Parameters
@@ -145,7 +145,7 @@ def stack(
     layers: Sequence[Layer],
     shape: tuple[int, int],
     *,
-    options: StackOptions = StackOptions(),
+    options: MeanOptions = MeanOptions(),
     common: Sequence[str] = (),
 ) -> Stacked:
     """The mean of frames on one grid.
@@ -161,7 +161,7 @@ def stack(
         In an order that does not depend on names of files: sums are made in it.
     shape : tuple of int
         Of the stack.
-    options : StackOptions
+    options : MeanOptions
         Rejection, kernel, memory.
     common : sequence of str
         Masters whose noise is kept apart; that of others counts as each frame's own.
@@ -198,7 +198,7 @@ def stack(
     return made
 
 
-def _band(layers: Sequence[Layer], options: StackOptions, made: Stacked, start: int, stop: int) -> None:
+def _band(layers: Sequence[Layer], options: MeanOptions, made: Stacked, start: int, stop: int) -> None:
     ny, nx = made.data.shape
     low = max(0, (start - _HALO) // _STEP * _STEP)
     high = min(ny, stop + _HALO)
@@ -253,7 +253,7 @@ def _as_median(made: Stacked, middle: NDArray[np.float32], part: slice) -> None:
 
 def _laid(
     layer: Layer,
-    options: StackOptions,
+    options: MeanOptions,
     rows: tuple[int, int],
     common: Mapping[str, NDArray[np.float32]],
     out: tuple[NDArray[np.float32], NDArray[np.float32], NDArray[np.uint32]],
@@ -295,7 +295,7 @@ def _laid(
 
 def _reject(
     layers: Sequence[Layer],
-    options: StackOptions,
+    options: MeanOptions,
     values: NDArray[np.float32],
     variance: NDArray[np.float32],
     middle: NDArray[np.float32],

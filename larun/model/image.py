@@ -344,6 +344,7 @@ class Image:
             header=store.without_sections(self._header),
             wcs_header=shifted_wcs(self._wcs_header, window.x0, window.y0),
             detector=self.detector.cropped(window),
+            **store.cropped_planes(self, cut),
         )
 
     @operation("bin")
@@ -371,6 +372,7 @@ class Image:
             header=store.without_sections(self._header),
             wcs_header=binned_wcs(self._wcs_header, factor),
             detector=self.detector.binned(factor),
+            **store.binned_planes(self, factor),
         )
 
     # -- arithmetic ------------------------------------------------------------------------------------------------

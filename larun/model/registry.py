@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import functools
 import hashlib
+import importlib
 import inspect
 import traceback
 import warnings
@@ -37,6 +38,9 @@ __all__ = [
     "name_of",
     "register",
 ]
+
+#: Modules with classes that files name and no camera brings along.
+_OWN = ("larun.model.stack",)
 
 GROUP = "larun.instruments"
 #: The camera of last resort.
@@ -88,6 +92,8 @@ def register(cls: type[Any]) -> None:
 @functools.cache
 def load_plugins() -> None:
     """Import every camera of the entry-point group; one that fails is a warning that names it."""
+    for own in _OWN:
+        importlib.import_module(own)
     for entry in metadata.entry_points(group=GROUP):
         try:
             entry.load()

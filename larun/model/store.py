@@ -208,6 +208,8 @@ def _read_product(cls: type[_I], path: Path, verify: bool) -> _I:
     record = parts.record
     try:
         extra = {name: record["fields"][name] for name in record_fields(made)}
+        held = dict(parts.planes)
+        extra |= {name: held[hdu] for name, hdu in plane_fields(made).items()}
         detector = Detector.from_dict(record["detector"])
         provenance = Provenance.from_dict(record["provenance"], str(path))
     except KeyError as error:
@@ -262,6 +264,7 @@ def write(
         unit=image.unit,
         wcs_header=image._wcs_header,
         record=record,
+        planes=tuple((hdu, getattr(image, name)) for name, hdu in plane_fields(type(image)).items()),
         remarks=tuple(str(verdict) for verdict in verdicts if not verdict.passed),
     )
     write_product(Path(path), parts, overwrite=overwrite)
@@ -272,6 +275,28 @@ def plain_field(image: Image, name: str) -> Any:
     """The value of a field as it can be pickled or written: a read-only mapping becomes a dict."""
     value = getattr(image, name)
     return dict(value) if isinstance(value, Mapping) and not hasattr(value, "cards") else value
+
+
+def plane_fields(cls: type[Any]) -> dict[str, str]:
+    """Names of the planes a class adds, and of the HDU that holds each."""
+    return {f.name: f.metadata["plane"] for f in attrs.fields(cls) if "plane" in f.metadata}
+
+
+def cropped_planes(image: Image, cut: tuple[slice, slice]) -> dict[str, Any]:
+    """A window of the planes that a class adds."""
+    return {name: getattr(image, name)[cut].copy() for name in plane_fields(type(image))}
+
+
+def binned_planes(image: Image, factor: int) -> dict[str, Any]:
+    """The planes that a class adds, over blocks: the mean of a share, the least of a number."""
+    made = {}
+    for name in plane_fields(type(image)):
+        plane = getattr(image, name)
+        ny, nx = (size // factor for size in plane.shape)
+        blocks = plane[: ny * factor, : nx * factor].reshape(ny, factor, nx, factor)
+        whole = plane.dtype.kind in "iu"
+        made[name] = blocks.min((1, 3)) if whole else blocks.mean((1, 3), dtype=np.float64).astype(plane.dtype)
+    return made
 
 
 def record_fields(cls: type[Any]) -> tuple[str, ...]:
@@ -288,4 +313,5 @@ def record_fields(cls: type[Any]) -> tuple[str, ...]:
         "_wcs_header",
         "detector",
     }
+    planes |= set(plane_fields(cls))
     return tuple(f.name for f in attrs.fields(cls) if f.name not in planes | {"provenance"})

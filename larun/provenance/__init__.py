@@ -5,7 +5,7 @@
 """
 
 from larun.provenance.canonical import array_from_canonical, canonical, digest_of, text_of
-from larun.provenance.operation import OPERATIONS, Operation, Recording, operation, predict, recording
+from larun.provenance.operation import OPERATIONS, Operation, Recording, operation, predict, recording, unrecorded
 from larun.provenance.record import Parent, Provenance, Root, Step, environment, pixel_digest
 
 __all__ = [
@@ -25,4 +25,5 @@ __all__ = [
     "predict",
     "recording",
     "text_of",
+    "unrecorded",
 ]

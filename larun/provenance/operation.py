@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import inspect
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextvars import ContextVar
 from typing import Any, ParamSpec, TypeVar
 
@@ -14,7 +15,7 @@ from larun.errors import AlreadyApplied
 from larun.provenance.canonical import canonical
 from larun.provenance.record import Parent, Provenance, Step
 
-__all__ = ["OPERATIONS", "Operation", "Recording", "operation", "predict", "recording"]
+__all__ = ["OPERATIONS", "Operation", "Recording", "operation", "predict", "recording", "unrecorded"]
 
 _P = ParamSpec("_P")
 _R = TypeVar("_R")
@@ -77,6 +78,19 @@ _current: ContextVar[Recording | None] = ContextVar("larun_recording", default=N
 def recording() -> Recording:
     """The record of the operation that is running; a throw-away one outside any operation."""
     return _current.get() or Recording()
+
+
+@contextlib.contextmanager
+def unrecorded() -> Iterator[None]:
+    """Within this, what operations do is no part of the record of the one that is running.
+
+    For measurements that only lead to numbers which the operation records itself: in whatever order they are made.
+    """
+    token = _current.set(Recording())
+    try:
+        yield
+    finally:
+        _current.reset(token)
 
 
 def operation(

@@ -10,7 +10,7 @@ from larun.algorithms import jit
 from larun.algorithms.aperture import aperture_sums
 from larun.algorithms.mapping import affine
 from larun.algorithms.resampled_noise import acf_at, term_of
-from larun.algorithms.stacking import Layer, Rows, StackOptions, stack
+from larun.algorithms.stacking import Layer, MeanOptions, Rows, stack
 from larun.errors import OptionError
 
 SIZE = 420
@@ -105,10 +105,10 @@ def test_acceptance_27_stars_keep_their_light_under_cosmic_rays_and_seeing(sky):
     away: dict[str, list] = {"clean": [], "hit": [], "median": []}
     for seed in range(6):
         clean, hit = exposed(images, seed)
-        wanted = magnitudes(stars, stack(clean, SHAPE, options=StackOptions(method="mean")))
+        wanted = magnitudes(stars, stack(clean, SHAPE, options=MeanOptions(method="mean")))
         away["clean"].append(magnitudes(stars, stack(clean, SHAPE)) - wanted)
         away["hit"].append(magnitudes(stars, stack(hit, SHAPE)) - wanted)
-        away["median"].append(magnitudes(stars, stack(clean, SHAPE, options=StackOptions(method="median"))) - wanted)
+        away["median"].append(magnitudes(stars, stack(clean, SHAPE, options=MeanOptions(method="median"))) - wanted)
     steps = np.log10(stars[2])
     bright = steps > 4.2  # fainter ones: the noise of what rays left is above a millimagnitude
     for name in ("clean", "hit"):
@@ -127,7 +127,7 @@ def test_acceptance_27_stars_keep_their_light_under_cosmic_rays_and_seeing(sky):
 def test_what_only_one_frame_saw_is_gone(series):
     _, _, hit = series
     made = stack(hit, SHAPE)
-    best = stack(series[1], SHAPE, options=StackOptions(method="mean"))
+    best = stack(series[1], SHAPE, options=MeanOptions(method="mean"))
     rest = (made.data - best.data)[12:-12, 12:-12]
     rest[best.data[12:-12, 12:-12] > SKY + 60] = 0
     assert np.nanmax(rest) < 60  # rays have 800 electrons in the mean, a tenth of which would be left
@@ -149,7 +149,7 @@ def test_a_hot_pixel_that_the_dither_moves_leaves_nothing():
     good = made.contributors >= 5
     pull = (made.data - SKY)[good] / np.sqrt(made.variance[good])
     assert np.max(pull) < 6
-    plain = stack(layers, SHAPE, options=StackOptions(method="mean"))
+    plain = stack(layers, SHAPE, options=MeanOptions(method="mean"))
     assert np.nanmax(plain.data) > SKY + 500
 
 
@@ -206,7 +206,7 @@ def test_common_noise_does_not_average_down():
     own = np.full(SHAPE, 25.0)
     common = rng.normal(0, 4, SHAPE)
     layers = [layer(SKY + common + rng.normal(0, 5, SHAPE), own, shared={"m": master}) for _ in range(25)]
-    plain = StackOptions(method="mean")
+    plain = MeanOptions(method="mean")
     made = stack(layers, SHAPE, common=("m",), options=plain)
     np.testing.assert_allclose(made.shared["m"], 16.0, rtol=1e-5)
     np.testing.assert_allclose(made.variance, 1.0, rtol=1e-5)
@@ -221,7 +221,7 @@ def test_scale_plane_and_weight_are_what_they_say():
     flat = np.full(SHAPE, 100.0)
     one = layer(flat, flat, weight=3.0)
     two = layer((flat + 7 + 0.01 * x - 0.02 * y) / 2, flat, scale=2.0, plane=(7.0, 0.01, -0.02), weight=1.0)
-    made = stack([one, two], SHAPE, options=StackOptions(method="mean"))
+    made = stack([one, two], SHAPE, options=MeanOptions(method="mean"))
     np.testing.assert_allclose(made.data, 100, rtol=1e-5)
     np.testing.assert_allclose(made.variance, (9 * 100 + 4 * 100) / 16, rtol=1e-5)
 
@@ -251,7 +251,7 @@ def test_memory_and_threads_change_no_bit(series):
     for count, memory in ((1, 1e9), (2, 1.0), (3, 3e7)):
         jit.set_threads(count)
         try:
-            results.append(stack(hit, SHAPE, options=StackOptions(max_memory=memory)))
+            results.append(stack(hit, SHAPE, options=MeanOptions(max_memory=memory)))
         finally:
             jit.set_threads(None)
     for other in results[1:]:
@@ -262,7 +262,7 @@ def test_memory_and_threads_change_no_bit(series):
 def test_senseless_options_are_refused():
     for wrong in ({"method": "best"}, {"sigma": 1.0}, {"light": -0.1}, {"max_memory": 0}):
         with pytest.raises(OptionError, match=next(iter(wrong))):
-            StackOptions(**wrong)
+            MeanOptions(**wrong)
     with pytest.raises(OptionError, match="no frames"):
         stack([], SHAPE)
     flat = np.ones(SHAPE)

@@ -18,7 +18,7 @@ from larun.errors import NotAligned, OptionError
 if TYPE_CHECKING:
     from larun.model.sky import SkyImage
 
-__all__ = ["METHODS", "TRANSFORMS", "Alignment", "align_by", "bright_stars"]
+__all__ = ["METHODS", "TRANSFORMS", "Alignment", "align_by", "bright_stars", "by_star_lists"]
 
 METHODS = ("stars", "phase", "wcs")
 
@@ -109,14 +109,36 @@ def align_by(
 def _by_stars(
     image: SkyImage, reference: SkyImage, degree: int, stars: Callable[[SkyImage], NDArray[np.float64]]
 ) -> Alignment:
-    one, two = stars(reference), stars(image)
-    for what, xy in (("reference", one), ("image", two)):
+    names = repr(reference), repr(image)
+    return by_star_lists(stars(reference), stars(image), reference.shape, degree, names)
+
+
+def by_star_lists(
+    one: NDArray[np.float64], two: NDArray[np.float64], shape: tuple[int, int], degree: int, names: tuple[str, str]
+) -> Alignment:
+    """The transform between two lists of stars.
+
+    Parameters
+    ----------
+    one, two : ndarray of float64, (n, 2)
+        Stars of the reference and of the image, the brightest first.
+    shape : tuple of int
+        Of the reference.
+    degree : int
+        Of the polynomial; 0 for a similarity.
+    names : tuple of str
+        Of the reference and of the image, for messages.
+
+    Raises
+    ------
+    NotAligned
+        If they are too few, or do not match.
+    """
+    for name, xy in zip(names, (one, two), strict=True):
         if len(xy) < _FEWEST:
             raise NotAligned(
-                f"{image!r}: {len(xy)} stars in the {what} {reference!r}, {_FEWEST} are needed: "
+                f"{name}: {len(xy)} stars, {_FEWEST} are needed to align {names[1]} with {names[0]}: "
                 "use method='phase' for a field without stars, or method='wcs'"
-                if what == "reference"
-                else f"{image!r}: {len(xy)} stars, {_FEWEST} are needed: use method='phase' for a field without stars"
             )
     found = None
     for scale, count in ((_LIKE, _BRIGHT), (_LIKE, _MOST), ((0.0, math.inf), _BRIGHT)):
@@ -126,10 +148,10 @@ def _by_stars(
         found = None
     if found is None:
         raise NotAligned(
-            f"{image!r} and {reference!r} have no stars in common: {len(two)} and {len(one)} stars do not match under "
+            f"{names[1]} and {names[0]} have no stars in common: {len(two)} and {len(one)} stars do not match under "
             "any turn, scale and mirror (another field, or much too different in depth or focus)"
         )
-    return Alignment(_mapping(found, reference.shape), "stars", _said(found))
+    return Alignment(_mapping(found, shape), "stars", _said(found))
 
 
 def _mapping(found: ListMatch, shape: tuple[int, int]) -> Mapping:

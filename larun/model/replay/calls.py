@@ -24,6 +24,7 @@ from larun.model.options import Source
 from larun.model.photometry import many  # noqa: F401  # its operation is found by name
 from larun.model.photometry.zero_point import ZeroPoint
 from larun.model.raw.opening import RawPart
+from larun.model.stack import Stack
 from larun.provenance import OPERATIONS, Step, array_from_canonical, canonical
 
 __all__ = ["MASTERS", "Functions", "Input", "OnDisk", "carry_out", "catalog_of", "restored"]
@@ -36,6 +37,7 @@ _OPTIONS = {
     "OverscanOptions": "larun.algorithms.overscan",
     "SegmentationOptions": "larun.algorithms.engine_segmentation",
     "SepOptions": "larun.algorithms.engine_sep",
+    "StackOptions": "larun.model.stacking.options",
     "SolveOptions": "larun.model.astrometry.options",
     "ZeroPointOptions": "larun.model.photometry.options",
 }
@@ -286,12 +288,24 @@ def _gone(what: str) -> Callable[..., Any]:
 
 
 #: How an operation is called that is not simply a method of what it worked on.
+def _stacked(function: Callable[..., Any], arguments: dict[str, Any], inputs: tuple[Input, ...]) -> Any:
+    """The frames that were used, on the reference that was chosen: which others there were does not matter any more."""
+    known = {item.id: item.value.read() if isinstance(item.value, OnDisk) else item.value for item in inputs}
+    reference = known.get(arguments.pop("reference"))
+    if reference is None:
+        raise NotReplayable("the reference of a stack is not among the inputs of its step")
+    return function(
+        Stack, [known[item.id] for item in inputs if item.role == "frame"], reference=reference, **arguments
+    )
+
+
 _RULES: dict[str, Callable[..., Any]] = {
     "add": _symmetric,
     "calibrate": _calibrate,
     "from_table": _gone("it begins with a table that was handed over in memory"),
     "multiply": _symmetric,
     "pipe": _piped,
+    "stack": _stacked,
     "zero_points": _of_many,
     "with_planes": _gone("its pixels were handed over in memory (with_planes)"),
     **{name: _combined(cls) for name, cls in MASTERS.items()},

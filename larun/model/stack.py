@@ -1,0 +1,281 @@
+"""``Stack``: the mean of frames of one field, a frame itself, with what went into every pixel."""
+
+from __future__ import annotations
+
+import math
+import warnings
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Self
+
+import attrs
+import numpy as np
+from numpy.typing import NDArray
+
+from larun.algorithms.resample import chosen_kernel
+from larun.algorithms.resampled_noise import mean_acf, packed, term_of
+from larun.algorithms.stacking import MeanOptions, stack
+from larun.errors import AlreadyApplied, LarunWarning, NotAligned, OptionError
+from larun.expression import parse
+from larun.model import store
+from larun.model.aligning.regridding import shared_on
+from larun.model.frame import Frame
+from larun.model.planes import Shared, freeze, shifted_wcs
+from larun.model.sky import SkyImage
+from larun.model.stacking.laying import Grid, Laid, aligned, best, grid_of, laid
+from larun.model.stacking.members import Member, facts, measured
+from larun.model.stacking.options import StackOptions
+from larun.provenance import Parent, operation, recording
+
+if TYPE_CHECKING:
+    from larun.model.aligning.transforms import Alignment
+
+__all__ = ["Stack"]
+
+
+@attrs.frozen(kw_only=True, eq=False, repr=False)
+class Stack(Frame):
+    """The mean of frames of one field: in electrons of its reference, whose pixels and WCS it has.
+
+    Make one with :meth:`combine`. It is detected, measured and solved as a frame is, with the correlation that its
+    noise has at every place.
+
+    Parameters
+    ----------
+    coverage : array (ny, nx), float32
+        Part of the weight of all frames that a pixel has.
+    contributors, rejected : array (ny, nx), uint16
+        Frames that count in a pixel; frames that saw something there that the others did not.
+    """
+
+    coverage: NDArray[np.float32] = attrs.field(converter=freeze, metadata={"plane": "COVERAGE"})
+    contributors: NDArray[np.uint16] = attrs.field(converter=freeze, metadata={"plane": "CONTRIB"})
+    rejected: NDArray[np.uint16] = attrs.field(converter=freeze, metadata={"plane": "REJECTED"})
+
+    @classmethod
+    @operation("stack", version=1, reach="global", leave_out=("frames", "reference"))
+    def combine(
+        cls,
+        frames: Iterable[SkyImage | str | Path],
+        *,
+        reference: SkyImage | str | Path | None = None,
+        align: str = "stars",
+        reject: str | None = None,
+        weights: str = "point",
+        method: str = "artefacts",
+        options: StackOptions = StackOptions(),
+    ) -> Self:
+        """Put calibrated, cleaned frames on one another.
+
+        Parameters
+        ----------
+        frames : iterable of SkyImage or path
+            Of one field. Files of products are read by rows: hundreds do not fill the memory.
+        reference : SkyImage or path, optional
+            One of them, or another image, that gives the pixels; by default the one that shows most stars.
+        align : {"stars", "phase", "wcs"}
+            As ``method`` of :meth:`larun.model.sky.SkyImage.align_to`.
+        reject : str, optional
+            Frames to leave out, as a condition on ``name``, ``fwhm``, ``sky``, ``noise``, ``stars``, ``exposure``:
+            ``"fwhm > 5 or stars < 50"``.
+        weights : {"point", "sky", "equal"}
+            Best for stars, ``(T / (σ FWHM))²``; for what is extended, ``(T / σ)²``; or 1.
+        method : {"artefacts", "mean", "median"}
+            A weighted mean without what only one frame saw; of everything; or the median, whose stars have no one
+            shape.
+        options : StackOptions
+            Transform, scale, sky, footprint, kernel, limits.
+
+        Returns
+        -------
+        Stack
+            A frame that does not show the field is left out with a warning, and the record says why.
+
+        Raises
+        ------
+        NotAligned
+            If no frame fits the reference.
+        OptionError
+            If there are no frames, one is raw or was resampled before, or an option makes no sense.
+        """
+        how = options.mean(method)
+        members = _each_once([measured(frame) for frame in _listed(frames)])
+        members, lost = _without(members, reject)
+        chosen = _reference(members, reference)
+        recording().resolve(reference=chosen.provenance.id)
+        found, more = _aligned(members, chosen, align, options.transform)
+        grid = grid_of([*found, *_of_reference(found, chosen, align)], chosen, options.footprint)
+        layers: list[Laid] = []
+        for member, alignment in found:
+            try:
+                layers.append(laid(member, alignment, chosen, grid, options, weights))
+            except NotAligned as error:
+                more[member] = str(error)
+        lost |= more
+        for member, reason in lost.items():
+            warnings.warn(
+                f"not in the stack: {reason if member.name in reason else f'{member.name}: {reason}'}",
+                LarunWarning,
+                stacklevel=3,
+            )
+        if not layers:
+            raise NotAligned("no frame is left to stack: " + "; ".join(lost.values()))
+        for one in layers:
+            recording().parents.append(Parent("frame", one.member.provenance))
+        if all(one.member is not chosen for one in layers):
+            recording().parents.append(Parent("reference", chosen.provenance))
+        recording().fit(
+            reference=chosen.provenance.id,
+            frames=[one.note() for one in layers],
+            rejected=[{"name": m.name, "frame": m.provenance.id, "reason": r} for m, r in lost.items()],
+        )
+        return cls(**_fields(layers, chosen, grid, how))
+
+    def calibrate(self, *args: Any, **kwargs: Any) -> Self:
+        """Refused: the frames of a stack are calibrated.
+
+        Raises
+        ------
+        AlreadyApplied
+            Always.
+        """
+        raise AlreadyApplied(f"{self!r}: its frames were calibrated before they were stacked")
+
+    def clean(self, *args: Any, **kwargs: Any) -> Self:
+        """Refused: cosmic rays are found in the frames of a stack, and by comparing them.
+
+        Raises
+        ------
+        AlreadyApplied
+            Always.
+        """
+        raise AlreadyApplied(f"{self!r}: cosmic rays were rejected when it was made; clean its frames before")
+
+    def __repr__(self) -> str:
+        ny, nx = self.shape
+        most = int(self.contributors.max()) if self.contributors.size else 0
+        return f"<{type(self).__name__} {nx} × {ny} {self.unit}, up to {most} frames>"
+
+
+def _listed(frames: Iterable[SkyImage | str | Path]) -> list[SkyImage | str | Path]:
+    listed: list[SkyImage | str | Path] = [frames] if isinstance(frames, SkyImage | str | Path) else list(frames)
+    if not listed:
+        raise OptionError("there are no frames to stack")
+    return listed
+
+
+def _each_once(members: list[Member]) -> list[Member]:
+    """By record, so that no name and no order decides; a frame that is there twice counts once."""
+    by_id: dict[str, Member] = {}
+    for member in members:
+        if member.provenance.id in by_id:
+            warnings.warn(
+                f"{member.name} is the same frame as {by_id[member.provenance.id].name}", LarunWarning, stacklevel=4
+            )
+        by_id.setdefault(member.provenance.id, member)
+    return [by_id[key] for key in sorted(by_id)]
+
+
+def _without(members: list[Member], reject: str | None) -> tuple[list[Member], dict[Member, str]]:
+    """What a condition leaves, and what it takes away."""
+    if reject is None:
+        return members, {}
+    condition = parse(reject)
+    rows = [facts(member) for member in members]
+    columns = {name: np.array([row[name] for row in rows]) for name in rows[0]}
+    hit = condition.of(columns)
+    lost = {m: _why(condition.names, row, reject) for m, row, bad in zip(members, rows, hit, strict=True) if bad}
+    kept = [member for member in members if member not in lost]
+    if not kept:
+        raise OptionError(f"reject={reject!r}: takes all {len(members)} frames away")
+    return kept, lost
+
+
+def _why(names: Sequence[str], row: dict[str, Any], reject: str) -> str:
+    said = ", ".join(
+        f"{name} = {row[name]:.4g}" if isinstance(row[name], float) else f"{name} = {row[name]}"
+        for name in names
+        if name in row
+    )
+    return f"{said} ({reject})"
+
+
+def _reference(members: list[Member], given: SkyImage | str | Path | None) -> Member:
+    if given is None:
+        return best(members)
+    own = measured(given)
+    return next((member for member in members if member.provenance.id == own.provenance.id), own)
+
+
+def _aligned(
+    members: list[Member], reference: Member, method: str, transform: str
+) -> tuple[list[tuple[Member, Alignment]], dict[Member, str]]:
+    found, lost = [], {}
+    for member in members:
+        try:
+            found.append((member, aligned(member, reference, method, transform)))
+        except NotAligned as error:
+            lost[member] = str(error)
+    return found, lost
+
+
+def _of_reference(
+    found: list[tuple[Member, Alignment]], reference: Member, method: str
+) -> list[tuple[Member, Alignment]]:
+    return (
+        []
+        if any(member is reference for member, _ in found)
+        else [(reference, aligned(reference, reference, method, ""))]
+    )
+
+
+def _fields(layers: list[Laid], reference: Member, grid: Grid, how: MeanOptions) -> dict[str, Any]:
+    image = reference.image()
+    # noise that at least two frames have at the same places; that of others counts as their own
+    names = [[shared_on(master, one.alignment) for master in one.member.masters] for one in layers]
+    counts = Counter(name for own in names for name in own)
+    common = tuple(sorted(name for name, count in counts.items() if count > 1))
+    made = stack([_renamed(one, reference.sky) for one in layers], grid.shape, options=how, common=common)
+    terms = tuple(
+        term_of(
+            one.mapping,
+            chosen_kernel(one.mapping, how.resample.kernel),
+            (one.weight * one.scale * one.member.noise) ** 2,
+        )
+        for one in layers
+    )
+    header = store.without_sections(image._header)
+    header["NCOMBINE"] = (len(layers), "frames in this stack")
+    return {
+        "data": made.data,
+        "variance": made.variance,
+        "flags": made.flags,
+        "shared": tuple(Shared(name, made.shared[name]) for name in common),
+        "noise_acf": mean_acf(terms, grid.shape),
+        "resampling": packed(_relative(terms)),
+        "unit": image.unit,
+        "header": header,
+        "wcs_header": shifted_wcs(image._wcs_header, grid.origin[0], grid.origin[1]),
+        "detector": image.detector.resampled(grid.shape),
+        "provenance": image.provenance,  # the operation puts its own in its place
+        "coverage": made.coverage,
+        "contributors": made.contributors,
+        "rejected": made.rejected,
+    }
+
+
+def _relative(terms: tuple[Any, ...]) -> tuple[Any, ...]:
+    largest = max(term.weight for term in terms)
+    return tuple(term._replace(weight=term.weight / largest) for term in terms) if 0 < largest < math.inf else terms
+
+
+def _renamed(one: Laid, sky: float) -> Any:
+    """A layer whose shared noise has the names it has on the grid."""
+    layer = one.layer(sky)
+
+    def read(start: int, stop: int) -> Any:
+        rows = one.member.rows(start, stop)
+        return rows._replace(shared={shared_on(name, one.alignment): plane for name, plane in rows.shared.items()})
+
+    return layer._replace(read=read)

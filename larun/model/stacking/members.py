@@ -1,0 +1,180 @@
+"""What a frame is worth in a stack: its stars, its sky and its noise, measured once; pixels are read again by rows."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import attrs
+import numpy as np
+from numpy.typing import NDArray
+
+from larun import flags as fl
+from larun.algorithms.aperture import aperture_sums
+from larun.algorithms.stacking import Rows
+from larun.errors import OptionError
+from larun.io.rows import product_rows
+from larun.model.planes import total_variance
+from larun.provenance import Provenance, unrecorded
+
+if TYPE_CHECKING:
+    from larun.model.image import Image
+    from larun.model.sky import SkyImage
+
+__all__ = ["Member", "measured"]
+
+_MOST = 1500  # stars
+_RADIUS = 1.0  # FWHM: an aperture that holds the same part of every star of a frame, and few of its neighbours
+
+
+@attrs.frozen(kw_only=True, eq=False)
+class Member:
+    """A frame without its pixels.
+
+    Parameters
+    ----------
+    name : str
+        For people.
+    provenance : Provenance
+        Its record.
+    image : callable
+        Gives the frame; reads it again where it came from a file.
+    rows : callable
+        ``rows(start, stop)``: its planes.
+    shape : tuple of int
+    masters : tuple of str
+        Whose noise it shares with other frames.
+    stars : ndarray of float64, (n, 2)
+        The brightest first.
+    flux, flux_error : ndarray of float64, (n,)
+        Of these, within one FWHM; NaN where saturated or cut.
+    fwhm, sky, noise : float
+        Of the stars in pixels; level of the sky and its scatter.
+    mesh : ndarray of float64
+        The sky in cells.
+    exposure : float or None
+        Seconds.
+    """
+
+    name: str
+    provenance: Provenance
+    image: Callable[[], SkyImage]
+    rows: Callable[[int, int], Rows]
+    shape: tuple[int, int]
+    masters: tuple[str, ...]
+    stars: NDArray[np.float64]
+    flux: NDArray[np.float64]
+    flux_error: NDArray[np.float64]
+    fwhm: float
+    sky: float
+    noise: float
+    mesh: NDArray[np.float64]
+    exposure: float | None
+
+    def sky_at(self, x: NDArray[np.float64], y: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Level of the sky at positions, linear between the middles of cells; NaN outside the frame."""
+        rows, columns = self.mesh.shape
+        at_y, at_x = (
+            (v + 0.5) * n / size - 0.5 for v, n, size in ((y, rows, self.shape[0]), (x, columns, self.shape[1]))
+        )
+        j, i = (np.clip(np.floor(v), 0, max(n - 2, 0)).astype(np.intp) for v, n in ((at_y, rows), (at_x, columns)))
+        v, u = np.clip(at_y - j, 0, 1), np.clip(at_x - i, 0, 1)
+        down, right = np.minimum(j + 1, rows - 1), np.minimum(i + 1, columns - 1)
+        low = self.mesh[j, i] * (1 - u) + self.mesh[j, right] * u
+        high = self.mesh[down, i] * (1 - u) + self.mesh[down, right] * u
+        inside = (x > -0.5) & (x < self.shape[1] - 0.5) & (y > -0.5) & (y < self.shape[0] - 0.5)
+        return np.asarray(np.where(inside, low * (1 - v) + high * v, np.nan))
+
+
+def measured(given: SkyImage | str | Path) -> Member:
+    """Measure a frame: an image, or a product that is read now and again by rows.
+
+    Raises
+    ------
+    OptionError
+        If it is no calibrated image, or was resampled before.
+    """
+    from larun.model.sky import SkyImage
+
+    path = None if isinstance(given, SkyImage) else Path(given)
+    image: SkyImage = SkyImage.read(path) if path is not None else given  # type: ignore[assignment]
+    name = path.name if path is not None else (image.provenance.name or "an image")
+    if image.variance is None or image.detector.needs_trim:
+        raise OptionError(f"{name}: {image!r} is raw: calibrate it before it is stacked")
+    if image._resampling is not None:
+        raise OptionError(f"{name}: {image!r} was resampled before: stack the frames it was made of, or as they were")
+    with unrecorded():
+        sources = image.detect()
+    sky = image.background()
+    table = sources._table
+    x, y, flux = (np.asarray(getattr(table[n], "value", table[n]), np.float64) for n in ("x", "y", "flux"))
+    good = np.isfinite(x) & np.isfinite(y) & np.isfinite(flux) & ((np.asarray(table["flags"]) & fl.EDGE) == 0)
+    order = np.flatnonzero(good)[np.argsort(-flux[good], kind="stable")][:_MOST]
+    fwhm = float(table.meta["fwhm"])
+    light, error = _fluxes(image, sky.level, x[order], y[order], _RADIUS * fwhm)
+    exposure = getattr(image, "exposure", None)
+    return Member(
+        name=name,
+        provenance=image.provenance,
+        image=(lambda: image) if path is None else (lambda: SkyImage.read(path, verify=False)),
+        rows=_rows(image, path),
+        shape=image.shape,
+        masters=tuple(item.master for item in image.shared),
+        stars=np.column_stack([x[order], y[order]]),
+        flux=light,
+        flux_error=error,
+        fwhm=fwhm,
+        sky=float(np.median(sky.mesh_level)),
+        noise=float(np.median(sky.mesh_rms)),
+        mesh=sky.mesh_level.astype(np.float64),
+        exposure=float(exposure) if exposure is not None and exposure > 0 else None,
+    )
+
+
+def _fluxes(
+    image: Image, level: NDArray[np.float32], x: NDArray[np.float64], y: NDArray[np.float64], radius: float
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    sums = aperture_sums(image.data - level, total_variance(image), image.flags, x, y, [radius])
+    assert sums.variance is not None
+    bad = ((sums.flags[:, 0] & (fl.UNUSABLE | fl.EDGE)) != 0) | (sums.fraction[:, 0] < 1) | (sums.sum[:, 0] <= 0)
+    return np.where(bad, np.nan, sums.sum[:, 0]), np.where(bad, np.nan, np.sqrt(sums.variance[:, 0]))
+
+
+def _rows(image: SkyImage, path: Path | None) -> Callable[[int, int], Rows]:
+    """How rows of a frame are had: from memory, or from its file."""
+    stored = None if path is None else product_rows(path)
+    if stored is None:
+
+        def of_image(start: int, stop: int) -> Rows:
+            assert image.variance is not None
+            part = slice(start, stop)
+            shared = {item.master: item.variance[part] for item in image.shared}
+            return Rows(image.data[part], image.variance[part], image.flags[part], shared)
+
+        return of_image
+
+    def of_file(start: int, stop: int) -> Rows:
+        data, variance, flags, shared = stored.read(start, stop)
+        assert variance is not None
+        return Rows(data, variance, flags, shared)
+
+    return of_file
+
+
+def point_weight(member: Member, scale: float) -> float:
+    """What a frame adds to the depth for stars: ``(T / (σ FWHM))²``, with T the inverse of its scale."""
+    return 1.0 / (scale * member.noise * member.fwhm) ** 2 if member.noise > 0 else math.nan
+
+
+def facts(member: Member) -> dict[str, Any]:
+    """What is known of a frame before it is aligned, by the names that conditions use."""
+    return {
+        "name": member.name,
+        "fwhm": member.fwhm,
+        "sky": member.sky,
+        "noise": member.noise,
+        "stars": len(member.stars),
+        "exposure": math.nan if member.exposure is None else member.exposure,
+    }

@@ -1,0 +1,66 @@
+"""How frames are put on one another: what seldom needs another value."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import attrs
+
+from larun.algorithms.resample import ResampleOptions
+from larun.algorithms.stacking import MeanOptions
+from larun.errors import OptionError
+from larun.model.aligning.transforms import TRANSFORMS
+
+__all__ = ["FOOTPRINTS", "SCALES", "WEIGHTS", "StackOptions"]
+
+FOOTPRINTS = ("union", "reference")
+SCALES = ("stars", "exposure", "none")
+BACKGROUNDS = ("match", "none")
+WEIGHTS = ("point", "sky", "equal")
+
+
+def _one_of(names: tuple[str, ...]) -> Any:
+    def check(_: Any, attribute: Any, value: Any) -> None:
+        if value not in names:
+            raise OptionError(f"{attribute.name}={value!r}: must be one of {', '.join(names)}")
+
+    return check
+
+
+@attrs.frozen(kw_only=True)
+class StackOptions:
+    """How frames are brought together.
+
+    Parameters
+    ----------
+    transform : {"affine", "similarity", "quadratic", "cubic"}
+        What is fitted to the stars; bent ones need ``footprint="reference"``.
+    scale : {"stars", "exposure", "none"}
+        By what frames are brought to the light of the reference.
+    background : {"match", "none"}
+        Whether the plane between the sky of a frame and that of the reference is taken off.
+    footprint : {"union", "reference"}
+        Pixels that any frame covers, or those of the reference.
+    sigma : float
+        Limit of the rejection.
+    kernel : str
+        Of the resampling, as in :meth:`larun.model.sky.SkyImage.align_to`.
+    max_memory : float
+        Bytes; it decides no pixel.
+    """
+
+    transform: str = attrs.field(default="affine", validator=_one_of(tuple(TRANSFORMS)))
+    scale: str = attrs.field(default="stars", validator=_one_of(SCALES))
+    background: str = attrs.field(default="match", validator=_one_of(BACKGROUNDS))
+    footprint: str = attrs.field(default="union", validator=_one_of(FOOTPRINTS))
+    sigma: float = 4.0
+    kernel: str = "auto"
+    max_memory: float = attrs.field(default=1e9, metadata={"recorded": False})
+
+    def __attrs_post_init__(self) -> None:
+        self.mean("artefacts")
+
+    def mean(self, method: str) -> MeanOptions:
+        """What the arrays are combined by."""
+        kernel = ResampleOptions(kernel=self.kernel)
+        return MeanOptions(method=method, sigma=self.sigma, resample=kernel, max_memory=self.max_memory)
