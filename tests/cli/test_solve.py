@@ -121,6 +121,14 @@ def test_a_night_is_reduced_with_its_frames_solved(larun: Larun, night: NightTru
         if path == min((tmp_path / "out" / "catalogs").glob("*.ecsv")):
             assert np.abs(table["dec"].value - dec).max() * 3600 < 1.0
             assert np.abs(table["ra"].value - ra).max() * 3600 < 1.0
+    replayed = larun("replay", tmp_path / "out", "--raw", night.folder)
+    assert replayed.code == 0, replayed.err + replayed.out
+    assert larun("audit", tmp_path / "out", "--raw", night.folder, "--spot", "3").code == 0
+    frame = min((tmp_path / "out" / "frames").glob("*.fits"))
+    told = larun("why", frame, "40", "50", "--raw", night.folder, "--json")
+    assert [part["step"] for part in json.loads(told.out)["parts"]][-2:] == ["clean", "solve"]
+    made = package.window(package.Frame.read(frame), (20, 60), (30, 70), raw=night.folder)
+    assert np.array_equal(made.data, package.Frame.read(frame).data[30:70, 20:60], equal_nan=True)
     again = larun(*words, "--json")
     assert {row["status"] for row in json.loads(again.out)} == {"skipped"}
     assert all(row["solved"] for row in json.loads(again.out) if row["kind"] == "science")

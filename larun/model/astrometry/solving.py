@@ -128,7 +128,8 @@ def _recorded(image: SkyImage, sources: Sources, found: Stars, made: FieldSoluti
     }
     cards = fits.Header()
     for keyword, value in sip_cards(made.plane, made.centre, made.about, image.shape).items():
-        cards[keyword] = value
+        # as a file will hold it: a card has room for some 15 digits
+        cards[keyword] = fits.Card.fromstring(fits.Card(keyword, value).image).value
     return Solved(cards, {"reference": found.to_record(), "options": options}, fitted)
 
 

@@ -37,7 +37,7 @@ from larun.provenance import Provenance
 __all__ = ["tell", "why"]
 
 #: Steps whose result has its pixels where they were; of a function of the user's own it is taken so.
-_IN_PLACE = {"add", "clean", "divide", "multiply", "pipe", "subtract_plain", "with_planes"}
+_IN_PLACE = {"add", "clean", "divide", "multiply", "pipe", "solve", "subtract_plain", "with_planes"}
 _LINES = 8  # images that are followed where several went into one
 
 
@@ -205,6 +205,9 @@ class _Teller:
         if operation in MASTERS:
             self._master(node, x, y)
             return []
+        if operation == "solve":
+            self.parts.append(Part(step="solve", text="the image got its WCS; pixels are what they were"))
+            return [here._replace(node=one_of(node, "self"))]
         if operation == "clean":
             self._clean(node, x, y)
             return [here._replace(node=one_of(node, "self"))]

@@ -343,6 +343,10 @@ def _crop(windows: Windows, node: Provenance, section: Section) -> Pixels:
     return windows.pixels(one_of(node, "self"), moved)
 
 
+def _solve(windows: Windows, node: Provenance, section: Section) -> Pixels:
+    return windows.pixels(one_of(node, "self"), section)  # it changes the WCS alone
+
+
 def _bin(windows: Windows, node: Provenance, section: Section) -> Pixels:
     steps = (one.step.operation for one in node.walk() if one.step is not None)
     if not all(step in RULES for step in steps):
@@ -387,6 +391,7 @@ RULES: dict[str, Callable[[Windows, Provenance, Section], Pixels]] = {
     "calibrate": _calibrate,
     "clean": _clean,
     "crop": _crop,
+    "solve": _solve,
     **dict.fromkeys(MASTERS, _master),
     **dict.fromkeys(_ARITHMETIC, _arithmetic),
 }
