@@ -39,9 +39,10 @@ class PSF:
 
     Parameters
     ----------
-    nodes : ndarray of float64, shape (terms, k, k, m, m)
-        Coefficients of the B-splines, sorted by their place within a pixel; ``k`` is the oversampling. 1, 3 or 6
-        terms of a polynomial over the image.
+    nodes : ndarray of float64, shape (terms, m, m)
+        Coefficients of the B-splines, the star in the middle; 1, 3 or 6 terms of a polynomial over the image.
+    oversampling : int
+        Nodes a pixel.
     radius : int
         It is 0 beyond this distance from the star along either axis, pixels.
     fwhm : float
@@ -56,6 +57,7 @@ class PSF:
     """
 
     nodes: NDArray[np.float64] = attrs.field(repr=False)
+    oversampling: int
     radius: int
     fwhm: float
     kind: str
@@ -63,9 +65,9 @@ class PSF:
     domain: tuple[float, float, float, float] = (0.0, 1.0, 0.0, 1.0)
 
     @property
-    def oversampling(self) -> int:
-        """Nodes a pixel."""
-        return int(self.nodes.shape[1])
+    def model(self) -> tuple[NDArray[np.float64], int, tuple[float, float, float, float]]:
+        """What kernels take: nodes, oversampling and domain."""
+        return self.nodes, self.oversampling, self.domain
 
     @property
     def order(self) -> int:
@@ -96,7 +98,7 @@ class PSF:
         places = np.empty((along.size, 4))
         places[:, 0], places[:, 1], places[:, 2], places[:, 3] = along.ravel(), aside.ravel(), x, y
         out = np.empty((along.size, 3))
-        for_kernel = self.nodes, read_only(places, np.float64), self.domain, float(self.radius), out
+        for_kernel = self.model, read_only(places, np.float64), float(self.radius), out
 
         def work(start: int, stop: int) -> None:
             point_range(*for_kernel, start, stop)
@@ -128,7 +130,7 @@ class PSF:
         image = np.zeros(shape)
 
         def work(start: int, stop: int) -> None:
-            draw_range(self.nodes, given, self.domain, self.radius - 1, image, start, stop)
+            draw_range(self.model, given, self.radius - 1, image, start, stop)
 
         over_rows(shape[0], work)
         return image
@@ -320,14 +322,18 @@ def psf_from_nodes(
     if not 3 <= wide <= most:
         raise OptionError(f"radius = {wide}: must be 3 to {most} pixels, which is how far the samples go")
     middle = oversampling * (wide + 2)
-    grid = np.zeros((len(coefficients), 2 * middle + oversampling, 2 * middle + oversampling))
+    grid = np.zeros((len(coefficients), 2 * middle + 1, 2 * middle + 1))
     keep = min(half, middle)
     kept = coefficients[:, half - keep : half + keep + 1, half - keep : half + keep + 1]
     grid[:, middle - keep : middle + keep + 1, middle - keep : middle + keep + 1] = kept
-    size = 2 * wide + 5
-    nodes = grid.reshape(-1, size, oversampling, size, oversampling).transpose(0, 2, 4, 1, 3)
     made = PSF(
-        nodes=read_only(nodes, np.float64), radius=wide, fwhm=float(fwhm), kind=kind, aperture=aperture, domain=domain
+        nodes=read_only(grid, np.float64),
+        oversampling=oversampling,
+        radius=wide,
+        fwhm=float(fwhm),
+        kind=kind,
+        aperture=aperture,
+        domain=(float(domain[0]), float(domain[1]), float(domain[2]), float(domain[3])),
     )
     return made if aperture is None else _normalised(made, aperture)
 

@@ -20,7 +20,7 @@ from larun.algorithms.arrays import read_only, walk
 from larun.algorithms.jit import kernel, over_rows
 from larun.algorithms.peaks import Planes
 from larun.algorithms.psf import PSF
-from larun.algorithms.psf_kernels import combine_nodes, stamp_row, start_stamp, terms_at
+from larun.algorithms.psf_kernels import combine_nodes, first_node, pixel, terms_at
 from larun.errors import OptionError
 from larun.flags import EDGE, NO_DATA, UNUSABLE
 
@@ -183,7 +183,7 @@ def fit_stars(
     start_at = read_only(np.column_stack([xs, ys])[order], np.float64)
     free = (bool(chosen.free_position), bool(chosen.free_sky))
     rules = (reach, limit, _STRIDE * psf.fwhm, float(chosen.gain), np.uint32(chosen.mask), max(1.0, psf.fwhm))
-    model = (psf.nodes, tuple(float(part) for part in psf.domain))
+    model = psf.model
 
     def work(start: int, stop: int) -> None:
         _fit_range(fixed, model, start_at, (rules, free), (out, covariance, seen, steps), start, stop)
@@ -225,18 +225,16 @@ def _extent(psf: PSF, options: FitOptions) -> tuple[int, float]:
 
 @kernel
 def _fit_range(planes: Any, model: Any, stars: Any, how: Any, results: Any, start: int, stop: int) -> None:
-    (nodes, domain), (out, covariance, seen, steps) = model, results
-    rules, (free_position, free_sky) = how
+    (nodes, phases, domain), (out, covariance, seen, steps) = model, results
+    rules, free = how
     reach, limit, gain = rules[0], rules[1], rules[3]
     ny, nx = planes[0].shape
-    width, size, phases = 2 * reach + 1, nodes.shape[3], nodes.shape[1]
-    terms, made = np.ones(nodes.shape[0]), np.zeros((phases, phases, size, size))
-    reached = reach + int(np.ceil(limit)) + 3
-    low, high = max(0, size // 2 - reached), min(size, size // 2 + reached + 1)
-    combine_nodes(nodes, terms[:1], low, high, made)
+    width, size = 2 * reach + 1, nodes.shape[1]
+    terms, made = np.ones(nodes.shape[0]), np.zeros((size, size))
+    reached = phases * (reach + int(np.ceil(limit)) + 2)
+    combine_nodes(nodes, terms[:1], reached, made)
     signal, variance = np.empty((width, width)), np.empty((width, width))
-    weights, taps = np.empty((2, 2, 4)), np.empty((2, 2, 4), np.int64)
-    work = (weights, taps, np.empty((3, width)), np.empty((_SUMS, width)), np.empty(_SUMS), np.empty((4, 4)))
+    work = (np.empty(_SUMS), np.empty((4, 4)))
     inverse, at = np.empty((4, 4)), np.empty(4)
     for n in range(start, stop):
         x, y = stars[n, 0], stars[n, 1]
@@ -246,26 +244,26 @@ def _fit_range(planes: Any, model: Any, stars: Any, how: Any, results: Any, star
             continue
         if nodes.shape[0] > 1:
             terms_at(x, y, domain, terms)
-            combine_nodes(nodes, terms, low, high, made)
+            combine_nodes(nodes, terms, reached, made)
         px, py = int(np.floor(x + 0.5)), int(np.floor(y + 0.5))
         _read(planes, py, px, reach, rules, signal, variance)
-        stamp = (signal, variance, made, gain)
+        stamp = (signal, variance, made, phases, 1.0 / gain)
         at[0], at[1], at[2], at[3] = 0.0, x - px, y - py, 0.0
-        settled, made_steps = _fit(stamp, at, (free_position, free_sky), rules, work, inverse)
-        if not settled and free_position:
+        settled, made_steps = _fit(stamp, at, free, rules, work, inverse)
+        if not settled and free[0]:
             at[0], at[1], at[2], at[3] = 0.0, x - px, y - py, 0.0
-            _, more = _fit(stamp, at, (False, free_sky), rules, work, inverse)
+            _, more = _fit(stamp, at, (False, free[1]), rules, work, inverse)
             made_steps += more
-        sums = work[4]
+        sums = work[0]
         steps[n, 0], steps[n, 1] = made_steps, settled
         out[n, 0], out[n, 1] = px + at[1], py + at[2]
         seen[n] = _seen(planes[3], px + at[1], py + at[2], rules[5])
-        out[n, 5] = sums[16] / sums[17] if sums[17] > 0 else 0.0
+        out[n, 5], pixels = _usable(stamp, at)
         if np.isnan(at[0]) or not out[n, 5] > _LEAST:
             continue
         out[n, 2], out[n, 3] = at[0], at[3]
-        unknowns = 1 + (2 if free_position and settled else 0) + (1 if free_sky else 0)
-        out[n, 4] = sums[14] / (sums[15] - unknowns) if sums[15] > unknowns else np.nan
+        unknowns = 1 + (2 if free[0] and settled else 0) + (1 if free[1] else 0)
+        out[n, 4] = sums[14] / (pixels - unknowns) if pixels > unknowns else np.nan
         for a in range(4):
             for b in range(4):
                 covariance[n, a, b] = inverse[_PLACE[a], _PLACE[b]]
@@ -273,8 +271,8 @@ def _fit_range(planes: Any, model: Any, stars: Any, how: Any, results: Any, star
 
 #: Unknowns of the kernel are flux, x, y, sky; results are x, y, flux, sky.
 _PLACE = (1, 2, 0, 3)
-#: Ten of the matrix, four of the right side, chi^2, pixels, light on usable pixels, light.
-_SUMS = 18
+#: Ten of the matrix, four of the right side, chi^2.
+_SUMS = 15
 
 
 @kernel
@@ -311,9 +309,11 @@ def _seen(flags: Any, x: float, y: float, radius: float) -> Any:
 def _fit(stamp: Any, at: Any, free: Any, rules: Any, work: Any, inverse: Any) -> Any:
     """Improve ``at`` (flux, x, y, sky) until it settles; whether it did, and the steps. NaN where there is no fit."""
     start_x, start_y, limit, stride = at[1], at[2], rules[1], rules[2]
-    sums, matrix, before = work[4], work[5], np.inf
+    sums, matrix, before = work[0], work[1], np.inf
     for step in range(_ITERATIONS):
-        _sums(stamp, at, rules[0], work)
+        _sums(stamp, at, sums)
+        if free[1]:
+            _sky_sums(stamp, at, sums)
         _fill(sums, matrix)
         if not _invert(matrix, free, inverse):
             at[0] = np.nan
@@ -361,49 +361,78 @@ def _small(step: float, variance: float) -> bool:
 
 
 @kernel
-def _sums(stamp: Any, at: Any, reach: int, work: Any) -> None:
-    """Sums of the normal equations: down each column, and then along the row of columns, always in this order."""
-    signal, variance, nodes, gain = stamp
-    weights, taps, row, columns, sums = work[0], work[1], work[2], work[3], work[4]
-    width, phases = 2 * reach + 1, nodes.shape[0]
-    middle = phases * (nodes.shape[2] // 2)
-    start_stamp(-reach - at[1], phases, middle, weights[0], taps[0])
-    start_stamp(-reach - at[2], phases, middle, weights[1], taps[1])
-    axes = ((weights[1], taps[1]), (weights[0], taps[0]))
-    flux, sky, photons = at[0], at[3], 1.0 / gain
-    columns[:] = 0.0
+def _sums(stamp: Any, at: Any, sums: Any) -> None:
+    """Sums of the normal equations of flux and position over the pixels, row by row."""
+    signal, variance, nodes, phases, photons = stamp
+    width, size, reach = signal.shape[0], nodes.shape[0], signal.shape[0] // 2
+    first_i, along = first_node(-reach - at[1], phases, size)
+    first_j, aside = first_node(-reach - at[2], phases, size)
+    flux, sky = at[0], at[3]
+    pp = px = py = xx = xy = yy = rp = rx = ry = rr = 0.0
     for j in range(width):
-        stamp_row(nodes, j, width, axes, row)
-        values, spreads = signal[j], variance[j]
         for i in range(width):
-            p, dx, dy = row[0, i], row[1, i], row[2, i]
+            p, dx, dy = pixel(nodes, first_j + j * phases, first_i + i * phases, along, aside)
             star = flux * p
-            w = 1.0 / (spreads[i] + max(star, 0.0) * photons)
-            wp, wx, wy = w * p, w * dx, w * dy
-            r = values[i] - star - sky
-            columns[0, i] += wp * p
-            columns[1, i] += wp * dx
-            columns[2, i] += wp * dy
-            columns[3, i] += wx * dx
-            columns[4, i] += wx * dy
-            columns[5, i] += wy * dy
-            columns[6, i] += wp
-            columns[7, i] += wx
-            columns[8, i] += wy
-            columns[9, i] += w
-            columns[10, i] += wp * r
-            columns[11, i] += wx * r
-            columns[12, i] += wy * r
-            columns[13, i] += w * r
-            columns[14, i] += w * r * r
-            columns[15, i] += 1.0 if w > 0 else 0.0
-            columns[16, i] += p if w > 0 else 0.0
-            columns[17, i] += p
-    for k in range(_SUMS):
-        total = 0.0
+            w = 1.0 / (variance[j, i] + max(star, 0.0) * photons)
+            r = signal[j, i] - star - sky
+            wp, wx, wr = w * p, w * dx, w * r
+            pp += wp * p
+            px += wp * dx
+            py += wp * dy
+            xx += wx * dx
+            xy += wx * dy
+            yy += w * dy * dy
+            rp += wr * p
+            rx += wr * dx
+            ry += wr * dy
+            rr += wr * r
+    sums[0], sums[1], sums[2], sums[3], sums[4], sums[5] = pp, px, py, xx, xy, yy
+    sums[10], sums[11], sums[12], sums[14] = rp, rx, ry, rr
+    sums[6] = sums[7] = sums[8] = sums[9] = sums[13] = 0.0
+
+
+@kernel
+def _sky_sums(stamp: Any, at: Any, sums: Any) -> None:
+    """The sums that the constant adds."""
+    signal, variance, nodes, phases, photons = stamp
+    width, size, reach = signal.shape[0], nodes.shape[0], signal.shape[0] // 2
+    first_i, along = first_node(-reach - at[1], phases, size)
+    first_j, aside = first_node(-reach - at[2], phases, size)
+    flux, sky = at[0], at[3]
+    sp = sx = sy = ss = rs = 0.0
+    for j in range(width):
         for i in range(width):
-            total += columns[k, i]
-        sums[k] = total
+            p, dx, dy = pixel(nodes, first_j + j * phases, first_i + i * phases, along, aside)
+            star = flux * p
+            w = 1.0 / (variance[j, i] + max(star, 0.0) * photons)
+            sp += w * p
+            sx += w * dx
+            sy += w * dy
+            ss += w
+            rs += w * (signal[j, i] - star - sky)
+    sums[6], sums[7], sums[8], sums[9], sums[13] = sp, sx, sy, ss, rs
+
+
+@kernel
+def _usable(stamp: Any, at: Any) -> Any:
+    """Share of the model's light that falls on usable pixels, and their number."""
+    variance, nodes, phases = stamp[1], stamp[2], stamp[3]
+    width, size, reach = variance.shape[0], nodes.shape[0], variance.shape[0] // 2
+    pixels = 0
+    for j in range(width):
+        for i in range(width):
+            pixels += variance[j, i] < np.inf
+    if pixels == width * width:
+        return 1.0, pixels
+    first_i, along = first_node(-reach - at[1], phases, size)
+    first_j, aside = first_node(-reach - at[2], phases, size)
+    usable = light = 0.0
+    for j in range(width):
+        for i in range(width):
+            p, _, _ = pixel(nodes, first_j + j * phases, first_i + i * phases, along, aside)
+            light += p
+            usable += p if variance[j, i] < np.inf else 0.0
+    return usable / light if light > 0 else 0.0, pixels
 
 
 @kernel

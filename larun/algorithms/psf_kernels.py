@@ -1,8 +1,7 @@
 """Values and derivatives of a point-spread function on the pixels around a star.
 
-The function is a sum of cubic B-splines on a grid with a whole number of nodes a pixel. All pixels of a stamp then have
-the same place between nodes, so a stamp needs eight weights, and what belongs to one place lies together in memory:
-``nodes[term, phase y, phase x, j, i]`` is node ``(j * oversampling + phase y, i * oversampling + phase x)``.
+The function is a sum of cubic B-splines on a grid with a whole number of nodes a pixel, and the star lies upon the node
+in the middle. All pixels of a stamp have the same place between nodes, so a stamp needs sixteen weights in all.
 """
 
 from __future__ import annotations
@@ -14,19 +13,50 @@ import numpy as np
 
 from larun.algorithms.jit import kernel
 
-__all__ = ["combine_nodes", "draw_range", "point_range", "spline_weights", "stamp_row", "start_stamp", "terms_at"]
+__all__ = ["combine_nodes", "draw_range", "first_node", "pixel", "point_range", "spline_weights", "terms_at"]
+
+_1, _2, _3 = np.uintp(1), np.uintp(2), np.uintp(3)
 
 
 @kernel
-def spline_weights(t: float, weights: Any, slopes: Any) -> None:
-    """The four cubic B-splines at ``t`` in [0, 1) behind a node, and their derivatives."""
+def spline_weights(t: float, scale: float) -> Any:
+    """The four cubic B-splines at ``t`` in [0, 1) behind a node, and their derivatives times ``scale``."""
     s = 1.0 - t
-    weights[0], weights[3] = s * s * s / 6, t * t * t / 6
-    weights[1] = (3 * t * t * t - 6 * t * t + 4) / 6
-    weights[2] = (3 * s * s * s - 6 * s * s + 4) / 6
-    slopes[0], slopes[3] = -s * s / 2, t * t / 2
-    slopes[1] = (3 * t * t - 4 * t) / 2
-    slopes[2] = -(3 * s * s - 4 * s) / 2
+    weights = (s * s * s / 6, (3 * t * t * t - 6 * t * t + 4) / 6, (3 * s * s * s - 6 * s * s + 4) / 6, t * t * t / 6)
+    half = 0.5 * scale
+    slopes = (-half * s * s, half * (3 * t * t - 4 * t), half * (4 * s - 3 * s * s), half * t * t)
+    return weights, slopes
+
+
+@kernel
+def first_node(offset: float, phases: int, size: int) -> Any:
+    """Number of the first of the four nodes around a place, and their weights along this axis.
+
+    ``offset`` is pixel minus star; ``size`` the number of nodes along the axis. Derivatives are by the star's place.
+    """
+    at = offset * phases + size // 2
+    node = math.floor(at)
+    return int(node) - 1, spline_weights(at - node, -float(phases))
+
+
+@kernel
+def pixel(nodes: Any, j: int, i: int, along: Any, aside: Any) -> Any:
+    """Value and derivatives by x and y from the sixteen nodes from (j, i) on; weights along x, and along y."""
+    (a0, a1, a2, a3), (d0, d1, d2, d3) = along
+    (b0, b1, b2, b3), (e0, e1, e2, e3) = aside
+    # unsigned: a number that may be below 0 would be looked at each time
+    j0, i0 = np.uintp(j), np.uintp(i)
+    j1, j2, j3, i1, i2, i3 = j0 + _1, j0 + _2, j0 + _3, i0 + _1, i0 + _2, i0 + _3
+    n0, n1, n2, n3 = nodes[j0, i0], nodes[j1, i0], nodes[j2, i0], nodes[j3, i0]
+    v0, s0 = b0 * n0 + b1 * n1 + b2 * n2 + b3 * n3, e0 * n0 + e1 * n1 + e2 * n2 + e3 * n3
+    n0, n1, n2, n3 = nodes[j0, i1], nodes[j1, i1], nodes[j2, i1], nodes[j3, i1]
+    v1, s1 = b0 * n0 + b1 * n1 + b2 * n2 + b3 * n3, e0 * n0 + e1 * n1 + e2 * n2 + e3 * n3
+    n0, n1, n2, n3 = nodes[j0, i2], nodes[j1, i2], nodes[j2, i2], nodes[j3, i2]
+    v2, s2 = b0 * n0 + b1 * n1 + b2 * n2 + b3 * n3, e0 * n0 + e1 * n1 + e2 * n2 + e3 * n3
+    n0, n1, n2, n3 = nodes[j0, i3], nodes[j1, i3], nodes[j2, i3], nodes[j3, i3]
+    v3, s3 = b0 * n0 + b1 * n1 + b2 * n2 + b3 * n3, e0 * n0 + e1 * n1 + e2 * n2 + e3 * n3
+    value = a0 * v0 + a1 * v1 + a2 * v2 + a3 * v3
+    return value, d0 * v0 + d1 * v1 + d2 * v2 + d3 * v3, a0 * s0 + a1 * s1 + a2 * s2 + a3 * s3
 
 
 @kernel
@@ -42,103 +72,58 @@ def terms_at(x: float, y: float, domain: Any, terms: Any) -> None:
 
 
 @kernel
-def combine_nodes(nodes: Any, terms: Any, low: int, high: int, made: Any) -> None:
-    """The nodes at one place of the image, between ``low`` and ``high`` of each phase."""
-    phases = nodes.shape[1]
-    for a in range(phases):
-        for b in range(phases):
-            for j in range(low, high):
-                for i in range(low, high):
-                    made[a, b, j, i] = nodes[0, a, b, j, i]
-                for n in range(1, terms.size):
-                    factor = terms[n]
-                    for i in range(low, high):
-                        made[a, b, j, i] += factor * nodes[n, a, b, j, i]
+def combine_nodes(nodes: Any, terms: Any, reach: int, made: Any) -> None:
+    """The nodes at one place of the image, up to ``reach`` from the middle."""
+    middle = nodes.shape[1] // 2
+    low, high = max(0, middle - reach), min(nodes.shape[1], middle + reach + 1)
+    for j in range(low, high):
+        for i in range(low, high):
+            made[j, i] = nodes[0, j, i]
+        for n in range(1, terms.size):
+            factor = terms[n]
+            for i in range(low, high):
+                made[j, i] += factor * nodes[n, j, i]
 
 
 @kernel
-def start_stamp(offset: float, phases: int, middle: int, weights: Any, taps: Any) -> None:
-    """Weights of one axis, and of each of their four nodes the phase and its number in that phase.
-
-    ``offset`` is where the first pixel lies from the star, ``middle`` the node in the middle of the grid. ``weights``
-    is (2, 4): values and derivatives by the star's place; ``taps`` is (2, 4).
-    """
-    at = offset * phases + middle
-    node = math.floor(at)
-    spline_weights(at - node, weights[0], weights[1])
-    for k in range(4):
-        weights[1, k] *= -phases  # the star moves, the pixel stays
-        taps[0, k] = (node + k - 1) % phases
-        taps[1, k] = (node + k - 1) // phases
-
-
-@kernel
-def stamp_row(nodes: Any, row: int, width: int, axes: Any, out: Any) -> None:
-    """Value and derivatives by x and y of one row of a stamp into ``out`` (3, width); ``nodes`` of one place."""
-    (wy, ty), (wx, tx) = axes
-    for i in range(width):
-        out[0, i] = out[1, i] = out[2, i] = 0.0
-    for k in range(4):
-        b, j = ty[0, k], ty[1, k] + row
-        value, slope = wy[0, k], wy[1, k]
-        n0, n1 = nodes[b, tx[0, 0], j], nodes[b, tx[0, 1], j]
-        n2, n3 = nodes[b, tx[0, 2], j], nodes[b, tx[0, 3], j]
-        i0, i1, i2, i3 = tx[1, 0], tx[1, 1], tx[1, 2], tx[1, 3]
-        a0, a1, a2, a3 = wx[0, 0], wx[0, 1], wx[0, 2], wx[0, 3]
-        d0, d1, d2, d3 = wx[1, 0], wx[1, 1], wx[1, 2], wx[1, 3]
-        for i in range(width):
-            along = a0 * n0[i0 + i] + a1 * n1[i1 + i] + a2 * n2[i2 + i] + a3 * n3[i3 + i]
-            aside = d0 * n0[i0 + i] + d1 * n1[i1 + i] + d2 * n2[i2 + i] + d3 * n3[i3 + i]
-            out[0, i] += value * along
-            out[1, i] += value * aside
-            out[2, i] += slope * along
-
-
-@kernel
-def point_range(nodes: Any, places: Any, domain: Any, radius: float, out: Any, start: int, stop: int) -> None:
+def point_range(model: Any, places: Any, radius: float, out: Any, start: int, stop: int) -> None:
     """Value and derivatives at single points: ``places`` (n, 4) has their distance from the star, and the star."""
-    phases, count = nodes.shape[1], nodes.shape[0]
-    middle = phases * (nodes.shape[3] // 2)
-    weights, taps, terms = np.empty((2, 2, 4)), np.empty((2, 2, 4), np.int64), np.empty(count)
+    nodes, phases, domain = model
+    count, size = nodes.shape[0], nodes.shape[1]
+    terms = np.empty(count)
     for n in range(start, stop):
         dx, dy = places[n, 0], places[n, 1]
         out[n, 0] = out[n, 1] = out[n, 2] = 0.0
         if not (abs(dx) <= radius and abs(dy) <= radius):
             continue
-        start_stamp(dx, phases, middle, weights[0], taps[0])
-        start_stamp(dy, phases, middle, weights[1], taps[1])
+        i, along = first_node(dx, phases, size)
+        j, aside = first_node(dy, phases, size)
         terms_at(places[n, 2], places[n, 3], domain, terms)
-        for k in range(4):
-            along = aside = 0.0
-            for m in range(4):
-                node = 0.0
-                for t in range(count):
-                    node += terms[t] * nodes[t, taps[1, 0, k], taps[0, 0, m], taps[1, 1, k], taps[0, 1, m]]
-                along += weights[0, 0, m] * node
-                aside += weights[0, 1, m] * node
-            out[n, 0] += weights[1, 0, k] * along
-            out[n, 1] += weights[1, 0, k] * aside
-            out[n, 2] += weights[1, 1, k] * along
+        for t in range(count):
+            value, by_x, by_y = pixel(nodes[t], j, i, along, aside)
+            out[n, 0] += terms[t] * value
+            out[n, 1] += terms[t] * by_x
+            out[n, 2] += terms[t] * by_y
 
 
 @kernel
-def draw_range(nodes: Any, stars: Any, domain: Any, reach: int, image: Any, start: int, stop: int) -> None:
+def draw_range(model: Any, stars: Any, reach: int, image: Any, start: int, stop: int) -> None:
     """Add stars (n, 3: x, y, flux) to rows ``start`` to ``stop`` of an image, one after the other."""
-    phases, count, size = nodes.shape[1], nodes.shape[0], nodes.shape[3]
-    middle, width = phases * (size // 2), 2 * reach + 1
-    weights, taps, terms = np.empty((2, 2, 4)), np.empty((2, 2, 4), np.int64), np.empty(count)
-    made, row = np.empty((phases, phases, size, size)), np.empty((3, width))
+    nodes, phases, domain = model
+    size = nodes.shape[1]
+    terms, made = np.empty(nodes.shape[0]), np.empty((size, size))
     for n in range(stars.shape[0]):
         x, y, flux = stars[n, 0], stars[n, 1], stars[n, 2]
-        px, py = round(x), round(y)
-        if py + reach < start or py - reach >= stop:
+        px, py = int(np.floor(x + 0.5)), int(np.floor(y + 0.5))
+        top, bottom = max(start, py - reach), min(stop, py + reach + 1)
+        left, right = max(0, px - reach), min(image.shape[1], px + reach + 1)
+        if top >= bottom or left >= right:
             continue
         terms_at(x, y, domain, terms)
-        combine_nodes(nodes, terms, 0, size, made)
-        start_stamp(px - reach - x, phases, middle, weights[0], taps[0])
-        start_stamp(py - reach - y, phases, middle, weights[1], taps[1])
-        axes = ((weights[1], taps[1]), (weights[0], taps[0]))
-        for j in range(max(start, py - reach), min(stop, py + reach + 1)):
-            stamp_row(made, j - py + reach, width, axes, row)
-            for i in range(max(0, px - reach), min(image.shape[1], px + reach + 1)):
-                image[j, i] += flux * row[0, i - px + reach]
+        combine_nodes(nodes, terms, size, made)
+        i0, along = first_node(left - x, phases, size)
+        j0, aside = first_node(top - y, phases, size)
+        for j in range(top, bottom):
+            for i in range(left, right):
+                value, _, _ = pixel(made, j0 + (j - top) * phases, i0 + (i - left) * phases, along, aside)
+                image[j, i] += flux * value
