@@ -40,6 +40,7 @@ INNER = {
     "larun.algorithms.order",
     "larun.algorithms.overlap",
     "larun.algorithms.pack",
+    "larun.algorithms.psf_kernels",
     "larun.algorithms.resample_kernels",
     "larun.algorithms.robust",
     "larun.algorithms.stack_kernels",

@@ -92,7 +92,7 @@ class PSF:
         Examples
         --------
         >>> gaussian_psf(3.0).values([0.0, 1.5], 0.0)[0].round(4).tolist()
-        [0.0923, 0.0483]
+        [0.0932, 0.0482]
         """
         along, aside = np.broadcast_arrays(np.asarray(dx, np.float64), np.asarray(dy, np.float64))
         places = np.empty((along.size, 4))
@@ -347,7 +347,7 @@ def _normalised(psf: PSF, aperture: float) -> PSF:
         raise OptionError(f"the light within {aperture} pixels is {light[0]:.3g}: a PSF has a positive one")
     nodes = psf.nodes / light[0]
     for n in range(1, len(nodes)):
-        nodes[n] -= light[n] * nodes[0]
+        nodes[n] -= light[n] / light[0] * nodes[0]
     return attrs.evolve(psf, nodes=read_only(nodes, np.float64))
 
 
@@ -359,7 +359,7 @@ def aperture_shares(psf: PSF, radius: float) -> NDArray[np.float64]:
     Examples
     --------
     >>> aperture_shares(gaussian_psf(3.0), 1.5).round(2).tolist()
-    [0.48]
+    [0.47]
     """
     from larun.algorithms.aperture import aperture_sums
 

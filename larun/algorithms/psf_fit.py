@@ -130,9 +130,7 @@ def fit_reach(fwhm: float) -> int:
     return max(4, math.ceil(2 * fwhm))
 
 
-def fit_stars(
-    planes: Planes, psf: PSF, x: ArrayLike, y: ArrayLike, *, options: FitOptions | None = None
-) -> PsfFits:
+def fit_stars(planes: Planes, psf: PSF, x: ArrayLike, y: ArrayLike, *, options: FitOptions | None = None) -> PsfFits:
     """Fit a PSF to each star by itself.
 
     Parameters

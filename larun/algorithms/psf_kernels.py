@@ -61,7 +61,7 @@ def pixel(nodes: Any, j: int, i: int, along: Any, aside: Any) -> Any:
 
 @kernel
 def terms_at(x: float, y: float, domain: Any, terms: Any) -> None:
-    """The polynomial's terms 1, u, v, u^2, uv, v^2 at a pixel; u and v go from -1 to 1 over the domain, and end there."""
+    """The polynomial's terms 1, u, v, u^2, uv, v^2 at a pixel; u and v are held within -1 and 1."""
     u = min(max((x - domain[0]) / domain[1], -1.0), 1.0)
     v = min(max((y - domain[2]) / domain[3], -1.0), 1.0)
     terms[0] = 1.0

@@ -34,6 +34,8 @@ from larun.algorithms.masternoise import bias_noise, flat_noise, shared_variance
 from larun.algorithms.morphology import windowed
 from larun.algorithms.pack import stored_row
 from larun.algorithms.peaks import Planes
+from larun.algorithms.psf import gaussian_psf
+from larun.algorithms.psf_fit import fit_stars
 from larun.algorithms.resample import ResampleOptions, resample
 from larun.algorithms.resampled_noise import acf_at, term_of
 from larun.algorithms.stacking import Layer, Rows, stack
@@ -190,6 +192,13 @@ def _stack() -> None:
     stack([Layer(read, (_N, _N), mapping, fwhm=fwhm) for fwhm in (3.0, 4.0)], (_N, _N))
 
 
+def _psf() -> None:
+    image, psf = _image(), gaussian_psf(3.0)
+    psf.draw((_N, _N), image.x, image.y, image.x)
+    psf.values(image.x, image.y)
+    fit_stars(image.planes, psf, image.x, image.y)
+
+
 #: What is compiled together; what takes longest comes first, so that processes end together.
 PARTS: Mapping[str, Callable[[], None]] = {
     "combine": _combine,
@@ -206,6 +215,7 @@ PARTS: Mapping[str, Callable[[], None]] = {
     "combine_by_scatter": _combine_by_scatter,
     "annulus": _annulus,
     "bad_pixels": _bad_pixels,
+    "psf": _psf,
     "odds": _odds,
 }
 
