@@ -136,19 +136,38 @@ def mark_rows(frame: Any, middle: Any, limits: Any, lines: Any, start: Any, stop
 
 
 @kernel
-def spread_rows(marks: Any, start: Any, stop: Any, values: Any) -> Any:
-    """Take out what is marked, and what may be beside it; returns nothing but NaN in ``values``."""
-    rows, width = marks.shape
+def spread_rows(marks: Any, most: Any, start: Any, stop: Any, values: Any) -> None:
+    """Take out what is marked, and what may be beside it: NaN in ``values``.
+
+    Parameters
+    ----------
+    marks : ndarray of uint8, (n, rows, nx)
+        From :func:`mark_rows`, of every frame.
+    most : float
+        Part of the frames above which a pixel is nobody's artefact but a star that the frames show differently.
+    start, stop : int
+        Rows to treat.
+    values : ndarray of float32, (n, rows, nx)
+        Of the frames.
+    """
+    count, rows, width = marks.shape
     for row in range(start, stop):
         for column in range(width):
-            mark = marks[row, column]
-            if mark == 2:
-                for y in range(max(row - 1, 0), min(row + 2, rows)):
-                    for x in range(max(column - 1, 0), min(column + 2, width)):
-                        if marks[y, x] == 1:
-                            mark = 1
-            if mark == 1:
-                values[row, column] = math.nan
+            hit, seen = 0, 0
+            for k in range(count):
+                seen += 1 if values[k, row, column] == values[k, row, column] else 0
+                hit += 1 if marks[k, row, column] == 1 else 0
+            if hit > 1 and hit > most * seen:
+                continue
+            for k in range(count):
+                mark = marks[k, row, column]
+                if mark == 2:
+                    for y in range(max(row - 1, 0), min(row + 2, rows)):
+                        for x in range(max(column - 1, 0), min(column + 2, width)):
+                            if marks[k, y, x] == 1:
+                                mark = 1
+                if mark == 1:
+                    values[k, row, column] = math.nan
 
 
 @kernel

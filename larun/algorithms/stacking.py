@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import math
 from collections.abc import Callable, Mapping, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import attrs
 import numpy as np
@@ -27,6 +27,7 @@ _FWHM = 2.3548200450309493
 _WIDEST = 6  # pixels: half the width of what frames are blurred by, at most
 _HALO = 8  # rows of the output that rejection sees beyond a band
 _CHUNK = 8
+_MOST = 0.34  # of the frames may see something else in a pixel; if more do, it is a star that varies
 #: Flags of a frame's pixel that keep it out of the mean; a saturated pixel too, where others saw the star.
 _OUT = fl.UNUSABLE
 _METHODS = ("artefacts", "mean", "median")
@@ -302,14 +303,20 @@ def _reject(
 ) -> None:
     """NaN in place of what only one frame sees."""
     typical = float(np.median([layer.fwhm for layer in layers]))
-    marks = np.zeros(values.shape[1:], np.uint8)
+    marks = np.zeros(values.shape, np.uint8)
+    rows = values.shape[1]
     seen = read_only(middle, np.float32)
     for k, layer in enumerate(layers):
         lines = _line(layer.fwhm, typical), _line(typical, layer.fwhm)
         limits = (options.sigma, options.light, options.slope, layer.sky, layer.scale, layer.noise)
         own = read_only(values[k], np.float32), read_only(variance[k], np.float32)
-        over_rows(len(marks), lambda a, b, o=own, i=limits, e=lines: mark_rows(o, seen, i, e, a, b, marks), _CHUNK)  # type: ignore[misc]
-        over_rows(len(marks), lambda a, b, v=values[k]: spread_rows(marks, a, b, v), _CHUNK)  # type: ignore[misc]
+        over_rows(rows, functools.partial(_mark, own, seen, limits, lines, marks[k]), _CHUNK)
+    known = read_only(marks, np.uint8)
+    over_rows(rows, lambda a, b: spread_rows(known, _MOST, a, b, values), _CHUNK)
+
+
+def _mark(own: Any, seen: Any, limits: Any, lines: Any, marks: NDArray[np.uint8], start: int, stop: int) -> None:
+    mark_rows(own, seen, limits, lines, start, stop, marks)
 
 
 def _line(sharp: float, blurred: float) -> NDArray[np.float64]:

@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from larun.model.building import BuildOptions
     from larun.model.checks.verdict import Report, Verdict
     from larun.model.replay.whatif import WhatIf
+    from larun.model.stacking.series import StackRow
 
 __all__ = ["Night", "Summary"]
 
@@ -359,6 +360,19 @@ class Night:
                 progress(row.name, index + 1, len(tasks))
         jobs.write_summary(tuple(rows), out / "summary.ecsv", recipe, verdicts)
         return Summary(tuple(rows), verdicts)
+
+    def stack(
+        self, out: str | Path, *, by: Iterable[str] = ("object", "filter"), recipe: Recipe | None = None, **how: Any
+    ) -> tuple[StackRow, ...]:
+        """Reduce the night, and put the frames of each object and filter on one another, in ``out/stacks``.
+
+        ``how`` are options of :meth:`larun.Stack.combine`. A stack that fails, and frames left out, are told in its row.
+        """
+        from larun.model.stacking.series import groups_of, stack_groups
+
+        done = [row for row in self.reduce(out, recipe=recipe).rows if row.kind == "science" and row.status != "failed"]
+        groups = groups_of([Path(out) / "frames" / f"{Path(row.path).stem}.fits" for row in done], tuple(by))
+        return stack_groups(groups, Path(out) / "stacks", **how)
 
     def replay(
         self,

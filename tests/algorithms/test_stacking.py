@@ -268,3 +268,17 @@ def test_senseless_options_are_refused():
     flat = np.ones(SHAPE)
     with pytest.raises(OptionError, match="must be positive"):
         stack([layer(flat, flat, weight=0.0)], SHAPE)
+
+
+def test_what_many_frames_see_differently_is_no_artefact():
+    rng = np.random.default_rng(8)
+    layers = []
+    for k in range(9):
+        data = rng.normal(SKY, math.sqrt(SKY + READ**2), SHAPE)
+        data[100, 100] += 4000 * (k % 2)  # a star that flickers
+        if k == 3:
+            data[200, 100] += 4000
+        layers.append(layer(data, np.full(SHAPE, SKY + READ**2)))
+    made = stack(layers, SHAPE)
+    assert made.contributors[100, 100] == 9
+    assert made.contributors[200, 100] == 8
