@@ -366,7 +366,7 @@ class Night:
     ) -> tuple[StackRow, ...]:
         """Reduce the night, and put the frames of each object and filter on one another, in ``out/stacks``.
 
-        ``how`` are options of :meth:`larun.Stack.combine`. A stack that fails, and frames left out, are told in its row.
+        ``how`` are options of :meth:`larun.Stack.combine`. A stack that fails and frames left out are told in its row.
         """
         from larun.model.stacking.series import groups_of, stack_groups
 
