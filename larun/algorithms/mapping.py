@@ -32,6 +32,8 @@ class Mapping(NamedTuple):
         Position of each node on the input, in 0-based pixels. NaN where it has none.
     error : float
         The largest distance in input pixels between the true position and the linear one, where it was measured.
+    first : int
+        Row of the output, counted from the row after the first nodes, that is the first one of ``shape``.
     """
 
     shape: tuple[int, int]
@@ -39,6 +41,7 @@ class Mapping(NamedTuple):
     x: NDArray[np.float64]
     y: NDArray[np.float64]
     error: float
+    first: int = 0
 
     def at(self, x: ArrayLike, y: ArrayLike) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
         """Positions on the input of positions on the output, as the kernels interpolate them.
@@ -48,7 +51,8 @@ class Mapping(NamedTuple):
         x, y : array_like
             0-based pixels of the output; beyond it the outermost cells are continued.
         """
-        column, row = ((np.asarray(item, np.float64) + 1) / self.step for item in (x, y))
+        column = (np.asarray(x, np.float64) + 1) / self.step
+        row = (np.asarray(y, np.float64) + (1 + self.first)) / self.step
         i = np.clip(np.floor(column), 0, self.x.shape[1] - 2).astype(np.intp)
         j = np.clip(np.floor(row), 0, self.x.shape[0] - 2).astype(np.intp)
         u, v = column - i, row - j
@@ -64,13 +68,14 @@ class Mapping(NamedTuple):
         Raises
         ------
         OptionError
-            If the first row is not a multiple of the step.
+            If there are no such rows.
         """
-        if start % self.step or not 0 <= start < stop:
-            raise OptionError(f"rows {start} to {stop}: must begin at a multiple of {self.step}")
-        first, count = start // self.step, -(-(stop - start + 1) // self.step) + 1
-        part = slice(first, first + count)
-        return self._replace(shape=(stop - start, self.shape[1]), x=self.x[part], y=self.y[part])
+        if not 0 <= start < stop <= self.shape[0]:
+            raise OptionError(f"rows {start} to {stop}: must lie within 0 … {self.shape[0]}")
+        skipped, first = divmod(start + self.first, self.step)
+        count = -(-(first + stop - start + 1) // self.step) + 1
+        part = slice(skipped, skipped + count)
+        return self._replace(shape=(stop - start, self.shape[1]), x=self.x[part], y=self.y[part], first=first)
 
     def reach(self) -> tuple[float, float] | None:
         """The lowest and the highest row of the input that is met; None where nothing is."""

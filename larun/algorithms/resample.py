@@ -183,7 +183,7 @@ def _interpolated(
 
     def work(start: int, stop: int) -> None:
         into = (values[:, start:stop], found[start:stop])
-        interpolate_rows(padded, _PAD, tables, bits, (node_x, node_y, start), mapping.step, area, into)
+        interpolate_rows(padded, _PAD, tables, bits, (node_x, node_y, start + mapping.first), mapping.step, area, into)
 
     over_rows(mapping.shape[0], work, _BAND)
 
@@ -201,7 +201,7 @@ def _by_area(
 
     def work(start: int, stop: int) -> None:
         into = (values[:, start:stop], found[start:stop])
-        nodes = (node_x, node_y, start)
+        nodes = (node_x, node_y, start + mapping.first)
         overlap_rows(stack, flags, nodes, mapping.step, _LEAST, into, conserve == "brightness")
 
     over_rows(mapping.shape[0], work, _BAND)

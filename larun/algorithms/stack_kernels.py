@@ -17,6 +17,40 @@ _CLEAN, _NO_DATA = np.uint32(0), fl.NO_DATA
 
 
 @kernel
+def level_rows(given: Any, scale: Any, plane: Any, first: Any, out_flags: Any, start: Any, stop: Any, out: Any) -> None:
+    """Bring rows of a frame to the light and the sky of the reference; NaN where a flag keeps a pixel out.
+
+    Parameters
+    ----------
+    given : tuple of ndarray, (rows, nx)
+        Data and variance float32, flags uint32.
+    scale : float
+        On the data.
+    plane : tuple of float
+        ``a + b x + c y`` that is taken off.
+    first : int
+        y of the first row.
+    out_flags : int
+        Flags of pixels that do not count.
+    start, stop : int
+        Rows to fill.
+    out : tuple of ndarray of float32, (rows, nx)
+        Values and variance.
+    """
+    data, variance, flags = given
+    values, noise = out
+    a, b, c = plane
+    for row in range(start, stop):
+        level = a + c * (first + row)
+        for column in range(data.shape[1]):
+            noise[row, column] = variance[row, column] * (scale * scale)
+            if flags[row, column] & out_flags:
+                values[row, column] = math.nan
+            else:
+                values[row, column] = data[row, column] * scale - (level + b * column)
+
+
+@kernel
 def middle_rows(values: Any, start: Any, stop: Any, out: Any) -> None:
     """What most frames see: the median over frames of each pixel; of two the lower one; NaN where there is none.
 
@@ -136,7 +170,7 @@ def mark_rows(frame: Any, middle: Any, limits: Any, lines: Any, start: Any, stop
 
 
 @kernel
-def spread_rows(marks: Any, most: Any, start: Any, stop: Any, values: Any) -> None:
+def spread_rows(marks: Any, most: Any, start: Any, stop: Any, values: Any, taken: Any) -> None:
     """Take out what is marked, and what may be beside it: NaN in ``values``.
 
     Parameters
@@ -149,10 +183,13 @@ def spread_rows(marks: Any, most: Any, start: Any, stop: Any, values: Any) -> No
         Rows to treat.
     values : ndarray of float32, (n, rows, nx)
         Of the frames.
+    taken : ndarray of uint16, (rows, nx)
+        How many frames were taken out.
     """
     count, rows, width = marks.shape
     for row in range(start, stop):
         for column in range(width):
+            taken[row, column] = 0
             hit, seen = 0, 0
             for k in range(count):
                 seen += 1 if values[k, row, column] == values[k, row, column] else 0
@@ -166,8 +203,9 @@ def spread_rows(marks: Any, most: Any, start: Any, stop: Any, values: Any) -> No
                         for x in range(max(column - 1, 0), min(column + 2, width)):
                             if marks[k, y, x] == 1:
                                 mark = 1
-                if mark == 1:
+                if mark == 1 and values[k, row, column] == values[k, row, column]:
                     values[k, row, column] = math.nan
+                    taken[row, column] += 1
 
 
 @kernel

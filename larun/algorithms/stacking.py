@@ -16,7 +16,7 @@ from larun.algorithms.arrays import read_only
 from larun.algorithms.jit import over_rows
 from larun.algorithms.mapping import Mapping as PixelMapping
 from larun.algorithms.resample import ResampleOptions, chosen_kernel, resample, resample_variance
-from larun.algorithms.stack_kernels import mark_rows, mean_rows, middle_rows, spread_rows
+from larun.algorithms.stack_kernels import level_rows, mark_rows, mean_rows, middle_rows, spread_rows
 from larun.errors import OptionError
 
 __all__ = ["Layer", "MeanOptions", "Rows", "Stacked", "stack"]
@@ -27,6 +27,7 @@ _FWHM = 2.3548200450309493
 _WIDEST = 6  # pixels: half the width of what frames are blurred by, at most
 _HALO = 8  # rows of the output that rejection sees beyond a band
 _CHUNK = 8
+_BAND_ROWS = 64
 _MOST = 0.34  # of the frames may see something else in a pixel; if more do, it is a star that varies
 #: Flags of a frame's pixel that keep it out of the mean; a saturated pixel too, where others saw the star.
 _OUT = fl.UNUSABLE
@@ -201,7 +202,7 @@ def stack(
 
 def _band(layers: Sequence[Layer], options: MeanOptions, made: Stacked, start: int, stop: int) -> None:
     ny, nx = made.data.shape
-    low = max(0, (start - _HALO) // _STEP * _STEP)
+    low = max(0, start - _HALO)
     high = min(ny, stop + _HALO)
     rows = high - low
     values = np.empty((len(layers), rows, nx), np.float32)
@@ -211,18 +212,18 @@ def _band(layers: Sequence[Layer], options: MeanOptions, made: Stacked, start: i
     for k, layer in enumerate(layers):
         amplitudes.append(_laid(layer, options, (low, high), made.shared, (values[k], variance[k], flags[k])))
     first = start - low
-    before = np.count_nonzero(np.isfinite(values[:, first : first + stop - start]), axis=0)
     middle = np.empty((2, rows, nx), np.float32)
     if options.method != "mean":
         over_rows(rows, functools.partial(_middle, read_only(values, np.float32), middle), _CHUNK)
+    taken = np.zeros((rows, nx), np.uint16)
     if options.method == "artefacts" and len(layers) > 1:
-        _reject(layers, options, values, variance, middle)
+        _reject(layers, options, values, variance, middle, taken)
     part = slice(start, stop)
     weights = np.array([layer.weight for layer in layers])
     stacked = (read_only(values, np.float32), read_only(variance, np.float32), read_only(flags, np.uint32))
     out = (made.data[part], made.variance[part], made.coverage[part], made.contributors[part], made.flags[part])
     over_rows(stop - start, lambda a, b: mean_rows(stacked, weights, first, a, b, out), _CHUNK)
-    made.rejected[part] = before - made.contributors[part]
+    made.rejected[part] = taken[first : first + stop - start]
     used = values[:, first : first + stop - start]
     if options.method == "median":
         _as_median(made, middle[:, first : first + stop - start], part)
@@ -280,12 +281,10 @@ def _laid(
             noise = noise + np.abs(plane)
     made = resample(given.data, noise, given.flags, moved, options=chosen)
     assert made.variance is not None
-    a, b, c = layer.plane
-    level = a + c * np.arange(low, high)[:, None] + b * np.arange(values.shape[1])[None, :]
-    values[:] = made.data * np.float32(layer.scale) - level.astype(np.float32)
-    variance[:] = made.variance * np.float32(layer.scale**2)
     flags[:] = made.flags
-    values[(flags & _OUT) != 0] = np.nan
+    planes = made.data, made.variance, made.flags
+    limits = float(layer.scale), tuple(float(value) for value in layer.plane), low, _OUT
+    over_rows(high - low, functools.partial(_level, planes, limits, (values, variance)), _BAND_ROWS)
     return {
         name: (np.sqrt(np.abs(warped)) * np.sign(warped) * np.float32(layer.scale)).astype(np.float32)
         for name, plane in given.shared.items()
@@ -294,12 +293,18 @@ def _laid(
     }
 
 
+def _level(planes: Any, limits: Any, out: Any, start: int, stop: int) -> None:
+    scale, plane, first, out_flags = limits
+    level_rows(planes, scale, plane, first, out_flags, start, stop, out)
+
+
 def _reject(
     layers: Sequence[Layer],
     options: MeanOptions,
     values: NDArray[np.float32],
     variance: NDArray[np.float32],
     middle: NDArray[np.float32],
+    taken: NDArray[np.uint16],
 ) -> None:
     """NaN in place of what only one frame sees."""
     typical = float(np.median([layer.fwhm for layer in layers]))
@@ -312,7 +317,7 @@ def _reject(
         own = read_only(values[k], np.float32), read_only(variance[k], np.float32)
         over_rows(rows, functools.partial(_mark, own, seen, limits, lines, marks[k]), _CHUNK)
     known = read_only(marks, np.uint8)
-    over_rows(rows, lambda a, b: spread_rows(known, _MOST, a, b, values), _CHUNK)
+    over_rows(rows, lambda a, b: spread_rows(known, _MOST, a, b, values, taken), _CHUNK)
 
 
 def _mark(own: Any, seen: Any, limits: Any, lines: Any, marks: NDArray[np.uint8], start: int, stop: int) -> None:

@@ -68,3 +68,17 @@ def test_senseless_mappings_are_refused():
         affine([[1, 0], [0, 1]], [0, 0], (0, 10))
     with pytest.raises(OptionError, match="tolerance"):
         mapped(lambda x, y: (x, y), (10, 10), tolerance=0)
+
+
+def test_rows_of_a_mapping_are_those_of_the_whole():
+    bent = mapped(lambda x, y: (x + 1e-4 * y**2, y - 2e-5 * x**2), (150, 90))
+    y, x = np.mgrid[:150, :90].astype(float)
+    whole = bent.at(x, y)
+    for start, stop in ((0, 150), (17, 40), (64, 128), (149, 150)):
+        part = bent.rows(start, stop)
+        rows = part.at(x[: stop - start], y[: stop - start])
+        assert all(np.array_equal(a, b[start:stop]) for a, b in zip(rows, whole, strict=True))
+        inner = part.rows(0, 1).at(x[:1], y[:1])
+        assert np.array_equal(inner[0], whole[0][start : start + 1])
+    with pytest.raises(OptionError, match="must lie within"):
+        bent.rows(100, 151)
