@@ -15,14 +15,13 @@ from larun.algorithms.arrays import read_only
 from larun.algorithms.jit import over_rows
 from larun.algorithms.mapping import Mapping
 from larun.algorithms.overlap import overlap_rows
-from larun.algorithms.resample_kernels import fill_masked, interpolate_rows, mark_near, padded_rows
+from larun.algorithms.resample_kernels import count_rows, fill_masked, interpolate_rows, list_rows, mark_near
 from larun.errors import OptionError
 
 __all__ = ["KERNELS", "ResampleOptions", "Resampled", "chosen_kernel", "resample", "resample_variance"]
 
 KERNELS = ("auto", *taps.KERNELS, "area")
 
-_PAD = 6
 _BAND = 64
 
 #: Change of the linear scale above which areas are needed to keep flux.
@@ -120,19 +119,20 @@ def resample(
     for name, plane in (("variance", variance), ("flags", flags)):
         if plane is not None and plane.shape != data.shape:
             raise OptionError(f"{name} has shape {plane.shape}, data {data.shape}")
-    masked = ((flags & _WORTHLESS) != 0) & ((flags & fl.INTERPOLATED) == 0)
-    masked |= ~np.isfinite(data)
-    if variance is not None:
-        masked |= ~np.isfinite(variance)
-    planes = [_filled(plane, masked) for plane in ([data] if variance is None else [data, variance])]
+    bits = read_only(flags, np.uint32)
+    given = [read_only(plane, np.float32) for plane in ([data] if variance is None else [data, variance])]
+    marked, masked = _places(given, bits)
+    planes = _filled(given, masked)
     kernel = chosen_kernel(mapping, options.kernel)
     values = np.empty((len(planes), *mapping.shape), np.float32)
     found = np.empty(mapping.shape, np.uint32)
-    bits = read_only(flags, np.uint32)
     if kernel == "area":
         _by_area(planes, bits, mapping, options.conserve, (values, found))
     else:
-        _interpolated(planes, bits, mapping, kernel, options.conserve, (values, found))
+        near = np.zeros(bits.shape if len(marked) else (0, 0), np.uint8)
+        mark_near(marked, near)
+        state = (bits, read_only(near, np.uint8), _LEAST)
+        _interpolated(planes, state, mapping, kernel, options.conserve, (values, found))
     return Resampled(values[0], None if variance is None else values[1], found)
 
 
@@ -160,36 +160,24 @@ _Out = tuple[NDArray[np.float32], NDArray[np.uint32]]
 
 def _interpolated(
     planes: list[NDArray[np.float32]],
-    flags: NDArray[np.uint32],
+    flags: tuple[NDArray[np.uint32], NDArray[np.uint8], float],
     mapping: Mapping,
     kernel: str,
     conserve: str,
     out: _Out,
 ) -> None:
-    ny, nx = flags.shape
-    padded = np.empty((len(planes), ny + 2 * _PAD, nx + 2 * _PAD), np.float32)
-    for plane, into in zip(planes, padded, strict=True):
-        over_rows(len(into), functools.partial(_pad, plane, into), 256)
+    pair = planes[0], planes[-1]
     table = taps.weights(kernel)
-    tables = np.stack([table, table * table])[: len(planes)]
-    padded.flags.writeable = tables.flags.writeable = False
+    tables = read_only(np.stack([table, table * table])[: len(planes)], np.float32)
     area = read_only(mapping.areas() if conserve == "flux" else np.ones_like(mapping.x[1:, 1:]), np.float32)
     node_x, node_y = read_only(mapping.x, np.float64), read_only(mapping.y, np.float64)
-    near = np.zeros(flags.shape, np.uint8)
-    rows, columns = (read_only(item, np.int64) for item in np.nonzero(flags))
-    mark_near(rows, columns, near)
-    bits = (flags, read_only(near, np.uint8), _LEAST)
     values, found = out
 
     def work(start: int, stop: int) -> None:
         into = (values[:, start:stop], found[start:stop])
-        interpolate_rows(padded, _PAD, tables, bits, (node_x, node_y, start + mapping.first), mapping.step, area, into)
+        interpolate_rows(pair, tables, flags, (node_x, node_y, start + mapping.first), mapping.step, area, into)
 
     over_rows(mapping.shape[0], work, _BAND)
-
-
-def _pad(plane: NDArray[np.float32], into: NDArray[np.float32], start: int, stop: int) -> None:
-    padded_rows(plane, _PAD, start, stop, into)
 
 
 def _by_area(
@@ -207,19 +195,39 @@ def _by_area(
     over_rows(mapping.shape[0], work, _BAND)
 
 
-def _filled(plane: NDArray[np.float32], masked: NDArray[np.bool_]) -> NDArray[np.float32]:
-    """The plane with masked pixels replaced by their neighbours."""
-    given = read_only(plane, np.float32)
-    rows, columns = (read_only(item, np.int64) for item in np.nonzero(masked))
-    if not len(rows):
-        return given
-    values = np.empty(len(rows), np.float32)
-    state = read_only(masked, np.uint8)
+def _places(
+    planes: list[NDArray[np.float32]], flags: NDArray[np.uint32]
+) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Rows and columns (n, 2) of the pixels with a flag, and of those whose neighbours stand in for them."""
+    pair = planes[0], planes[-1]
+    bits = np.uint32(_WORTHLESS), np.uint32(fl.INTERPOLATED)
+    counts = np.empty((len(flags), 2), np.int64)
+    over_rows(len(flags), lambda start, stop: count_rows(pair, flags, bits, counts, start, stop), 256)
+    ends = np.cumsum(counts, axis=0)
+    found = np.empty((ends[-1, 0], 2), np.int64), np.empty((ends[-1, 1], 2), np.int64)
+    if len(found[0]) or len(found[1]):
+        spans = read_only(np.stack([ends - counts, ends], axis=-1), np.int64)
+        over_rows(len(flags), lambda start, stop: list_rows(pair, flags, bits, spans, found, start, stop), 256)
+    return read_only(found[0], np.int64), read_only(found[1], np.int64)
+
+
+def _filled(planes: list[NDArray[np.float32]], masked: NDArray[np.int64]) -> list[NDArray[np.float32]]:
+    """The planes with masked pixels replaced by their neighbours."""
+    if not len(masked):
+        return planes
+    state = np.zeros(planes[0].shape, np.uint8)
+    state[masked[:, 0], masked[:, 1]] = 1
+    state = read_only(state, np.uint8)
+    return [_mended(plane, state, masked) for plane in planes]
+
+
+def _mended(
+    plane: NDArray[np.float32], state: NDArray[np.uint8], masked: NDArray[np.int64]
+) -> NDArray[np.float32]:
+    values = np.empty(len(masked), np.float32)
     over_rows(
-        len(rows),
-        lambda start, stop: fill_masked(given, state, rows[start:stop], columns[start:stop], values[start:stop]),
-        1024,
+        len(masked), lambda start, stop: fill_masked(plane, state, masked[start:stop], values[start:stop]), 1024
     )
-    made = given.copy()
-    made[rows, columns] = values
+    made = plane.copy()
+    made[masked[:, 0], masked[:, 1]] = values
     return read_only(made, np.float32)

@@ -9,9 +9,9 @@ import numpy as np
 
 from larun import flags as fl
 from larun.algorithms.jit import kernel
-from larun.algorithms.taps import tap_sum
+from larun.algorithms.taps import LANES, tap_sum
 
-__all__ = ["fill_masked", "interpolate_rows", "mark_near", "padded_rows"]
+__all__ = ["count_rows", "fill_masked", "interpolate_rows", "list_rows", "mark_near"]
 
 # Module constants, so that they are compiled in.
 _PHASES = 2048
@@ -30,22 +30,18 @@ def _row(nodes: Any, step: Any, row: Any, at: Any) -> None:
 
 
 @kernel
-def interpolate_rows(
-    planes: Any, pad: Any, tables: Any, flags: Any, nodes: Any, step: Any, area: Any, out: Any
-) -> None:
-    """Rows of the output from one or two padded planes: values and, with squared weights, their variance.
+def interpolate_rows(planes: Any, tables: Any, flags: Any, nodes: Any, step: Any, area: Any, out: Any) -> None:
+    """Rows of the output from one or two planes: values and, with squared weights, their variance.
 
     Parameters
     ----------
-    planes : ndarray of float32, (n, ny + 2 pad, nx + 2 pad)
-        Values, and the variance where n is 2.
-    pad : int
-        Rows and columns before the first pixel and after the last.
+    planes : tuple of two ndarray of float32, (ny, nx)
+        Values, all finite, and the variance where n is 2.
     tables : ndarray of float32, (n, PHASES + 1, LANES)
         Weights, and their squares.
     flags : tuple of (ndarray of uint32, ndarray of uint8, float)
-        Of the input, (ny, nx); where a flag is near, (ny, nx), see :func:`mark_near`; and the absolute weight above
-        which a flag counts.
+        Of the input, (ny, nx); where a flag is near, (ny, nx), see :func:`mark_near`, or empty where there is none;
+        and the absolute weight above which a flag counts.
     nodes : tuple of ndarray of float64
         x and y, and the first row of the output that is wanted.
     step : int
@@ -58,8 +54,11 @@ def interpolate_rows(
     node_x, node_y, first = nodes
     bits, near, least = flags
     values, found = out
-    count, width = planes.shape[0], values.shape[2]
-    ny, nx = planes.shape[1] - 2 * pad, planes.shape[2] - 2 * pad
+    data, variance = planes
+    count, width = values.shape[0], values.shape[2]
+    ny, nx = data.shape
+    marked = near.size > 0
+    patch = np.empty((_TAPS, LANES), np.float32)
     at_x = np.empty(node_x.shape[1])
     at_y = np.empty(node_x.shape[1])
     for row in range(values.shape[1]):
@@ -82,14 +81,22 @@ def interpolate_rows(
                 phase_x = int((x - left) * _PHASES + 0.5)
                 phase_y = int((y - low) * _PHASES + 0.5)
                 ix, iy = int(left), int(low)
-                u, v = iy - _REACH + pad, ix - _REACH + pad
-                values[0, row, column] = tap_sum(planes[0], u, v, tables[0], phase_x, phase_y) * factor
-                if count > 1:
-                    noise = tap_sum(planes[1], u, v, tables[1], phase_x, phase_y)
-                    values[1, row, column] = noise * (factor * factor)
+                u, v = iy - _REACH, ix - _REACH
+                if u >= 0 and u + _TAPS <= ny and v >= 0 and v + LANES <= nx:
+                    values[0, row, column] = tap_sum(data, u, v, tables[0], phase_x, phase_y) * factor
+                    if count > 1:
+                        noise = tap_sum(variance, u, v, tables[1], phase_x, phase_y)
+                        values[1, row, column] = noise * (factor * factor)
+                else:
+                    _cut(data, u, v, patch)
+                    values[0, row, column] = tap_sum(patch, 0, 0, tables[0], phase_x, phase_y) * factor
+                    if count > 1:
+                        _cut(variance, u, v, patch)
+                        noise = tap_sum(patch, 0, 0, tables[1], phase_x, phase_y)
+                        values[1, row, column] = noise * (factor * factor)
                 inside = ix >= _REACH and ix < nx - _REACH - 1 and iy >= _REACH and iy < ny - _REACH - 1
                 state = _CLEAN if inside else _EDGE
-                if near[min(max(iy, 0), ny - 1), min(max(ix, 0), nx - 1)] != 0:
+                if marked and near[min(max(iy, 0), ny - 1), min(max(ix, 0), nx - 1)] != 0:
                     state |= _flags(bits, tables[0], ix, iy, phase_x, phase_y, least)
                     if state & _NO_DATA:
                         for k in range(count):
@@ -111,38 +118,96 @@ def _flags(bits: Any, table: Any, ix: Any, iy: Any, phase_x: Any, phase_y: Any, 
 
 
 @kernel
-def mark_near(rows: Any, columns: Any, out: Any) -> None:
+def mark_near(places: Any, out: Any) -> None:
     """Mark every pixel within three rows and columns of one of the given ones, as far as six neighbours reach."""
     ny, nx = out.shape
-    for k in range(len(rows)):
-        for y in range(max(rows[k] - 3, 0), min(rows[k] + 4, ny)):
-            for x in range(max(columns[k] - 3, 0), min(columns[k] + 4, nx)):
+    for k in range(len(places)):
+        row, column = places[k, 0], places[k, 1]
+        for y in range(max(row - 3, 0), min(row + 4, ny)):
+            for x in range(max(column - 3, 0), min(column + 4, nx)):
                 out[y, x] = 1
 
 
 @kernel
-def padded_rows(plane: Any, pad: Any, start: Any, stop: Any, out: Any) -> None:
-    """Rows ``start`` to ``stop`` of the padded plane: beyond the edge stands the outermost pixel."""
+def _cut(plane: Any, row: Any, column: Any, out: Any) -> None:
+    """A piece that may leave the plane: beyond the edge stands the outermost pixel."""
     ny, nx = plane.shape
-    for row in range(start, stop):
-        y = min(max(row - pad, 0), ny - 1)
-        for column in range(pad):
-            out[row, column] = plane[y, 0]
-        for column in range(nx):
-            out[row, column + pad] = plane[y, column]
-        for column in range(nx + pad, nx + 2 * pad):
-            out[row, column] = plane[y, nx - 1]
+    for b in range(out.shape[0]):
+        y = min(max(row + b, 0), ny - 1)
+        for a in range(out.shape[1]):
+            out[b, a] = plane[y, min(max(column + a, 0), nx - 1)]
 
 
 @kernel
-def fill_masked(plane: Any, masked: Any, rows: Any, columns: Any, out: Any) -> None:
+def count_rows(planes: Any, flags: Any, bits: Any, out: Any, start: Any, stop: Any) -> None:
+    """How many pixels of each row have a flag, and how many are worthless, into ``out`` (ny, 2).
+
+    Parameters
+    ----------
+    planes : tuple of two ndarray of float32, (ny, nx)
+        Both must be finite.
+    flags : ndarray of uint32, (ny, nx)
+        Of the input.
+    bits : tuple of (uint32, uint32)
+        One of the first makes a pixel worthless, unless it has one of the second.
+    out : ndarray of int64, (ny, 2)
+        Counts.
+    start, stop : int
+        Rows.
+    """
+    one, two = planes
+    bad, mended = bits
+    infinite = np.float32(np.inf)
+    for row in range(start, stop):
+        some, lost = np.int32(0), np.int32(0)
+        for column in range(flags.shape[1]):
+            word = flags[row, column]
+            finite = (abs(one[row, column]) < infinite) & (abs(two[row, column]) < infinite)
+            useless = ((word & bad) != 0) & ((word & mended) == 0)
+            some = np.int32(some + np.int32(word != 0))
+            lost = np.int32(lost + np.int32(useless | (not finite)))
+        out[row, 0], out[row, 1] = some, lost
+
+
+@kernel
+def list_rows(planes: Any, flags: Any, bits: Any, counts: Any, out: Any, start: Any, stop: Any) -> None:
+    """The pixels that :func:`count_rows` counted, row by row.
+
+    Parameters
+    ----------
+    planes, flags, bits, start, stop
+        As for :func:`count_rows`.
+    counts : ndarray of int64, (ny, 2, 2)
+        Where those of a row begin and end in each list.
+    out : tuple of two ndarray of int64, (n, 2)
+        Rows and columns of pixels with a flag, and of worthless ones.
+    """
+    one, two = planes
+    bad, mended = bits
+    for row in range(start, stop):
+        k, m = counts[row, 0, 0], counts[row, 1, 0]
+        if k == counts[row, 0, 1] and m == counts[row, 1, 1]:
+            continue
+        for column in range(flags.shape[1]):
+            word = flags[row, column]
+            if word != 0:
+                out[0][k, 0], out[0][k, 1] = row, column
+                k += 1
+            finite = math.isfinite(one[row, column]) and math.isfinite(two[row, column])
+            if ((word & bad) != 0 and (word & mended) == 0) or not finite:
+                out[1][m, 0], out[1][m, 1] = row, column
+                m += 1
+
+
+@kernel
+def fill_masked(plane: Any, masked: Any, places: Any, out: Any) -> None:
     """A value for each masked pixel: the mean of the good ones nearest to it, by inverse squared distance.
 
     Three of them must lie within the smallest square around it, up to four pixels away; 0 where there are none.
     """
     ny, nx = plane.shape
-    for k in range(len(rows)):
-        y, x = rows[k], columns[k]
+    for k in range(len(places)):
+        y, x = places[k, 0], places[k, 1]
         total, weight = 0.0, 0.0
         for reach in range(1, 5):
             total, weight, count = 0.0, 0.0, 0
