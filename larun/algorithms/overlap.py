@@ -83,13 +83,13 @@ def outline(x: Any, y: Any, left: Any, bottom: Any, cover: Any, area: Any) -> An
 
 
 @kernel
-def overlap_rows(planes: Any, flags: Any, nodes: Any, step: Any, least: Any, out: Any, brightness: Any) -> None:
+def overlap_rows(planes: Any, flags: Any, nodes: Any, step: Any, least: Any, out: Any, how: Any) -> None:
     """Rows of the output by exact areas: the flux of one or two planes, the second with squared parts.
 
     Parameters
     ----------
-    planes : ndarray of float32, (n, ny, nx)
-        Values, all finite, and the variance where n is 2.
+    planes : tuple of two ndarray of float32, (ny, nx)
+        Values, all finite, and the variance.
     flags : ndarray of uint32, (ny, nx)
         Of the input.
     nodes : tuple of ndarray of float64
@@ -99,20 +99,22 @@ def overlap_rows(planes: Any, flags: Any, nodes: Any, step: Any, least: Any, out
     least : float
         Part of an output pixel above which the flags of an input pixel count.
     out : tuple
-        Sums float32 (n, rows, nx); flags uint32 (rows, nx).
-    brightness : bool
-        Divide by the area that lies inside.
+        Sums and sums of the variance float32, flags uint32, (rows, nx).
+    how : tuple of bool
+        Whether there is a variance; whether to divide by the area that lies inside.
     """
     node_x, node_y, first = nodes
-    sums, found = out
-    count, ny, nx = planes.shape
+    sums, noises, found = out
+    data, variance = planes
+    noisy, brightness = how
+    ny, nx = data.shape
     columns = node_x.shape[1]
-    width = sums.shape[2]
+    width = sums.shape[1]
     corner_x, corner_y = np.empty((2, width + 1)), np.empty((2, width + 1))
     at_x, at_y = np.empty(columns), np.empty(columns)
     side = 4
     cover, area = np.zeros((side, side)), np.zeros((side, side))
-    for row in range(sums.shape[1]):
+    for row in range(sums.shape[0]):
         for edge in range(2):  # corners of pixels lie half a pixel below and above: one array coordinate, by nodes
             y = first + row - 0.5 + edge
             j = min(max(int((y + 1.0) / step), 0), node_x.shape[0] - 2)
@@ -135,8 +137,9 @@ def overlap_rows(planes: Any, flags: Any, nodes: Any, step: Any, least: Any, out
             low_x, high_x = min(ax, bx, cx, dx), max(ax, bx, cx, dx)
             low_y, high_y = min(ay, by, cy, dy), max(ay, by, cy, dy)
             found[row, column] = _NO_DATA
-            for k in range(count):
-                sums[k, row, column] = math.nan
+            sums[row, column] = math.nan
+            if noisy:
+                noises[row, column] = math.nan
             placed = math.isfinite(ax + bx + cx + dx + ay + by + cy + dy)
             if not (placed and high_x > 0.0 and low_x < nx and high_y > 0.0 and low_y < ny):
                 continue
@@ -155,9 +158,9 @@ def overlap_rows(planes: Any, flags: Any, nodes: Any, step: Any, least: Any, out
                     u = left + a
                     if part > 0.0 and v >= 0 and v < ny and u >= 0 and u < nx:
                         used += part
-                        flux += part * planes[0, v, u]
-                        if count > 1:
-                            noise += part * part * planes[1, v, u]
+                        flux += part * data[v, u]
+                        if noisy:
+                            noise += part * part * variance[v, u]
                         if part > least * whole:
                             bits |= flags[v, u]
             if used <= 1e-9 * whole:
@@ -168,6 +171,6 @@ def overlap_rows(planes: Any, flags: Any, nodes: Any, step: Any, least: Any, out
             if bits & _NO_DATA:
                 continue
             share = used if brightness else 1.0
-            sums[0, row, column] = flux / share
-            if count > 1:
-                sums[1, row, column] = noise / (share * share)
+            sums[row, column] = flux / share
+            if noisy:
+                noises[row, column] = noise / (share * share)

@@ -124,16 +124,17 @@ def resample(
     marked, masked = _places(given, bits)
     planes = _filled(given, masked)
     kernel = chosen_kernel(mapping, options.kernel)
-    values = np.empty((len(planes), *mapping.shape), np.float32)
-    found = np.empty(mapping.shape, np.uint32)
+    # arrays of their own, which an image takes over without a copy
+    values = [np.empty(mapping.shape, np.float32) for _ in planes]
+    out = values[0], values[-1], np.empty(mapping.shape, np.uint32)
     if kernel == "area":
-        _by_area(planes, bits, mapping, options.conserve, (values, found))
+        _by_area(planes, bits, mapping, options.conserve, out)
     else:
         near = np.zeros(bits.shape if len(marked) else (0, 0), np.uint8)
         mark_near(marked, near)
         state = (bits, read_only(near, np.uint8), _LEAST)
-        _interpolated(planes, state, mapping, kernel, options.conserve, (values, found))
-    return Resampled(values[0], None if variance is None else values[1], found)
+        _interpolated(planes, state, mapping, kernel, options.conserve, out)
+    return Resampled(values[0], None if variance is None else values[1], out[2])
 
 
 def resample_variance(
@@ -155,7 +156,7 @@ def resample_variance(
     return np.nan_to_num(made, copy=False, nan=0.0)
 
 
-_Out = tuple[NDArray[np.float32], NDArray[np.uint32]]
+_Out = tuple[NDArray[np.float32], NDArray[np.float32], NDArray[np.uint32]]
 
 
 def _interpolated(
@@ -171,10 +172,9 @@ def _interpolated(
     tables = read_only(np.stack([table, table * table])[: len(planes)], np.float32)
     area = read_only(mapping.areas() if conserve == "flux" else np.ones_like(mapping.x[1:, 1:]), np.float32)
     node_x, node_y = read_only(mapping.x, np.float64), read_only(mapping.y, np.float64)
-    values, found = out
 
     def work(start: int, stop: int) -> None:
-        into = (values[:, start:stop], found[start:stop])
+        into = (out[0][start:stop], out[1][start:stop], out[2][start:stop])
         interpolate_rows(pair, tables, flags, (node_x, node_y, start + mapping.first), mapping.step, area, into)
 
     over_rows(mapping.shape[0], work, _BAND)
@@ -183,14 +183,13 @@ def _interpolated(
 def _by_area(
     planes: list[NDArray[np.float32]], flags: NDArray[np.uint32], mapping: Mapping, conserve: str, out: _Out
 ) -> None:
-    stack = read_only(np.stack(planes), np.float32)
+    pair = planes[0], planes[-1]
     node_x, node_y = read_only(mapping.x, np.float64), read_only(mapping.y, np.float64)
-    values, found = out
 
     def work(start: int, stop: int) -> None:
-        into = (values[:, start:stop], found[start:stop])
+        into = (out[0][start:stop], out[1][start:stop], out[2][start:stop])
         nodes = (node_x, node_y, start + mapping.first)
-        overlap_rows(stack, flags, nodes, mapping.step, _LEAST, into, conserve == "brightness")
+        overlap_rows(pair, flags, nodes, mapping.step, _LEAST, into, (len(planes) > 1, conserve == "brightness"))
 
     over_rows(mapping.shape[0], work, _BAND)
 

@@ -36,9 +36,9 @@ def interpolate_rows(planes: Any, tables: Any, flags: Any, nodes: Any, step: Any
     Parameters
     ----------
     planes : tuple of two ndarray of float32, (ny, nx)
-        Values, all finite, and the variance where n is 2.
+        Values, all finite, and the variance, where n is 2.
     tables : ndarray of float32, (n, PHASES + 1, LANES)
-        Weights, and their squares.
+        Weights, and their squares where there is a variance.
     flags : tuple of (ndarray of uint32, ndarray of uint8, float)
         Of the input, (ny, nx); where a flag is near, (ny, nx), see :func:`mark_near`, or empty where there is none;
         and the absolute weight above which a flag counts.
@@ -48,20 +48,20 @@ def interpolate_rows(planes: Any, tables: Any, flags: Any, nodes: Any, step: Any
         Between nodes.
     area : ndarray of float32, (rows of nodes - 1, columns of nodes - 1)
         Factor on the values of each cell; its square is on the variance.
-    out : tuple of (ndarray of float32, (n, rows, nx), ndarray of uint32, (rows, nx))
-        Values and flags.
+    out : tuple of (ndarray of float32, ndarray of float32, ndarray of uint32), (rows, nx)
+        Values, variance and flags.
     """
     node_x, node_y, first = nodes
     bits, near, least = flags
-    values, found = out
+    values, noises, found = out
     data, variance = planes
-    count, width = values.shape[0], values.shape[2]
+    noisy, width = len(tables) > 1, values.shape[1]
     ny, nx = data.shape
     marked = near.size > 0
     patch = np.empty((_TAPS, LANES), np.float32)
     at_x = np.empty(node_x.shape[1])
     at_y = np.empty(node_x.shape[1])
-    for row in range(values.shape[1]):
+    for row in range(values.shape[0]):
         _row(node_x, step, first + row, at_x)
         _row(node_y, step, first + row, at_y)
         cell = min((first + row + 1) // step, node_x.shape[0] - 2)
@@ -74,8 +74,9 @@ def interpolate_rows(planes: Any, tables: Any, flags: Any, nodes: Any, step: Any
                 x, y = at_x[i] + dx * away, at_y[i] + dy * away
                 if not (x >= -0.5 and x <= nx - 0.5 and y >= -0.5 and y <= ny - 0.5):
                     found[row, column] = _NO_DATA
-                    for k in range(count):
-                        values[k, row, column] = math.nan
+                    values[row, column] = math.nan
+                    if noisy:
+                        noises[row, column] = math.nan
                     continue
                 left, low = math.floor(x), math.floor(y)
                 phase_x = int((x - left) * _PHASES + 0.5)
@@ -83,24 +84,25 @@ def interpolate_rows(planes: Any, tables: Any, flags: Any, nodes: Any, step: Any
                 ix, iy = int(left), int(low)
                 u, v = iy - _REACH, ix - _REACH
                 if u >= 0 and u + _TAPS <= ny and v >= 0 and v + LANES <= nx:
-                    values[0, row, column] = tap_sum(data, u, v, tables[0], phase_x, phase_y) * factor
-                    if count > 1:
+                    values[row, column] = tap_sum(data, u, v, tables[0], phase_x, phase_y) * factor
+                    if noisy:
                         noise = tap_sum(variance, u, v, tables[1], phase_x, phase_y)
-                        values[1, row, column] = noise * (factor * factor)
+                        noises[row, column] = noise * (factor * factor)
                 else:
                     _cut(data, u, v, patch)
-                    values[0, row, column] = tap_sum(patch, 0, 0, tables[0], phase_x, phase_y) * factor
-                    if count > 1:
+                    values[row, column] = tap_sum(patch, 0, 0, tables[0], phase_x, phase_y) * factor
+                    if noisy:
                         _cut(variance, u, v, patch)
                         noise = tap_sum(patch, 0, 0, tables[1], phase_x, phase_y)
-                        values[1, row, column] = noise * (factor * factor)
+                        noises[row, column] = noise * (factor * factor)
                 inside = ix >= _REACH and ix < nx - _REACH - 1 and iy >= _REACH and iy < ny - _REACH - 1
                 state = _CLEAN if inside else _EDGE
                 if marked and near[min(max(iy, 0), ny - 1), min(max(ix, 0), nx - 1)] != 0:
                     state |= _flags(bits, tables[0], ix, iy, phase_x, phase_y, least)
                     if state & _NO_DATA:
-                        for k in range(count):
-                            values[k, row, column] = math.nan
+                        values[row, column] = math.nan
+                        if noisy:
+                            noises[row, column] = math.nan
                 found[row, column] = state
 
 
