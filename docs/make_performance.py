@@ -21,17 +21,8 @@ KEPT = DOCS / "performance.json"
 PAGE = DOCS / "performance.md"
 PICTURE = DOCS / "images" / "performance-{}.png"
 ORDER = (
-    "combine",
-    "calibrate",
-    "clean",
-    "background",
-    "detect",
-    "photometer",
-    "solve",
-    "read",
-    "cold",
-    "night",
-    "provenance",
+    *("combine", "calibrate", "clean", "background", "detect", "photometer", "solve", "resample", "align"),
+    *("read", "cold", "night", "provenance"),
 )
 AXES = {"frames": "frames of 2048²", "pixels": "pixels along one side", "stars": "stars on 4096²"}
 SHADES = ("#1b6ca8", "#d1603d", "#3a7d44", "#7d4e9e")

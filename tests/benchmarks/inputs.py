@@ -11,7 +11,7 @@ from typing import Any
 
 from tests.benchmarks.cases import Size
 
-__all__ = ["BETA", "FWHM", "READ_NOISE", "SKY", "bias_frames", "calibrated", "night", "raw_image", "scene"]
+__all__ = ["BETA", "FWHM", "READ_NOISE", "SKY", "bias_frames", "calibrated", "night", "pair", "raw_image", "scene"]
 
 SKY, READ_NOISE, FWHM, BETA = 200.0, 8.0, 3.0, 3.0  # electrons, electrons, pixels
 _FAINTEST, _BRIGHTEST = 250.0, 1e6  # electrons: S/N from about 3
@@ -63,6 +63,33 @@ def scene(folder: Path, size: Size) -> None:
     snr = np.asarray(stars.flux) * np.sqrt((profile**2).sum() / (SKY + READ_NOISE**2))
     truth = {"x": stars.x, "y": stars.y, "flux": stars.flux, "snr": snr}
     np.savez(folder / "truth.npz", **truth, **({"charge": charge} if size.tracks else {}))
+
+
+def pair(folder: Path, size: Size) -> None:
+    """Two exposures of one field, the second turned and moved: ``data.npy`` and ``variance.npy``, ``data2.npy`` …
+
+    The truth holds ``x``, ``y`` and ``flux`` of the stars of both, and ``x2``, ``y2`` where they are on the second.
+    """
+    import math
+
+    import numpy as np
+
+    from larun import simulate
+
+    shape, margin = (size.side, size.side), 0.1 * size.side
+    rng = np.random.default_rng(29)
+    count = round(size.stars * 1.2**2)
+    x, y = rng.uniform(-margin, size.side + margin, (2, count))
+    flux = 10 ** rng.uniform(3.0, 5.5, count)
+    turn = math.radians(3.0)
+    c, s = math.cos(turn), math.sin(turn)
+    x2, y2 = c * x - s * y + 0.043 * size.side + 0.3, s * x + c * y - 0.037 * size.side + 0.6
+    for name, u, v, seed in (("", x, y, 1), ("2", x2, y2, 2)):
+        light = simulate.render(shape, u, v, flux, fwhm=FWHM, beta=BETA)
+        data = simulate.noisy(light + SKY, read_noise=READ_NOISE, rng=np.random.default_rng(seed))
+        np.save(folder / f"data{name}.npy", data)
+        np.save(folder / f"variance{name}.npy", (np.maximum(data, 0) + READ_NOISE**2).astype(np.float32))
+    np.savez(folder / "truth.npz", x=x, y=y, flux=flux, x2=x2, y2=y2)
 
 
 def calibrated(folder: Path) -> Any:

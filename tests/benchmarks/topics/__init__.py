@@ -9,6 +9,8 @@ TOPICS = (
     "detect",
     "photometer",
     "solve",
+    "resample",
+    "align",
     "read",
     "cold",
     "night",
