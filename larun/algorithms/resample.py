@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 from typing import NamedTuple
 
 import attrs
@@ -220,13 +219,9 @@ def _filled(planes: list[NDArray[np.float32]], masked: NDArray[np.int64]) -> lis
     return [_mended(plane, state, masked) for plane in planes]
 
 
-def _mended(
-    plane: NDArray[np.float32], state: NDArray[np.uint8], masked: NDArray[np.int64]
-) -> NDArray[np.float32]:
+def _mended(plane: NDArray[np.float32], state: NDArray[np.uint8], masked: NDArray[np.int64]) -> NDArray[np.float32]:
     values = np.empty(len(masked), np.float32)
-    over_rows(
-        len(masked), lambda start, stop: fill_masked(plane, state, masked[start:stop], values[start:stop]), 1024
-    )
+    over_rows(len(masked), lambda start, stop: fill_masked(plane, state, masked[start:stop], values[start:stop]), 1024)
     made = plane.copy()
     made[masked[:, 0], masked[:, 1]] = values
     return read_only(made, np.float32)

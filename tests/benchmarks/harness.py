@@ -21,7 +21,10 @@ from tests.benchmarks.worker import THREADS
 __all__ = ["Failure", "Outcome", "inputs_of", "machine", "run_case", "run_worker", "runnable"]
 
 ROOT = Path(__file__).parents[2]
-_PACKAGES = ("numpy", "scipy", "astropy", "numba", "ccdproc", "photutils", "astroscrappy", "sep", "bottleneck", "reproject", "astroalign")
+_PACKAGES = (
+    *("numpy", "scipy", "astropy", "numba", "ccdproc", "photutils", "astroscrappy", "sep", "bottleneck"),
+    *("reproject", "astroalign"),
+)
 _GROWTH = (0.25, 0.5)
 
 
