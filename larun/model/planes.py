@@ -92,7 +92,8 @@ class Shared:
     Parameters
     ----------
     master : str
-        Provenance id of the master.
+        Provenance id of the master; of an aligned image followed by ``@`` and the whole pixels by which it was moved,
+        as ``@+12-7``, since the same noise lies elsewhere in frames that were moved otherwise.
     variance : array (ny, nx), float32
         In the unit of the image, squared; negative where the master's noise enters with the opposite sign (as in a
         frame that was subtracted), so that it cancels or adds rightly in later arithmetic.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from collections.abc import Mapping as Mapping_
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
@@ -18,7 +19,7 @@ from larun.errors import NotAligned, OptionError
 if TYPE_CHECKING:
     from larun.model.sky import SkyImage
 
-__all__ = ["METHODS", "TRANSFORMS", "Alignment", "align_by", "bright_stars", "by_star_lists"]
+__all__ = ["METHODS", "TRANSFORMS", "Alignment", "align_by", "bright_stars", "by_star_lists", "recalled"]
 
 METHODS = ("stars", "phase", "wcs")
 
@@ -151,15 +152,37 @@ def by_star_lists(
             f"{names[1]} and {names[0]} have no stars in common: {len(two)} and {len(one)} stars do not match under "
             "any turn, scale and mirror (another field, or much too different in depth or focus)"
         )
-    return Alignment(_mapping(found, shape), "stars", _said(found))
+    said = _said(found)
+    return Alignment(_mapping(found, said, shape), "stars", said)
 
 
-def _mapping(found: ListMatch, shape: tuple[int, int]) -> Mapping:
+def recalled(method: str, fitted: Mapping_[str, Any], shape: tuple[int, int]) -> Alignment | None:
+    """The alignment that a record tells of, bit for bit; None where its numbers are not all of it.
+
+    Parameters
+    ----------
+    method : str
+        One of :data:`METHODS`.
+    fitted : mapping
+        What was kept of it.
+    shape : tuple of int
+        Rows and columns of the reference.
+
+    Raises
+    ------
+    OptionError
+        If the numbers are none of a transform.
+    """
+    if fitted.get("offset") is None or (method == "stars" and fitted.get("matrix") is None):
+        return None
+    matrix = np.eye(2) if method == "phase" else fitted["matrix"]
+    return Alignment(affine(matrix, fitted["offset"], shape), method, dict(fitted))
+
+
+def _mapping(found: ListMatch, said: dict[str, Any], shape: tuple[int, int]) -> Mapping:
     transform = found.transform
     if transform.degree <= 1:
-        matrix = transform.slope(transform.centre)
-        origin = transform(np.zeros((1, 2)))[0]
-        return affine(matrix, origin, shape)
+        return affine(said["matrix"], said["offset"], shape)
 
     def function(x: NDArray[np.float64], y: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
         there = transform(np.stack([x, y], axis=-1))

@@ -15,6 +15,7 @@ from larun.model import cleaning
 from larun.model.frame import Frame
 from larun.model.image import Image
 from larun.model.raw.reduction import amplifier_values
+from larun.model.replay.aligned import origin_of
 from larun.model.replay.calls import MASTERS
 from larun.model.replay.defects import contributions, defects, inherited
 from larun.model.replay.own_steps import own_function
@@ -211,10 +212,20 @@ class _Teller:
         if operation == "clean":
             self._clean(node, x, y)
             return [here._replace(node=one_of(node, "self"))]
+        if operation == "align":
+            return self._align(node, x, y)
         if operation == "calibrate":
             source = one_of(node, "self")
             return [Place(source, *self._calibrate(node, x, y), self._shape(source))]
         return self._other(here)
+
+    def _align(self, node: Provenance, x: int, y: int) -> list[Place]:
+        """A pixel of other pixels: where they lie."""
+        found, source = origin_of(self.windows, node, x, y, self.extra), one_of(node, "self")
+        self.parts.append(found.part)
+        self._add(*found.reasons)
+        self.came += found.came
+        return [Place(source, u, v, self._shape(source)) for u, v in reversed(found.places)]
 
     def _shape(self, node: Provenance) -> tuple[int, int] | None:
         """Rows and columns, where they can be known here."""

@@ -17,8 +17,11 @@ from larun.algorithms.combine_kernels import Combined
 from larun.algorithms.cosmic_common import CosmicOptions
 from larun.algorithms.inflation import Inflation
 from larun.algorithms.pedestal import Pedestal
+from larun.algorithms.resample import ResampleOptions
 from larun.detector import Section
 from larun.model import cleaning
+from larun.model.aligning.transforms import Alignment, recalled
+from larun.model.aligning.windowed import regridded_window, seen_by
 from larun.model.building import Job
 from larun.model.calibration import calibrated
 from larun.model.masters import Master, Selection
@@ -36,6 +39,7 @@ __all__ = [
     "Pixels",
     "Stack",
     "WholeImage",
+    "alignment_of",
     "copied",
     "fitted",
     "grown",
@@ -349,11 +353,34 @@ def _solve(windows: Windows, node: Provenance, section: Section) -> Pixels:
 
 def _bin(windows: Windows, node: Provenance, section: Section) -> Pixels:
     steps = (one.step.operation for one in node.walk() if one.step is not None)
-    if not all(step in RULES for step in steps):
+    if not all(step in RULES and step != "align" for step in steps):
         raise WholeImage("the noise of its pixels may hang together")
     factor = int(parameters_of(node)["factor"])
     planes = windows.pixels(one_of(node, "self"), Section(*(edge * factor for edge in section)))
     return _pixels(arithmetic.bin_planes(_planes(planes), factor))
+
+
+def alignment_of(windows: Windows, node: Provenance) -> Alignment:
+    """The transform of an aligned image, by its record alone.
+
+    Raises
+    ------
+    WholeImage
+        If it is not linear: that of a polynomial or of two WCS is not in the record.
+    """
+    found = recalled(parameters_of(node)["method"], fitted(node), windows.shape(one_of(node, "reference")))
+    if found is None:
+        raise WholeImage("its transform is not linear: the record does not hold all of it")
+    return found
+
+
+def _align(windows: Windows, node: Provenance, section: Section) -> Pixels:
+    parameters, alignment, source = parameters_of(node), alignment_of(windows, node), one_of(node, "self")
+    options = ResampleOptions(kernel=parameters["kernel"], conserve=parameters["conserve"])
+    shape = windows.shape(source)
+    seen = seen_by(alignment.mapping, section, shape)
+    made, shared = regridded_window(windows.pixels(source, seen), seen, shape, alignment, options, section)
+    return Pixels(*made, shared)
 
 
 def _arithmetic(windows: Windows, node: Provenance, section: Section) -> Pixels:
@@ -387,6 +414,7 @@ _ARITHMETIC: dict[str, Callable[[arithmetic.Planes, arithmetic.Planes], arithmet
     "divide": arithmetic.quotient,
 }
 RULES: dict[str, Callable[[Windows, Provenance, Section], Pixels]] = {
+    "align": _align,
     "bin": _bin,
     "calibrate": _calibrate,
     "clean": _clean,

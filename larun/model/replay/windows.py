@@ -143,7 +143,7 @@ class Windows:
                 self.whole[name_of(node)] = "its record does not hold what is needed"
             finally:
                 self._depth -= 1
-        made, cut = self._image(node), section.slices
+        made, cut = self.image(node), section.slices
         variance = None if made.variance is None else made.variance[cut]
         shared = tuple(Shared(item.master, item.variance[cut].copy()) for item in made.shared)
         return Pixels(made.data[cut], variance, made.flags[cut], shared)
@@ -181,6 +181,9 @@ class Windows:
                 if operation == "crop":
                     (x0, x1), (y0, y1) = (parameters_of(node)[axis] for axis in ("x", "y"))
                     return int(y1) - int(y0), int(x1) - int(x0)
+                if operation == "align":
+                    node = one_of(node, "reference")
+                    continue
                 if operation == "bin":
                     ny, nx = self.shape(first)
                     factor = int(parameters_of(node)["factor"])
@@ -190,7 +193,7 @@ class Windows:
                 node = first
             except WholeImage:
                 break
-        return self._image(node).shape
+        return self.image(node).shape
 
     def _rule(self, node: Provenance) -> Callable[[Windows, Provenance, Section], Pixels]:
         if self._depth > _DEEP:
@@ -202,7 +205,7 @@ class Windows:
             raise WholeImage(f"there is no rule for {node.step.operation}")
         return RULES[node.step.operation]
 
-    def _image(self, node: Provenance) -> Image:
+    def image(self, node: Provenance) -> Image:
         """The whole image of a record."""
         if node.id not in self._images:
             made = self._replayer.make(node)
