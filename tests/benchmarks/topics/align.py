@@ -200,7 +200,7 @@ CASES = (
         peer=Side("astroalign.find_transform", _lists, _found, _digest_transforms),
         check=_check_lists,
         full=Size(2048, frames=50, stars=100),
-        quick=Size(1024, frames=10, stars=100),
+        quick=Size(1024, frames=10, stars=60),
         bar=None,
         unit="star",
         grows=False,
