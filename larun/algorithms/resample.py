@@ -90,7 +90,6 @@ def resample(
     mapping: Mapping,
     *,
     options: ResampleOptions = ResampleOptions(),
-    rows: tuple[int, int] | None = None,
 ) -> Resampled:
     """Put an image on the pixels of a mapping.
 
@@ -105,8 +104,6 @@ def resample(
         From output pixels to input pixels.
     options : ResampleOptions
         Kernel, and what is kept where the scale changes.
-    rows : (int, int), optional
-        First and last but one of the rows of the mapping that are wanted; all by default.
 
     Returns
     -------
@@ -127,26 +124,20 @@ def resample(
     planes = _filled(given, masked)
     kernel = chosen_kernel(mapping, options.kernel)
     # arrays of their own, which an image takes over without a copy
-    first, end = (0, mapping.shape[0]) if rows is None else rows
-    shape = end - first, mapping.shape[1]
-    values = [np.empty(shape, np.float32) for _ in planes]
-    out = values[0], values[-1], np.empty(shape, np.uint32)
+    values = [np.empty(mapping.shape, np.float32) for _ in planes]
+    out = values[0], values[-1], np.empty(mapping.shape, np.uint32)
     if kernel == "area":
-        _by_area(planes, bits, mapping, options.conserve, out, first)
+        _by_area(planes, bits, mapping, options.conserve, out)
     else:
         near = np.zeros(bits.shape if len(marked) else (0, 0), np.uint8)
         mark_near(marked, near)
         state = (bits, read_only(near, np.uint8), _LEAST)
-        _interpolated(planes, state, mapping, (kernel, options.conserve), out, first)
+        _interpolated(planes, state, mapping, (kernel, options.conserve), out)
     return Resampled(values[0], None if variance is None else values[1], out[2])
 
 
 def resample_variance(
-    variance: NDArray[np.float32],
-    mapping: Mapping,
-    *,
-    options: ResampleOptions = ResampleOptions(),
-    rows: tuple[int, int] | None = None,
+    variance: NDArray[np.float32], mapping: Mapping, *, options: ResampleOptions = ResampleOptions()
 ) -> NDArray[np.float32]:
     """A plane of variance on the pixels of a mapping, ``Σ w² v``; 0 outside.
 
@@ -154,12 +145,12 @@ def resample_variance(
     ----------
     variance : ndarray of float32, (ny, nx)
         Negative where noise is opposite; 0 takes the place of what is not finite.
-    mapping, options, rows
+    mapping, options
         As for :func:`resample`.
     """
     plane = np.where(np.isfinite(variance), variance, np.float32(0))
     nothing = np.zeros(variance.shape, np.uint32)
-    made = resample(np.zeros_like(plane), plane, nothing, mapping, options=options, rows=rows).variance
+    made = resample(np.zeros_like(plane), plane, nothing, mapping, options=options).variance
     assert made is not None
     return np.nan_to_num(made, copy=False, nan=0.0)
 
@@ -173,7 +164,6 @@ def _interpolated(
     mapping: Mapping,
     how: tuple[str, str],
     out: _Out,
-    first: int,
 ) -> None:
     kernel, conserve = how
     pair = planes[0], planes[-1]
@@ -184,23 +174,23 @@ def _interpolated(
 
     def work(start: int, stop: int) -> None:
         into = (out[0][start:stop], out[1][start:stop], out[2][start:stop])
-        interpolate_rows(pair, tables, flags, (node_x, node_y, first + start + mapping.first), mapping.step, area, into)
+        interpolate_rows(pair, tables, flags, (node_x, node_y, start + mapping.first), mapping.step, area, into)
 
-    over_rows(len(out[2]), work, _BAND)
+    over_rows(mapping.shape[0], work, _BAND)
 
 
 def _by_area(
-    planes: list[NDArray[np.float32]], flags: NDArray[np.uint32], mapping: Mapping, conserve: str, out: _Out, first: int
+    planes: list[NDArray[np.float32]], flags: NDArray[np.uint32], mapping: Mapping, conserve: str, out: _Out
 ) -> None:
     pair = planes[0], planes[-1]
     node_x, node_y = read_only(mapping.x, np.float64), read_only(mapping.y, np.float64)
 
     def work(start: int, stop: int) -> None:
         into = (out[0][start:stop], out[1][start:stop], out[2][start:stop])
-        nodes = (node_x, node_y, first + start + mapping.first)
+        nodes = (node_x, node_y, start + mapping.first)
         overlap_rows(pair, flags, nodes, mapping.step, _LEAST, into, (len(planes) > 1, conserve == "brightness"))
 
-    over_rows(len(out[2]), work, _BAND)
+    over_rows(mapping.shape[0], work, _BAND)
 
 
 def _places(

@@ -6,11 +6,12 @@ import math
 from collections.abc import Iterable
 from typing import TypeVar
 
+import attrs
 import numpy as np
 from numpy.typing import NDArray
 
 from larun.algorithms.mapping import Mapping
-from larun.algorithms.resample import Resampled, ResampleOptions, resample, resample_variance
+from larun.algorithms.resample import Resampled, ResampleOptions, chosen_kernel, resample, resample_variance
 from larun.detector import Section
 from larun.model.aligning.regridding import shared_on
 from larun.model.aligning.transforms import Alignment
@@ -76,11 +77,12 @@ def regridded_window(
     Resampled, tuple of Shared
     """
     data, variance, flags, shared = planes
-    rows = section.y0, section.y1
+    mapping = alignment.mapping.rows(section.y0, section.y1)
+    how = attrs.evolve(options, kernel=chosen_kernel(alignment.mapping, options.kernel))  # by all of its rows
     # positions keep all their bits only if pixels keep their places; pages that nobody writes to cost nothing
     noise = None if variance is None else _placed(variance, seen, shape)
     full = _placed(data, seen, shape), noise, _placed(flags, seen, shape)
-    made = resample(*full, alignment.mapping, options=options, rows=rows)
+    made = resample(*full, mapping, options=how)
     columns = slice(section.x0, section.x1)
 
     def cut(plane: NDArray[np.float32]) -> NDArray[np.float32]:
@@ -89,7 +91,7 @@ def regridded_window(
     noises = tuple(
         Shared(
             shared_on(item.master, alignment),
-            cut(resample_variance(_placed(item.variance, seen, shape), alignment.mapping, options=options, rows=rows)),
+            cut(resample_variance(_placed(item.variance, seen, shape), mapping, options=how)),
         )
         for item in shared
     )
