@@ -41,6 +41,7 @@ INNER = {
     "larun.algorithms.overlap",
     "larun.algorithms.pack",
     "larun.algorithms.psf_kernels",
+    "larun.algorithms.psf_solve",
     "larun.algorithms.resample_kernels",
     "larun.algorithms.robust",
     "larun.algorithms.stack_kernels",

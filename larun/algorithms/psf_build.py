@@ -12,7 +12,7 @@ the Gaussian window that positions of detected sources are measured with, everyw
 from __future__ import annotations
 
 import math
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import attrs
 import numpy as np
@@ -158,7 +158,7 @@ def build_psf(
     stars = fit_stars(fixed, psf, xs, ys, options=fit)
     odd = np.zeros(xs.size, bool)
     converged, change, turn = False, math.inf, 0
-    for turn in range(1, _MOST_ITERATIONS + 1):  # noqa: B007
+    for turn in range(1, _MOST_ITERATIONS + 1):
         used = stars.converged & (stars.flux > 0) & (stars.share > _WHOLE) & ~odd
         _good_enough(stars, used, terms, chosen.order, domain)
         problem = NodeProblem(fixed, stars.x[used], stars.y[used], stars.flux[used], chosen.gain, chosen.mask)
@@ -261,15 +261,12 @@ def _change(one: PSF, other: PSF) -> float:
 
 
 def _odd(stars: PsfFits) -> NDArray[np.bool_]:
-    """Stars whose chi^2 is far above that of others as bright: the function itself is worst for the brightest."""
+    """Stars whose chi^2 is far above the others', also when what the function lacks grows with their light."""
     good = stars.converged & (stars.flux > 0) & np.isfinite(stars.chi2)
-    snr = np.where(good, stars.flux / np.where(good, stars.flux_error, 1.0), 0.0)
-    odd = np.zeros(snr.size, bool)
-    order = np.flatnonzero(good)[np.argsort(snr[good], kind="stable")]
-    for position, star in enumerate(order):
-        near = order[max(0, position - 7) : position + 8]
-        middle = float(np.median(stars.chi2[near]))
-        odd[star] = stars.chi2[star] > _ODD * max(middle, 1.0)
+    snr2, chi2 = (stars.flux[good] / stars.flux_error[good]) ** 2, stars.chi2[good]
+    lacks = np.median(np.maximum(chi2 - 1, 0) / snr2)
+    odd = np.zeros(good.size, bool)
+    odd[good] = (chi2 > _ODD * max(float(np.median(chi2)), 1.0)) & (chi2 - 1 > 3 * _ODD * lacks * snr2)
     return odd
 
 
@@ -277,8 +274,8 @@ def _enough(count: int, terms: int, order: int) -> None:
     if count < _STARS_PER_TERM * terms:
         lower = " or a lower order" if order else "; an analytic PSF needs none"
         raise CatalogError(
-            f"{count} stars for a PSF of order {order}: it needs {_STARS_PER_TERM * terms}; choose fainter stars (a lower "
-            f"snr){lower}"
+            f"{count} stars for a PSF of order {order}: it needs {_STARS_PER_TERM * terms}; choose fainter stars "
+            f"(a lower snr){lower}"
         )
 
 

@@ -74,13 +74,13 @@ def solve_nodes(problem: NodeProblem, psf: PSF, begin: PSF) -> NDArray[np.float6
             _add(given, psf.model, stars, (stamps, kind), parts[start // band], start, stop)
 
         over_rows(count, work, band=band)
-        total = parts[0].copy()
+        total: NDArray[np.float64] = parts[0].copy()
         for part in parts[1:]:
             total += part
         return total
 
     def times(nodes: NDArray[np.float64]) -> NDArray[np.float64]:
-        return sums(nodes) + held * nodes + _rough(nodes, rough)
+        return np.asarray(sums(nodes) + held * nodes + _rough(nodes, rough), np.float64)
 
     origin = np.zeros_like(psf.nodes)
     origin[0] = begin.nodes[0] * (psf.nodes[0].sum() / begin.nodes[0].sum())

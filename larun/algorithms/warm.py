@@ -36,6 +36,7 @@ from larun.algorithms.pack import stored_row
 from larun.algorithms.peaks import Planes
 from larun.algorithms.psf import gaussian_psf
 from larun.algorithms.psf_fit import fit_stars
+from larun.algorithms.psf_solve import NodeProblem, solve_nodes
 from larun.algorithms.resample import ResampleOptions, resample
 from larun.algorithms.resampled_noise import acf_at, term_of
 from larun.algorithms.stacking import Layer, Rows, stack
@@ -197,6 +198,7 @@ def _psf() -> None:
     psf.draw((_N, _N), image.x, image.y, image.x)
     psf.values(image.x, image.y)
     fit_stars(image.planes, psf, image.x, image.y)
+    solve_nodes(NodeProblem(image.planes, image.x, image.y, np.full(3, 4e4), 1.0, int(fl.UNUSABLE)), psf, psf)
 
 
 #: What is compiled together; what takes longest comes first, so that processes end together.
