@@ -37,6 +37,7 @@ from larun.algorithms.peaks import Planes
 from larun.algorithms.psf import gaussian_psf
 from larun.algorithms.psf_fit import fit_stars
 from larun.algorithms.psf_solve import NodeProblem, solve_nodes
+from larun.algorithms.quickstars import quick_stars
 from larun.algorithms.resample import ResampleOptions, resample
 from larun.algorithms.resampled_noise import acf_at, term_of
 from larun.algorithms.stacking import Layer, Rows, stack
@@ -184,6 +185,11 @@ def _resample() -> None:
         acf_at((term_of(mapping, kernel),), image.x, image.y, [3.0])
 
 
+def _quick() -> None:
+    image = _image()
+    quick_stars(image.data, image.flags)
+
+
 def _stack() -> None:
     image, mapping = _image(), affine(np.eye(2), [0.5, 0.0], (_N, _N))
 
@@ -207,6 +213,7 @@ PARTS: Mapping[str, Callable[[], None]] = {
     "stored": _stored,
     "detect": _detect,
     "resample": _resample,
+    "quick": _quick,
     "stack": _stack,
     "clean": _clean,
     "background": _background,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 from collections.abc import Callable
 from collections.abc import Mapping as Mapping_
@@ -14,6 +15,7 @@ from larun import flags as fl
 from larun.algorithms.listmatch import ListMatch, match_lists
 from larun.algorithms.mapping import Mapping, affine, mapped
 from larun.algorithms.phasecorrelation import phase_shift
+from larun.algorithms.quickstars import quick_stars
 from larun.errors import NotAligned, OptionError
 
 if TYPE_CHECKING:
@@ -111,6 +113,11 @@ def _by_stars(
     image: SkyImage, reference: SkyImage, degree: int, stars: Callable[[SkyImage], NDArray[np.float64]]
 ) -> Alignment:
     names = repr(reference), repr(image)
+    if stars is bright_stars:
+        quick = [quick_stars(one.data, one.flags) for one in (reference, image)]
+        if quick[0] is not None and quick[1] is not None:
+            with contextlib.suppress(NotAligned):  # a full search finds more, and fainter, stars
+                return by_star_lists(quick[0], quick[1], reference.shape, degree, names)
     return by_star_lists(stars(reference), stars(image), reference.shape, degree, names)
 
 
