@@ -90,8 +90,8 @@ class _Cuts:
         high = np.argmax(np.where(np.isfinite(block), block, -np.inf), axis=0)
         self.start = np.ravel_multi_index((star, y + high // 2, x + high % 2), shape)
         flat = (count * side, side)
-        spread = [np.repeat(item.astype(np.float32), side * side).reshape(flat) for item in sky]
-        self.planes = checked_planes(pixels.reshape(flat), *spread, bits.reshape(flat))
+        level, noise = (np.repeat(item.astype(np.float32), side * side).reshape(flat) for item in sky)
+        self.planes = checked_planes(pixels.reshape(flat), level, noise, bits.reshape(flat))
 
     def measured(self, fwhm: float) -> tuple[NDArray[np.float64], float]:
         """Positions, the brightest first, and the median FWHM."""
