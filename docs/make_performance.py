@@ -21,7 +21,7 @@ KEPT = DOCS / "performance.json"
 PAGE = DOCS / "performance.md"
 PICTURE = DOCS / "images" / "performance-{}.png"
 ORDER = (
-    *("combine", "calibrate", "clean", "background", "detect", "photometer", "solve", "resample", "align"),
+    *("combine", "calibrate", "clean", "background", "detect", "photometer", "psf", "solve", "resample", "align"),
     *("read", "cold", "night", "provenance"),
 )
 AXES = {"frames": "frames of 2048²", "pixels": "pixels along one side", "stars": "stars on 4096²"}

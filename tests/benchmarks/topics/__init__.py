@@ -8,6 +8,7 @@ TOPICS = (
     "background",
     "detect",
     "photometer",
+    "psf",
     "solve",
     "resample",
     "align",
