@@ -24,7 +24,7 @@ from larun.algorithms.psf_kernels import combine_nodes, first_node, pixel, terms
 from larun.errors import OptionError
 from larun.flags import EDGE, NO_DATA, UNUSABLE
 
-__all__ = ["FitOptions", "PsfFits", "fit_reach", "fit_stars"]
+__all__ = ["FitOptions", "PsfFits", "checked_planes_and_positions", "fit_reach", "fit_stars", "read_square"]
 
 _ITERATIONS = 30
 #: A step smaller than this, in standard errors, is the last one.
@@ -172,7 +172,7 @@ def fit_stars(planes: Planes, psf: PSF, x: ArrayLike, y: ArrayLike, *, options: 
     ([5000.0], [15.2])
     """
     chosen = FitOptions() if options is None else options
-    fixed, xs, ys = _checked(planes, x, y)
+    fixed, xs, ys = checked_planes_and_positions(planes, x, y)
     reach, limit = _extent(psf, chosen)
     count = xs.size
     out, covariance = np.full((count, 6), np.nan), np.full((count, 4, 4), np.nan)
@@ -195,7 +195,10 @@ def fit_stars(planes: Planes, psf: PSF, x: ArrayLike, y: ArrayLike, *, options: 
     return PsfFits(x_, y_, flux, sky, covariance[back], chi2, share, bits, made.copy(), settled.astype(bool))
 
 
-def _checked(planes: Planes, x: ArrayLike, y: ArrayLike) -> tuple[Planes, NDArray[np.float64], NDArray[np.float64]]:
+def checked_planes_and_positions(
+    planes: Planes, x: ArrayLike, y: ArrayLike
+) -> tuple[Planes, NDArray[np.float64], NDArray[np.float64]]:
+    """Planes in the form kernels take, and positions as (n,) float64; OptionError where shapes differ."""
     shapes = {np.shape(plane) for plane in planes}
     if len(shapes) != 1 or len(next(iter(shapes))) != 2:
         raise OptionError(f"planes have shapes {', '.join(map(str, sorted(shapes)))}: must be one, (ny, nx)")
@@ -244,7 +247,7 @@ def _fit_range(planes: Any, model: Any, stars: Any, how: Any, results: Any, star
             terms_at(x, y, domain, terms)
             combine_nodes(nodes, terms, reached, made)
         px, py = int(np.floor(x + 0.5)), int(np.floor(y + 0.5))
-        _read(planes, py, px, reach, rules, signal, variance)
+        read_square(planes, py, px, reach, rules[4], signal, variance)
         stamp = (signal, variance, made, phases, 1.0 / gain)
         at[0], at[1], at[2], at[3] = 0.0, x - px, y - py, 0.0
         settled, made_steps = _fit(stamp, at, free, rules, work, inverse)
@@ -274,10 +277,10 @@ _SUMS = 15
 
 
 @kernel
-def _read(planes: Any, py: int, px: int, reach: int, rules: Any, signal: Any, variance: Any) -> None:
+def read_square(planes: Any, py: int, px: int, reach: int, bits: Any, signal: Any, variance: Any) -> None:
     """Data above the level, and variance: infinite where a pixel is not usable."""
     data, level, noise, flags = planes
-    bits, (ny, nx), infinity = rules[4], data.shape, np.float32(np.inf)
+    (ny, nx), infinity = data.shape, np.float32(np.inf)
     for j in range(2 * reach + 1):
         y = py - reach + j
         for i in range(2 * reach + 1):

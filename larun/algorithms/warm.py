@@ -34,6 +34,7 @@ from larun.algorithms.masternoise import bias_noise, flat_noise, shared_variance
 from larun.algorithms.morphology import windowed
 from larun.algorithms.pack import stored_row
 from larun.algorithms.peaks import Planes
+from larun.algorithms.profilefit import fit_profiles
 from larun.algorithms.psf import gaussian_psf
 from larun.algorithms.psf_fit import fit_stars
 from larun.algorithms.psf_solve import NodeProblem, solve_nodes
@@ -207,6 +208,11 @@ def _psf() -> None:
     solve_nodes(NodeProblem(image.planes, image.x, image.y, np.full(3, 4e4), 1.0, int(fl.UNUSABLE)), psf, psf)
 
 
+def _profiles() -> None:
+    image = _image()
+    fit_profiles(image.planes, image.x, image.y, fwhm=3.5)
+
+
 #: What is compiled together; what takes longest comes first, so that processes end together.
 PARTS: Mapping[str, Callable[[], None]] = {
     "combine": _combine,
@@ -225,6 +231,7 @@ PARTS: Mapping[str, Callable[[], None]] = {
     "annulus": _annulus,
     "bad_pixels": _bad_pixels,
     "psf": _psf,
+    "profiles": _profiles,
     "odds": _odds,
 }
 
