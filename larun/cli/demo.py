@@ -21,10 +21,12 @@ from larun.errors import FileError, OptionError
 from larun.model.catalog import SourceCatalog
 from larun.model.frame import Frame
 from larun.model.night import Night, Summary
+from larun.model.stacking.series import groups_of, stack_groups
 from larun.report import demo as tables
 from larun.report import figure
 from larun.report import night as night_tables
 from larun.report.recovery import FrameScore, compare_frame
+from larun.report.stacked import compare_stack
 from larun.report.terminal import cell, console, heading, write_json
 from larun.report.verdict import Check, photon_transfer, summarize
 from larun.simulate import NightOptions, NightTruth, read_truth, simulate_night
@@ -93,20 +95,25 @@ def run(options: DemoOptions, as_json: bool) -> int:
             truth = _simulated(options)
         with clock("reduce"):
             summary = Night(truth.folder).reduce(folder / "out", processes=options.jobs, progress=progress)
+        with clock("stack"):
+            stacks = stack_groups(groups_of([folder / "out" / "frames"]), folder / "out" / "stacks")
         progress("comparing with the truth", 2, 3)
         with clock("compare"):
             scores, checks = compare(truth, folder / "out")
+            made = [Path(row.path) for row in stacks if row.status == "done"]
+            checks += tuple(check for path in made for check in compare_stack(path, folder / "out" / "frames"))
             picture = _draw(truth, folder)
     _print(options, summary, scores, checks, clock.seconds, picture, as_json)
     missed = [check for check in checks if not check.passed]
-    for row in summary.failed:
-        say("error", f"{row.name}: {row.message}")
+    lost = [row for row in stacks if row.status == "failed"]
+    for name, message in [(row.name, row.message) for row in summary.failed] + [(s.name, s.message) for s in lost]:
+        say("error", f"{name}: {message}")
     for check in missed:
         where = f" ({check.where})" if check.where else ""
         say("error", f"{check.name}{where} = {check.found:.4g}: must lie between {check.low:.4g} and {check.high:.4g}")
     if not options.keep:
         _remove(folder)
-    return FAILED if missed or summary.failed else OK
+    return FAILED if missed or summary.failed or lost else OK
 
 
 def _claim(options: DemoOptions) -> None:

@@ -127,6 +127,7 @@ class Stack(Frame):
             recording().parents.append(Parent("reference", chosen.provenance))
         recording().fit(
             reference=chosen.provenance.id,
+            origin=list(grid.origin),
             frames=[one.note() for one in layers],
             rejected=[{"name": m.name, "frame": m.provenance.id, "reason": r} for m, r in lost.items()],
         )

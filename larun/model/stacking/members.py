@@ -26,7 +26,8 @@ if TYPE_CHECKING:
 __all__ = ["Member", "measured"]
 
 _MOST = 1500  # stars
-_RADIUS = 1.0  # FWHM: an aperture that holds the same part of every star of a frame, and few of its neighbours
+_RADIUS = 1.5  # FWHM, the pixel's included: an aperture that holds the same part of a star in any seeing
+_PIXEL = 2.3548 / math.sqrt(12)  # FWHM of a Gaussian as wide as a pixel
 
 
 @attrs.frozen(kw_only=True, eq=False)
@@ -49,7 +50,7 @@ class Member:
     stars : ndarray of float64, (n, 2)
         The brightest first.
     flux, flux_error : ndarray of float64, (n,)
-        Of these, within one FWHM; NaN where saturated or cut.
+        Of these, in an aperture that grows with the seeing; NaN where saturated or cut.
     fwhm, sky, noise : float
         Of the stars in pixels; level of the sky and its scatter.
     mesh : ndarray of float64
@@ -113,7 +114,7 @@ def measured(given: SkyImage | str | Path) -> Member:
     good = np.isfinite(x) & np.isfinite(y) & np.isfinite(flux) & ((np.asarray(table["flags"]) & fl.EDGE) == 0)
     order = np.flatnonzero(good)[np.argsort(-flux[good], kind="stable")][:_MOST]
     fwhm = float(table.meta["fwhm"])
-    light, error = _fluxes(image, sky.level, x[order], y[order], _RADIUS * fwhm)
+    light, error = _fluxes(image, sky.level, x[order], y[order], _RADIUS * math.hypot(fwhm, _PIXEL))
     exposure = getattr(image, "exposure", None)
     return Member(
         name=name,
