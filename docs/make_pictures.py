@@ -172,6 +172,34 @@ def faults() -> None:
     save(gallery(pictures, 3, (2.0, 98.0), limits), HERE / "images" / "simulate-faults.png", dpi=75)
 
 
+def aligned() -> None:
+    """Two frames in two colours, before and after: the picture of the page on alignment."""
+    with TemporaryDirectory() as folder:
+        raw = Path(folder) / "raw"
+        options = simulate.NightOptions(frames=2, dither=14.0, star_density=900, cosmic_rate=1)
+        simulate.simulate_night(raw, seed=4, shape=(400, 400), options=options)
+        masters = larun.Night(raw).masters()
+        first, second = (
+            larun.Frame.read(raw / f"science-V-00{number}.fits").calibrate(masters).clean() for number in (1, 2)
+        )
+        after = second.align_to(first)
+    figure, axes = plt.subplots(1, 2, figsize=(8.6, 4.5), layout="constrained")
+    for ax, other, title in ((axes[0], second, "two frames"), (axes[1], after, "the second by align_to(first)")):
+        picture = np.zeros((*first.shape, 3))
+        for image, name in ((first, "#D55E00"), (other, "#2AA1FF")):
+            sky = image.background()
+            light = np.arcsinh(np.nan_to_num(image.data - sky.level) / (4 * sky.rms)).clip(0, 3) / 3
+            picture += light[..., None] * np.array(ImageColor.getrgb(name)) / 255
+        ax.imshow(picture.clip(0, 1)[60:340, 60:340], origin="lower", interpolation="nearest")
+        ax.set_title(title, fontsize=10)
+        ax.set_xticks([])
+        ax.set_yticks([])
+    path = HERE / "images" / "align.png"
+    figure.savefig(path, dpi=80, bbox_inches="tight")
+    with Image.open(path) as drawn:
+        drawn.convert("RGB").quantize(64, Image.Quantize.MAXCOVERAGE, dither=Image.Dither.NONE).save(path, optimize=True)
+
+
 def m13(data: Path) -> None:
     """The same for a real frame."""
     masters = larun.Night(data / "nickel").masters()
@@ -185,5 +213,6 @@ if __name__ == "__main__":
     simulated()
     shapes()
     faults()
+    aligned()
     if "LARUN_DATA" in os.environ:
         m13(Path(os.environ["LARUN_DATA"]))
