@@ -197,7 +197,8 @@ def aligned() -> None:
     path = HERE / "images" / "align.png"
     figure.savefig(path, dpi=80, bbox_inches="tight")
     with Image.open(path) as drawn:
-        drawn.convert("RGB").quantize(64, Image.Quantize.MAXCOVERAGE, dither=Image.Dither.NONE).save(path, optimize=True)
+        few = drawn.convert("RGB").quantize(64, Image.Quantize.MAXCOVERAGE, dither=Image.Dither.NONE)
+        few.save(path, optimize=True)
 
 
 def m13(data: Path) -> None:
