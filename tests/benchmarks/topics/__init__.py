@@ -12,6 +12,7 @@ TOPICS = (
     "solve",
     "resample",
     "align",
+    "stack",
     "read",
     "cold",
     "night",
