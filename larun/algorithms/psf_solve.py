@@ -20,8 +20,9 @@ __all__ = ["NodeProblem", "solve_nodes"]
 
 #: Parts in which stars are added up, whatever the number of threads.
 _PARTS = 8
-_ITERATIONS = 400
-_TOLERANCE = 1e-7
+_ITERATIONS = 150
+#: Of the error, in the norm of the problem: each turn of a build begins where the last ended.
+_TOLERANCE = 1e-4
 #: What is expected of second differences of nodes between function and Moffat profile: of the node, of the peak.
 _ROUGHNESS = (0.05, 2e-5)
 #: And of the nodes themselves.

@@ -1,17 +1,22 @@
 """A point-spread function from stars, against the one they were drawn with."""
 
+import warnings
+
 import numpy as np
 import pytest
 from scipy.special import erf
 
+import larun
 from larun import flags as fl
 from larun.algorithms.aperture import aperture_sums
 from larun.algorithms.jit import set_threads
 from larun.algorithms.psf import aperture_shares, moffat_psf, psf_from_samples
 from larun.algorithms.psf_build import BuildPsfOptions, build_psf
 from larun.algorithms.psf_fit import fit_stars
+from larun.algorithms.psf_stars import choose_stars
 from larun.errors import CatalogError, OptionError
 from tests.algorithms.star_fields import grid
+from tests.conftest import real_data
 
 SIDE, SKY, READ_NOISE = 600, 100.0, 5.0
 
@@ -164,3 +169,22 @@ def test_what_the_data_cannot_give_is_refused():
     faint, x, y = stars(lopsided(), 11, 12, 1e3)
     with pytest.raises(CatalogError, match=r"150 are needed"):
         build_psf(faint, x, y, fwhm=3.0)
+
+
+@pytest.mark.slow
+def test_stars_of_m13_are_told_far_better_than_by_a_moffat():
+    folder = real_data("nickel")
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", larun.errors.LarunWarning)
+        masters = larun.Night(folder).masters()
+        frame = larun.Frame.read(folder / "d1059.fits.fz").calibrate(masters, without=("dark",)).clean()
+        sources, sky, fwhm = frame.detect(), frame.background(), float(frame.star_size().fwhm)
+    x, y, flux, error = (np.asarray(sources[name].value) for name in ("x", "y", "flux", "flux_error"))
+    chosen = choose_stars(frame.flags, x, y, flux, error, fwhm=fwhm)
+    planes = frame.data, sky.level, sky.variance, frame.flags
+    built = build_psf(planes, x[chosen.chosen], y[chosen.chosen], fwhm=fwhm)
+    assert built.converged
+    assert built.used.sum() > 15
+    moffat = fit_stars(planes, moffat_psf(built.psf.fwhm, 3.0), built.stars.x, built.stars.y)
+    # the cluster is full of fainter stars: no function of one star gets to 1
+    assert np.median(built.stars.chi2[built.used]) < 0.5 * np.median(moffat.chi2[built.used])
