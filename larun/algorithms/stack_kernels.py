@@ -9,11 +9,12 @@ import numpy as np
 
 from larun import flags as fl
 from larun.algorithms.jit import kernel
-from larun.algorithms.order import median_of
+from larun.algorithms.order import sort_lanes
 
 __all__ = ["mark_rows", "mean_rows", "middle_rows", "spread_rows"]
 
 _CLEAN, _NO_DATA = np.uint32(0), fl.NO_DATA
+_LANES = 512
 
 
 @kernel
@@ -43,43 +44,58 @@ def level_rows(given: Any, scale: Any, plane: Any, first: Any, out_flags: Any, s
     for row in range(start, stop):
         level = a + c * (first + row)
         for column in range(data.shape[1]):
+            value = data[row, column] * scale - (level + b * column)
+            values[row, column] = math.nan if flags[row, column] & out_flags else value
             noise[row, column] = variance[row, column] * (scale * scale)
-            if flags[row, column] & out_flags:
-                values[row, column] = math.nan
-            else:
-                values[row, column] = data[row, column] * scale - (level + b * column)
 
 
 @kernel
-def middle_rows(values: Any, start: Any, stop: Any, out: Any) -> None:
+def middle_rows(values: Any, network: Any, start: Any, stop: Any, out: Any) -> None:
     """What most frames see: the median over frames of each pixel; of two the lower one; NaN where there is none.
+
+    Many pixels are sorted together. Missing values are infinite, as many above as below, so that the middle stays.
 
     Parameters
     ----------
     values : ndarray of float32, (n, rows, nx)
         NaN where a frame has nothing.
+    network : ndarray of int64, (m, 2)
+        Of :func:`larun.algorithms.order.median_network`, for n.
     start, stop : int
         Rows to fill.
     out : ndarray of float32, (2, rows, nx)
         The median, and how many frames it is of.
     """
     count, width = values.shape[0], values.shape[2]
-    kept = np.empty(count, np.float32)
+    order = np.empty((count, _LANES), np.float32)
+    number = np.empty(_LANES, np.int64)
+    up, down = np.float32(np.inf), np.float32(-np.inf)
+    odd = count % 2 == 1
     for row in range(start, stop):
-        for column in range(width):
-            n = 0
+        for first in range(0, width, _LANES):
+            size = min(_LANES, width - first)
+            number[:size] = 0
             for k in range(count):
-                value = values[k, row, column]
-                if value == value:
-                    kept[n] = value
-                    n += 1
-            out[1, row, column] = n
-            if n == 0:
-                out[0, row, column] = math.nan
-            elif n == 2:  # of two that differ, light that only one has seen is what is too much
-                out[0, row, column] = min(kept[0], kept[1])
-            else:
-                out[0, row, column] = median_of(kept, n)
+                for j in range(size):
+                    value = values[k, row, first + j]
+                    known = value == value
+                    lost = k - number[j]  # missing so far
+                    order[k, j] = value if known else (up if lost % 2 == 0 else down)
+                    number[j] += 1 if known else 0
+            sort_lanes(size, network, order)
+            below, above = order[max(count // 2 - 1, 0)], order[count // 2]
+            for j in range(size):
+                n = number[j]
+                even = n % 2 == 0
+                low = above[j] if odd and not even else below[j]
+                high = above[j] if odd or even else below[j]
+                out[1, row, first + j] = n
+                if n == 0:
+                    out[0, row, first + j] = math.nan
+                elif n == 2:  # of two that differ, light that only one has seen is what is too much
+                    out[0, row, first + j] = low
+                else:
+                    out[0, row, first + j] = 0.5 * (float(low) + float(high))
 
 
 @kernel

@@ -15,6 +15,7 @@ from larun import flags as fl
 from larun.algorithms.arrays import read_only
 from larun.algorithms.jit import over_rows
 from larun.algorithms.mapping import Mapping as PixelMapping
+from larun.algorithms.order import median_network
 from larun.algorithms.resample import ResampleOptions, chosen_kernel, resample, resample_variance
 from larun.algorithms.stack_kernels import level_rows, mark_rows, mean_rows, middle_rows, spread_rows
 from larun.errors import OptionError
@@ -214,7 +215,9 @@ def _band(layers: Sequence[Layer], options: MeanOptions, made: Stacked, start: i
     first = start - low
     middle = np.empty((2, rows, nx), np.float32)
     if options.method != "mean":
-        over_rows(rows, functools.partial(_middle, read_only(values, np.float32), middle), _CHUNK)
+        over_rows(
+            rows, functools.partial(_middle, read_only(values, np.float32), median_network(len(layers)), middle), _CHUNK
+        )
     taken = np.zeros((rows, nx), np.uint16)
     if options.method == "artefacts" and len(layers) > 1:
         _reject(layers, options, values, variance, middle, taken)
@@ -239,8 +242,8 @@ def _band(layers: Sequence[Layer], options: MeanOptions, made: Stacked, start: i
         plane[part] = amplitude * np.abs(amplitude)
 
 
-def _middle(values: NDArray[np.float32], out: NDArray[np.float32], start: int, stop: int) -> None:
-    middle_rows(values, start, stop, out)
+def _middle(values: Any, network: Any, out: NDArray[np.float32], start: int, stop: int) -> None:
+    middle_rows(values, network, start, stop, out)
 
 
 def _as_median(made: Stacked, middle: NDArray[np.float32], part: slice) -> None:

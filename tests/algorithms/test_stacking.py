@@ -282,3 +282,23 @@ def test_what_many_frames_see_differently_is_no_artefact():
     made = stack(layers, SHAPE)
     assert made.contributors[100, 100] == 9
     assert made.contributors[200, 100] == 8
+
+
+@pytest.mark.parametrize("count", [1, 2, 3, 4, 7, 10, 33])
+def test_the_median_is_that_of_numpy_whatever_is_missing(count):
+    rng = np.random.default_rng(count)
+    layers, planes = [], []
+    for _ in range(count):
+        data = rng.normal(0, 5, SHAPE).astype(np.float32)
+        flags = np.where(rng.random(SHAPE) < 0.3, fl.BAD | fl.INTERPOLATED, 0).astype(np.uint32)
+        layers.append(layer(data, np.full(SHAPE, 25.0), flags))
+        planes.append(np.where(flags > 0, np.nan, data.astype(np.float64)))
+    made = stack(layers, SHAPE, options=MeanOptions(method="median"))
+    stacked = np.array(planes)
+    number = np.sum(np.isfinite(stacked), axis=0)
+    wanted = np.full(SHAPE, np.nan)
+    some = number > 0
+    wanted[some] = np.nanmedian(stacked[:, some], axis=0)
+    wanted[number == 2] = np.nanmin(stacked[:, number == 2], axis=0)
+    assert np.array_equal(made.data, wanted.astype(np.float32), equal_nan=True)
+    assert np.array_equal(made.contributors, number)

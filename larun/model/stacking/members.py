@@ -13,9 +13,11 @@ from numpy.typing import NDArray
 
 from larun import flags as fl
 from larun.algorithms.aperture import aperture_sums
+from larun.algorithms.quickstars import quick_stars
 from larun.algorithms.stacking import Rows
 from larun.errors import OptionError
 from larun.io.rows import product_rows
+from larun.model.aligning.transforms import bright_stars
 from larun.model.planes import total_variance
 from larun.provenance import Provenance, unrecorded
 
@@ -25,7 +27,6 @@ if TYPE_CHECKING:
 
 __all__ = ["Member", "measured"]
 
-_MOST = 1500  # stars
 _RADIUS = 1.5  # FWHM, the pixel's included: an aperture that holds the same part of a star in any seeing
 _PIXEL = 2.3548 / math.sqrt(12)  # FWHM of a Gaussian as wide as a pixel
 
@@ -106,15 +107,13 @@ def measured(given: SkyImage | str | Path) -> Member:
         raise OptionError(f"{name}: {image!r} is raw: calibrate it before it is stacked")
     if image._resampling is not None:
         raise OptionError(f"{name}: {image!r} was resampled before: stack the frames it was made of, or as they were")
-    with unrecorded():
-        sources = image.detect()
     sky = image.background()
-    table = sources._table
-    x, y, flux = (np.asarray(getattr(table[n], "value", table[n]), np.float64) for n in ("x", "y", "flux"))
-    good = np.isfinite(x) & np.isfinite(y) & np.isfinite(flux) & ((np.asarray(table["flags"]) & fl.EDGE) == 0)
-    order = np.flatnonzero(good)[np.argsort(-flux[good], kind="stable")][:_MOST]
-    fwhm = float(table.meta["fwhm"])
-    light, error = _fluxes(image, sky.level, x[order], y[order], _RADIUS * math.hypot(fwhm, _PIXEL))
+    stars = quick_stars(image.data, image.flags)
+    if stars is None:  # few, faint or blurred ones
+        with unrecorded():
+            stars = bright_stars(image)
+    fwhm = float(image.star_size(sky).fwhm)
+    light, error = _fluxes(image, sky.level, stars[:, 0], stars[:, 1], _RADIUS * math.hypot(fwhm, _PIXEL))
     exposure = getattr(image, "exposure", None)
     return Member(
         name=name,
@@ -123,7 +122,7 @@ def measured(given: SkyImage | str | Path) -> Member:
         rows=_rows(image, path),
         shape=image.shape,
         masters=tuple(item.master for item in image.shared),
-        stars=np.column_stack([x[order], y[order]]),
+        stars=stars,
         flux=light,
         flux_error=error,
         fwhm=fwhm,
