@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from larun.algorithms.arrays import read_only
 from larun.algorithms.jit import kernel, over_rows
 from larun.algorithms.peaks import Planes
 from larun.algorithms.psf import PSF
@@ -69,7 +70,7 @@ def solve_nodes(problem: NodeProblem, psf: PSF, begin: PSF) -> NDArray[np.float6
         """The matrix times nodes without the prior; the right side for None; the diagonal for an empty array."""
         parts[:] = 0.0
         kind = 0 if nodes is None else 2 if nodes.size == 0 else 1
-        given = nodes if kind == 1 and nodes is not None else psf.nodes
+        given = read_only(nodes if kind == 1 and nodes is not None else psf.nodes, np.float64)
 
         def work(start: int, stop: int) -> None:
             _add(given, psf.model, stars, (stamps, kind), parts[start // band], start, stop)

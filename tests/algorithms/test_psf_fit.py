@@ -130,7 +130,10 @@ def test_forced_fluxes_have_no_bias_however_faint():
     assert width(found.flux - made.flux) / np.median(found.flux_error) == pytest.approx(1, abs=0.05)
     empty = fit_stars(made.planes, moffat_psf(2.5, 3.0), made.x + 12, made.y + 12, options=options)
     assert np.mean(empty.flux < 0) > 0.3
-    assert empty.converged.all()
+    inside = np.isfinite(empty.flux)  # some of these places lie beyond the image
+    assert inside.mean() > 0.9
+    assert empty.converged[inside].all()
+    assert not empty.converged[~inside].any()
 
 
 @pytest.mark.parametrize("fwhm", [2.0, 3.5, 5.0])
