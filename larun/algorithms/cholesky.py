@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 from numpy.typing import NDArray
 
+from larun.algorithms.jit import kernel
 from larun.errors import OptionError
 
-__all__ = ["inverse_of_positive"]
+__all__ = ["inverse_of_factor", "inverse_of_positive"]
 
 _SINGULAR = 1e-12  # of a pivot, against the diagonal it began as
 
@@ -51,3 +54,33 @@ def inverse_of_positive(matrix: NDArray[np.float64]) -> NDArray[np.float64]:
     for row in range(size):
         inverse += made[row, :, None] * made[row, None, :]
     return np.asarray(inverse / scale[:, None] / scale[None, :], np.float64)
+
+
+@kernel
+def inverse_of_factor(factor: Any, rows: Any, count: int, inverse: Any) -> None:
+    """For kernels: the inverse of the matrix whose lower Cholesky factor this is; the factor becomes its own inverse.
+
+    Parameters
+    ----------
+    factor : ndarray of float64
+        Its first ``count`` rows and columns are used.
+    rows : ndarray of int64
+        Where each of them goes in ``inverse``.
+    count : int
+        How many there are.
+    inverse : ndarray of float64
+        Filled at these rows and columns.
+    """
+    for a in range(count):
+        factor[a, a] = 1.0 / factor[a, a]
+        for b in range(a):
+            total = 0.0
+            for k in range(b, a):
+                total -= factor[a, k] * factor[k, b]
+            factor[a, b] = total * factor[a, a]
+    for a in range(count):
+        for b in range(a + 1):
+            total = 0.0
+            for k in range(a, count):
+                total += factor[k, a] * factor[k, b]
+            inverse[rows[a], rows[b]] = inverse[rows[b], rows[a]] = total

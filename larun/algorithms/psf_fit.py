@@ -17,6 +17,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from larun.algorithms.arrays import read_only, walk
+from larun.algorithms.cholesky import inverse_of_factor
 from larun.algorithms.jit import kernel, over_rows
 from larun.algorithms.peaks import Planes
 from larun.algorithms.psf import PSF
@@ -465,17 +466,5 @@ def _invert(matrix: Any, free: Any, inverse: Any) -> bool:
                 factor[a, a] = math.sqrt(total)
             else:
                 factor[a, b] = total / factor[b, b]
-    for a in range(count):  # the factor becomes its inverse, in place
-        factor[a, a] = 1.0 / factor[a, a]
-        for b in range(a):
-            total = 0.0
-            for k in range(b, a):
-                total -= factor[a, k] * factor[k, b]
-            factor[a, b] = total * factor[a, a]
-    for a in range(count):
-        for b in range(a + 1):
-            total = 0.0
-            for k in range(a, count):
-                total += factor[k, a] * factor[k, b]
-            inverse[rows[a], rows[b]] = inverse[rows[b], rows[a]] = total
+    inverse_of_factor(factor, rows, count, inverse)
     return True
