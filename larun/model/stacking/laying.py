@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 from collections.abc import Sequence
 from typing import Any, NamedTuple
@@ -16,6 +17,7 @@ from larun.errors import NotAligned, OptionError
 from larun.model.aligning.transforms import TRANSFORMS, Alignment, align_by, by_star_lists
 from larun.model.stacking.members import Member
 from larun.model.stacking.options import WEIGHTS, StackOptions
+from larun.provenance import unrecorded
 
 __all__ = ["Grid", "Laid", "aligned", "best", "grid_of", "laid"]
 
@@ -110,10 +112,11 @@ def aligned(member: Member, reference: Member, method: str, transform: str) -> A
         there = affine(np.eye(2), [0.0, 0.0], reference.shape)
         return Alignment(there, method, {"matrix": [[1.0, 0.0], [0.0, 1.0]], "offset": [0.0, 0.0]})
     if method == "stars" and transform in TRANSFORMS:
-        degree = TRANSFORMS[transform]
         names = reference.name, member.name
-        return by_star_lists(reference.stars, member.stars, reference.shape, degree, names)
-    return align_by(method, member.image(), reference.image(), transform)
+        with contextlib.suppress(NotAligned):  # a full search finds more, and fainter, stars
+            return by_star_lists(reference.stars, member.stars, reference.shape, TRANSFORMS[transform], names)
+    with unrecorded():  # what it searches is no step of the stack
+        return align_by(method, member.image(), reference.image(), transform)
 
 
 def grid_of(alignments: Sequence[tuple[Member, Alignment]], reference: Member, footprint: str) -> Grid:

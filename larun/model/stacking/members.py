@@ -163,11 +163,6 @@ def _rows(image: SkyImage, path: Path | None) -> Callable[[int, int], Rows]:
     return of_file
 
 
-def point_weight(member: Member, scale: float) -> float:
-    """What a frame adds to the depth for stars: ``(T / (σ FWHM))²``, with T the inverse of its scale."""
-    return 1.0 / (scale * member.noise * member.fwhm) ** 2 if member.noise > 0 else math.nan
-
-
 def facts(member: Member) -> dict[str, Any]:
     """What is known of a frame before it is aligned, by the names that conditions use."""
     return {

@@ -10,6 +10,7 @@ import larun
 from larun import flags as fl
 from larun.errors import AlreadyApplied, LarunWarning, NotAligned, OptionError
 from larun.model.planes import Shared
+from larun.model.stacking import members
 from tests.conftest import real_data
 from tests.model.aligning.test_align import SHAPE, exposure, field, turn
 
@@ -215,3 +216,18 @@ def test_nickel_fields_do_not_stack():
         warnings.simplefilter("ignore", LarunWarning)
         with pytest.raises(NotAligned, match="no frame is left"):
             larun.Stack.combine(frames[:1], reference=frames[1])
+
+
+def test_a_frame_whose_quick_stars_do_not_match_is_searched_in_full(frames, monkeypatch):
+    known = [frame.detect().table for frame in frames[:2]]
+    wanted = larun.Stack.combine(frames[:2], reference=frames[0], options=INSIDE).provenance.step.fitted["frames"]
+    rng = np.random.default_rng(1)
+    monkeypatch.setattr(members, "quick_stars", lambda data, flags: rng.uniform(0, 200, (len(known[0]), 2)))
+    made = larun.Stack.combine(
+        frames[:2], reference=frames[0], options=larun.StackOptions(footprint="reference", scale="none")
+    )
+    found = made.provenance.step.fitted["frames"]
+    assert [item["frame"] for item in found] == [item["frame"] for item in wanted]
+    assert made.provenance.step.substeps == ()
+    for one, two in zip(found, wanted, strict=True):
+        assert one["offset"] == pytest.approx(two["offset"], abs=0.05)
