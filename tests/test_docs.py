@@ -42,6 +42,7 @@ INNER = {
     "larun.algorithms.pack",
     "larun.algorithms.psf_kernels",
     "larun.algorithms.psf_solve",
+    "larun.algorithms.matchfit_kernels",
     "larun.algorithms.quickstars",
     "larun.algorithms.resample_kernels",
     "larun.algorithms.robust",

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from larun.algorithms.jit import kernel
 from larun.errors import OptionError
 
-__all__ = ["inverse_of_factor", "inverse_of_positive"]
+__all__ = ["inverse_of_factor", "inverse_of_positive", "solve_positive"]
 
 _SINGULAR = 1e-12  # of a pivot, against the diagonal it began as
 
@@ -84,3 +84,57 @@ def inverse_of_factor(factor: Any, rows: Any, count: int, inverse: Any) -> None:
             for k in range(a, count):
                 total += factor[k, a] * factor[k, b]
             inverse[rows[a], rows[b]] = inverse[rows[b], rows[a]] = total
+
+
+def solve_positive(matrix: NDArray[np.float64], right: NDArray[np.float64]) -> NDArray[np.float64] | None:
+    """The solution of a symmetric positive system of up to some thousand rows.
+
+    Parameters
+    ----------
+    matrix : ndarray of float64, shape (n, n)
+        Its lower half is used.
+    right : ndarray of float64, shape (n, m)
+        Right-hand sides.
+
+    Returns
+    -------
+    ndarray of float64, shape (n, m), or None
+        None where the matrix is not positive.
+
+    Examples
+    --------
+    >>> solve_positive(np.array([[4.0, 2.0], [2.0, 3.0]]), np.array([[2.0], [1.0]])).tolist()
+    [[0.5], [0.0]]
+    """
+    scale = np.sqrt(np.maximum(np.diag(matrix), 0.0))
+    if not np.all(scale > 0) or not np.all(np.isfinite(matrix)):
+        return None
+    factor = matrix / scale[:, None] / scale[None, :]
+    made = right / scale[:, None]
+    return made / scale[:, None] if _solve(factor, made, _SINGULAR) else None
+
+
+@kernel
+def _solve(factor: Any, made: Any, least: float) -> bool:
+    """Both in place; False where a pivot is below the least."""
+    size = factor.shape[0]
+    for j in range(size):
+        pivot = factor[j, j]
+        if not pivot > least:
+            return False
+        root = np.sqrt(pivot)
+        for i in range(j, size):
+            factor[i, j] /= root
+        for i in range(j + 1, size):  # rows of the rest, each walked along
+            value = factor[i, j]
+            for k in range(j + 1, i + 1):
+                factor[i, k] -= value * factor[k, j]
+    for j in range(size):
+        made[j] /= factor[j, j]
+        for i in range(j + 1, size):
+            made[i] -= factor[i, j] * made[j]
+    for j in range(size - 1, -1, -1):
+        made[j] /= factor[j, j]
+        for i in range(j):
+            made[i] -= factor[j, i] * made[j]
+    return True

@@ -6,6 +6,7 @@ of the chain are read-only. numba holds a lock while it compiles, so parts run i
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from multiprocessing import get_context
@@ -27,10 +28,13 @@ from larun.algorithms.cosmic_common import CosmicOptions
 from larun.algorithms.detect import DetectOptions, detect_matched
 from larun.algorithms.ellipse import ellipse_sums, kron_radius
 from larun.algorithms.fwhm import alike
+from larun.algorithms.kernelfield import KernelField, convolve
 from larun.algorithms.listmatch import match_lists
 from larun.algorithms.localmedian import block_medians, pixel_medians, spread_blocks, undecided
 from larun.algorithms.mapping import affine
 from larun.algorithms.masternoise import bias_noise, flat_noise, shared_variance, total_variance
+from larun.algorithms.matchbasis import gauss_basis
+from larun.algorithms.matchfit import MatchOptions, Side, fit_kernel
 from larun.algorithms.morphology import windowed
 from larun.algorithms.pack import stored_row
 from larun.algorithms.peaks import Planes
@@ -43,6 +47,7 @@ from larun.algorithms.resample import ResampleOptions, resample
 from larun.algorithms.resampled_noise import acf_at, term_of
 from larun.algorithms.stacking import Layer, Rows, stack
 from larun.algorithms.stored_kernels import Stored
+from larun.errors import NotAligned
 
 __all__ = ["FRAME_PARTS", "PARTS", "compile_all"]
 
@@ -213,6 +218,22 @@ def _profiles() -> None:
     fit_profiles(image.planes, image.x, image.y, fwhm=3.5)
 
 
+def _subtract() -> None:
+    image = _image()
+    side = Side(image.data, image.variance, image.flags, 100.0)
+    options = MatchOptions(order=0, half_stamp=6)
+    parts = gauss_basis((1.0,), (1,), 4)
+    with contextlib.suppress(NotAligned):
+        fit_kernel(side, side, parts, image.x, image.y, options=options)
+    own = KernelField(
+        images=read_only(parts.images(), np.float64),
+        coefficients=read_only(np.ones((3, 1)), np.float64),
+        domain=(32.0, 32.0, 32.0, 32.0),
+    )
+    for variance in (None, image.variance):
+        convolve(own, image.data, variance, image.flags)
+
+
 #: What is compiled together; what takes longest comes first, so that processes end together.
 PARTS: Mapping[str, Callable[[], None]] = {
     "combine": _combine,
@@ -221,6 +242,7 @@ PARTS: Mapping[str, Callable[[], None]] = {
     "resample": _resample,
     "quick": _quick,
     "stack": _stack,
+    "subtract": _subtract,
     "clean": _clean,
     "background": _background,
     "morphology": _morphology,

@@ -1,0 +1,341 @@
+"""A convolution kernel that changes over an image, and images convolved with it: values, variances and flags.
+
+The kernel is a sum of small images whose coefficients are polynomials of the position. It is made anew for every tile
+of some pixels, in which it is constant: so small a step of the polynomials is far below the noise of any star.
+"""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import attrs
+import numpy as np
+from numpy.typing import NDArray
+
+from larun import flags as fl
+from larun.algorithms.arrays import read_only
+from larun.algorithms.jit import kernel, over_rows
+from larun.algorithms.resample_kernels import fill_masked
+from larun.errors import OptionError
+
+__all__ = ["Convolved", "KernelField", "convolve", "polynomial_terms", "terms_at", "tile_size"]
+
+#: Taps that are summed together: the width of a kernel is filled up to a multiple.
+_STEP = 5
+#: Widest image whose tiles are 16 pixels; those of wider ones are 32.
+_SMALL = 1024
+#: Part of a kernel's weight that may fall on pixels without a value before the result counts as without one too.
+_LOST = 3e-3
+#: Pixels whose value says nothing: their neighbours stand in for them. What is saturated stays as it is.
+_WORTHLESS = fl.BAD | fl.COSMIC | fl.FLAT_INVALID | fl.NO_DATA
+
+
+def polynomial_terms(order: int) -> int:
+    """How many terms a polynomial of two variables has.
+
+    Examples
+    --------
+    >>> [polynomial_terms(order) for order in range(4)]
+    [1, 3, 6, 10]
+    """
+    return (order + 1) * (order + 2) // 2
+
+
+def terms_at(
+    x: NDArray[np.float64], y: NDArray[np.float64], order: int, domain: tuple[float, float, float, float]
+) -> NDArray[np.float64]:
+    """The terms ``u**i v**j`` at positions (n,), as rows (n, terms); u and v are -1 and 1 at the ends of the domain."""
+    u, v = (np.asarray(x) - domain[0]) / domain[1], (np.asarray(y) - domain[2]) / domain[3]
+    return np.stack([u ** (d - j) * v**j for d in range(order + 1) for j in range(d + 1)], axis=-1)
+
+
+def tile_size(shape: tuple[int, int]) -> int:
+    """Pixels along the side of a tile in which a kernel is constant."""
+    return 16 if max(shape) <= _SMALL else 32
+
+
+@attrs.frozen(kw_only=True, eq=False)
+class KernelField:
+    """A convolution kernel at every place of an image.
+
+    Parameters
+    ----------
+    images : ndarray of float64, shape (n, k, k)
+        What it is a sum of; k is odd.
+    coefficients : ndarray of float64, shape (n, terms)
+        The polynomials over the image by which they are multiplied.
+    domain : tuple of float
+        Middle and half width of the image along x, and along y, pixels.
+    """
+
+    images: NDArray[np.float64] = attrs.field(repr=False)
+    coefficients: NDArray[np.float64] = attrs.field(repr=False)
+    domain: tuple[float, float, float, float]
+
+    @property
+    def half(self) -> int:
+        """Pixels to each side of the middle."""
+        return int(self.images.shape[1] // 2)
+
+    @property
+    def order(self) -> int:
+        """Of the polynomials over the image."""
+        terms = self.coefficients.shape[1]
+        return next(order for order in range(12) if polynomial_terms(order) >= terms)
+
+    def at(self, x: float, y: float) -> NDArray[np.float64]:
+        """The kernel (k, k) at a place, in pixels.
+
+        Examples
+        --------
+        >>> one = KernelField(images=np.ones((1, 1, 1)), coefficients=np.array([[2.0]]), domain=(8, 8, 8, 8))
+        >>> one.at(3.0, 4.0).tolist()
+        [[2.0]]
+        """
+        terms = terms_at(np.array([x]), np.array([y]), self.order, self.domain)[0]
+        made = np.zeros(self.images.shape[1:])
+        for image, row in zip(self.images, self.coefficients, strict=True):
+            made += float(np.sum(row * terms)) * image
+        return made
+
+    def sums(self, x: NDArray[np.float64], y: NDArray[np.float64]) -> NDArray[np.float64]:
+        """The kernel's sum at places (n,): the flux of the result over that of what is convolved."""
+        own = self.images.sum(axis=(1, 2))
+        terms = terms_at(x, y, self.order, self.domain)
+        return np.asarray(np.sum(terms * np.sum(own[:, None] * self.coefficients, axis=0), axis=-1))
+
+
+class Convolved(NamedTuple):
+    """An image after convolution.
+
+    Attributes
+    ----------
+    data : ndarray of float32, (ny, nx)
+        Its values.
+    variance : ndarray of float32, (ny, nx), or None
+        ``Σ K² v``; neighbours are correlated.
+    flags : ndarray of uint32, (ny, nx)
+        Those of the pixels without a value that count in a pixel; EDGE and NO_DATA where the kernel reaches beyond the
+        image.
+    """
+
+    data: NDArray[np.float32]
+    variance: NDArray[np.float32] | None
+    flags: NDArray[np.uint32]
+
+
+def convolve(
+    field: KernelField,
+    data: NDArray[np.float32],
+    variance: NDArray[np.float32] | None,
+    flags: NDArray[np.uint32],
+    *,
+    level: float = 0.0,
+    mask: int = int(fl.UNUSABLE),
+) -> Convolved:
+    """Convolve an image with a kernel that changes over it.
+
+    Parameters
+    ----------
+    field : KernelField
+        The kernel.
+    data, variance, flags : ndarray, (ny, nx)
+        The image; ``variance`` may be None.
+    level : float
+        Of the sky, taken off before: what stands in for the surroundings of the image.
+    mask : int
+        Bits of flags of pixels without a value. Their neighbours stand in for them, but for saturated ones; where more
+        than 0.3 per cent of the kernel's weight falls on such pixels, the result has their flags.
+
+    Returns
+    -------
+    Convolved
+
+    Raises
+    ------
+    OptionError
+        If shapes disagree.
+    """
+    for name, plane in (("variance", variance), ("flags", flags)):
+        if plane is not None and plane.shape != data.shape:
+            raise OptionError(f"{name} has shape {plane.shape}, data {data.shape}")
+    bits = read_only(flags, np.uint32)
+    lost = _without_value(data, bits, np.uint32(mask))
+    planes = [_filled(plane, bits, lost) for plane in ([data] if variance is None else [data, variance])]
+    side = field.images.shape[1]
+    wide = -(-side // _STEP) * _STEP
+    images = np.zeros((len(field.images), side, wide))
+    images[:, :, :side] = field.images[:, ::-1, ::-1]  # a sum over neighbours is a convolution with the turned kernel
+    given = read_only(images, np.float64), read_only(field.coefficients, np.float64), field.order, field.domain
+    out = np.empty(data.shape, np.float32), np.empty(data.shape, np.float32), np.zeros(data.shape, np.uint32)
+    if variance is None:
+        out = out[0], np.empty((0, 0), np.float32), out[2]
+    size = tile_size((data.shape[0], data.shape[1]))
+    pair, state = (planes[0], planes[-1]), (bits, read_only(lost, np.uint8), np.float32(_LOST))
+
+    def work(start: int, stop: int) -> None:
+        _convolve_rows(pair, state, given, (size, np.float32(level)), out, start, stop)
+
+    over_rows(-(-data.shape[0] // size), work, band=1)
+    return Convolved(out[0], None if variance is None else out[1], out[2])
+
+
+def _without_value(data: NDArray[np.float32], flags: NDArray[np.uint32], mask: np.uint32) -> NDArray[np.uint8]:
+    lost = np.empty(data.shape, np.uint8)
+    image = read_only(data, np.float32)
+    over_rows(len(lost), lambda start, stop: _mark_rows(image, flags, mask, lost, start, stop))
+    return lost
+
+
+def _filled(plane: NDArray[np.float32], flags: NDArray[np.uint32], lost: NDArray[np.uint8]) -> NDArray[np.float32]:
+    """The plane with neighbours in place of pixels that say nothing; finite everywhere."""
+    image = read_only(plane, np.float32)
+    if not lost.any():
+        return image
+    rows, columns = np.nonzero(lost)
+    state = flags[rows, columns]
+    # what a step has replaced already is as good as what would replace it here
+    say_nothing = ((state & _WORTHLESS) != 0) & ((state & fl.INTERPOLATED) == 0) | ~np.isfinite(image[rows, columns])
+    places = read_only(np.column_stack([rows[say_nothing], columns[say_nothing]]), np.int64)
+    if not len(places):
+        return image
+    hidden = np.zeros(plane.shape, np.uint8)
+    hidden[places[:, 0], places[:, 1]] = 1
+    values, seen = np.empty(len(places), np.float32), read_only(hidden, np.uint8)
+    over_rows(len(places), lambda start, stop: fill_masked(image, seen, places[start:stop], values[start:stop]), 1024)
+    made = plane.copy()
+    made[places[:, 0], places[:, 1]] = values
+    return read_only(np.nan_to_num(made, copy=False, nan=0.0), np.float32)
+
+
+@kernel
+def _mark_rows(data: Any, flags: Any, mask: Any, lost: Any, start: int, stop: int) -> None:
+    infinite = np.float32(np.inf)
+    for y in range(start, stop):
+        for x in range(data.shape[1]):
+            lost[y, x] = np.uint8(0) if (flags[y, x] & mask == 0) & (abs(data[y, x]) < infinite) else np.uint8(1)
+
+
+@kernel
+def _convolve_rows(planes: Any, state: Any, field: Any, tiling: Any, out: Any, start: int, stop: int) -> None:
+    """Rows ``start`` to ``stop`` of tiles."""
+    images, coefficients, order, domain = field
+    size, level = tiling
+    ny, nx = out[0].shape
+    side, wide = images.shape[1], images.shape[2]
+    half = side // 2
+    squared = out[1].shape[0] > 0
+    weights, squares = np.empty((side, wide), np.float32), np.empty((side, wide), np.float32)
+    exact = np.empty((side, wide))
+    source = np.zeros((size + side - 1, size + wide - 1), np.float32)
+    line = np.empty(size, np.float32)
+    share, seen = np.empty((size, size), np.float32), np.empty((size, size), np.uint32)
+    for tile in range(start, stop):
+        y0 = tile * size
+        y1 = min(y0 + size, ny)
+        for x0 in range(0, nx, size):
+            x1 = min(x0 + size, nx)
+            _weights_at(images, coefficients, order, domain, (x0 + 0.5 * (size - 1), y0 + 0.5 * (size - 1)), exact)
+            for j in range(side):
+                for i in range(wide):
+                    weights[j, i] = np.float32(exact[j, i])
+                    squares[j, i] = np.float32(exact[j, i] * exact[j, i])
+            place = (y0, y1, x0, x1)
+            _load(planes[0], place, half, level, source)
+            _sum_tile(source, weights, place, line, out[0])
+            if squared:
+                _load(planes[1], place, half, np.float32(0.0), source)
+                _sum_tile(source, squares, place, line, out[1])
+            _flag_tile(state, weights, place, half, (share, seen), out[2])
+
+
+@kernel
+def _weights_at(images: Any, coefficients: Any, order: int, domain: Any, at: Any, out: Any) -> None:
+    u, v = (at[0] - domain[0]) / domain[1], (at[1] - domain[2]) / domain[3]
+    out[:] = 0.0
+    for n in range(images.shape[0]):
+        factor, t = 0.0, 0
+        for d in range(order + 1):
+            for j in range(d + 1):
+                factor += coefficients[n, t] * u ** (d - j) * v**j
+                t += 1
+        for j in range(out.shape[0]):
+            for i in range(out.shape[1]):
+                out[j, i] += factor * images[n, j, i]
+
+
+@kernel
+def _load(plane: Any, place: Any, half: int, level: Any, source: Any) -> None:
+    """A tile with its surroundings, less a level; 0 outside of the image."""
+    y0, _, x0, _ = place
+    ny, nx = plane.shape
+    for j in range(source.shape[0]):
+        y = y0 - half + j
+        if y < 0 or y >= ny:
+            source[j] = np.float32(0.0)
+            continue
+        before = max(0, half - x0)
+        after = min(source.shape[1], nx - x0 + half)
+        for i in range(before):
+            source[j, i] = np.float32(0.0)
+        for i in range(before, after):
+            source[j, i] = plane[y, x0 - half + i] - level
+        for i in range(max(after, 0), source.shape[1]):
+            source[j, i] = np.float32(0.0)
+
+
+@kernel
+def _sum_tile(source: Any, weights: Any, place: Any, line: Any, out: Any) -> None:
+    """Single precision: some hundred terms lose a few 1e-7 of the largest, far below the noise of any pixel."""
+    y0, y1, x0, x1 = place
+    size = line.size
+    for y in range(y1 - y0):
+        for x in range(size):
+            line[x] = np.float32(0.0)
+        for j in range(weights.shape[0]):
+            row = source[y + j]
+            for i in range(0, weights.shape[1], 5):
+                a, b, c = weights[j, i], weights[j, i + 1], weights[j, i + 2]
+                d, e = weights[j, i + 3], weights[j, i + 4]
+                first, second, third = row[i : i + size], row[i + 1 : i + 1 + size], row[i + 2 : i + 2 + size]
+                fourth, fifth = row[i + 3 : i + 3 + size], row[i + 4 : i + 4 + size]
+                for x in range(size):
+                    line[x] += a * first[x] + b * second[x] + c * third[x] + d * fourth[x] + e * fifth[x]
+        for x in range(x1 - x0):
+            out[y0 + y, x0 + x] = line[x]
+
+
+@kernel
+def _flag_tile(state: Any, weights: Any, place: Any, half: int, room: Any, out: Any) -> None:
+    """Flags of the pixels without a value that a kernel's weight falls on, where that is more than a little."""
+    flags, lost, least = state
+    share, seen = room
+    y0, y1, x0, x1 = place
+    ny, nx = lost.shape
+    side = 2 * half + 1
+    total, some = np.float32(0.0), False
+    for j in range(max(0, y0 - half), min(ny, y1 + half)):
+        for i in range(max(0, x0 - half), min(nx, x1 + half)):
+            some |= lost[j, i] != 0
+    for j in range(side):
+        for i in range(side):
+            total += abs(weights[j, i])
+    if some:
+        share[:], seen[:] = np.float32(0.0), np.uint32(0)
+        for j in range(max(0, y0 - half), min(ny, y1 + half)):
+            for i in range(max(0, x0 - half), min(nx, x1 + half)):
+                if lost[j, i] == 0:
+                    continue
+                word = flags[j, i] if flags[j, i] != 0 else fl.NO_DATA
+                for y in range(max(y0, j - half), min(y1, j + half + 1)):
+                    for x in range(max(x0, i - half), min(x1, i + half + 1)):
+                        share[y - y0, x - x0] += abs(weights[j - y + half, i - x + half])
+                        seen[y - y0, x - x0] |= word
+        for y in range(y0, y1):
+            for x in range(x0, x1):
+                if share[y - y0, x - x0] > least * total:
+                    out[y, x] |= seen[y - y0, x - x0]
+    for y in range(y0, y1):
+        for x in range(x0, x1):
+            if y < half or x < half or y >= ny - half or x >= nx - half:
+                out[y, x] |= fl.EDGE | fl.NO_DATA
