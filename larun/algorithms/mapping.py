@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from larun.detector import Section
 from larun.errors import OptionError
 
 __all__ = ["Mapping", "affine", "mapped"]
@@ -17,6 +19,9 @@ Positions = Callable[[NDArray[np.float64], NDArray[np.float64]], tuple[NDArray[n
 
 _AFFINE_STEP = 64  # any does: a plane is linear
 _STEPS = (64, 32, 16, 8, 4, 2, 1)
+#: Nodes are multiples of 1 / _FINE pixels. Between them lie powers of two, so that every position in between is exact in
+#: double precision: an image that is cut anywhere, or read in bands, gives the same bits.
+_FINE = 2.0**24
 
 
 class Mapping(NamedTuple):
@@ -77,6 +82,71 @@ class Mapping(NamedTuple):
         part = slice(skipped, skipped + count)
         return self._replace(shape=(stop - start, self.shape[1]), x=self.x[part], y=self.y[part], first=first)
 
+    def part(self, section: Section) -> tuple[Mapping, int]:
+        """The mapping of a part of the output; it begins some columns before, where nodes lie.
+
+        Parameters
+        ----------
+        section : Section
+            Of the output.
+
+        Returns
+        -------
+        Mapping
+            Every position is the same to the last bit.
+        int
+            Columns that it has before the section.
+
+        Raises
+        ------
+        OptionError
+            If there is no such part.
+        """
+        y0, y1, x0, x1 = section
+        if not 0 <= x0 < x1 <= self.shape[1]:
+            raise OptionError(f"columns {x0} to {x1}: must lie within 0 … {self.shape[1]}")
+        made = self.rows(y0, y1)
+        skipped = x0 // self.step
+        width = x1 - skipped * self.step
+        nodes = slice(skipped, skipped + -(-(width + 1) // self.step) + 1)
+        return made._replace(shape=(y1 - y0, width), x=made.x[:, nodes], y=made.y[:, nodes]), x0 - skipped * self.step
+
+    def on_part(self, x0: int, y0: int) -> Mapping:
+        """The mapping to a part of the input that begins at column ``x0`` and row ``y0``."""
+        return self._replace(x=self.x - x0, y=self.y - y0)
+
+    def sees(self, section: Section, shape: tuple[int, int], reach: int) -> Section:
+        """The part of an input that some pixels of the output see; one pixel where they see none.
+
+        Parameters
+        ----------
+        section : Section
+            Of the output.
+        shape : tuple of int
+            Rows and columns of the input.
+        reach : int
+            Pixels around a position that it sees.
+        """
+        y0, y1, x0, x1 = section
+        # between nodes nothing lies beyond the corners of what a cell and the section have in common
+        x, y = self.at(*np.meshgrid(self._stops(x0 - 1, x1), self._stops(y0 - 1, y1)))
+        if not np.isfinite(x + y).all():
+            inner, _ = self.part(section)
+            x, y = inner.x, inner.y
+        ends = []
+        for values, size in ((y, shape[0]), (x, shape[1])):
+            good = values[np.isfinite(x + y)]
+            low, high = (good.min() - reach, good.max() + reach + 1) if good.size else (0.0, 1.0)
+            low, high = (min(max(value, 0.0), float(size)) for value in (low, high))
+            start = min(math.floor(low), size - 1)
+            ends += [start, max(math.ceil(high), start + 1)]
+        return Section(*ends)
+
+    def _stops(self, low: int, high: int) -> NDArray[np.float64]:
+        """A range of pixels with the nodes within it."""
+        first = -(-(low + 1) // self.step) * self.step - 1
+        return np.unique(np.array([low, *range(first, high, self.step), high], np.float64))
+
     def reach(self) -> tuple[float, float] | None:
         """The lowest and the highest row of the input that is met; None where nothing is."""
         good = self.y[np.isfinite(self.y)]
@@ -124,7 +194,8 @@ def affine(matrix: ArrayLike, offset: ArrayLike, shape: tuple[int, int]) -> Mapp
     if abs(a[0, 0] * a[1, 1] - a[0, 1] * a[1, 0]) < 1e-12:
         raise OptionError(f"matrix {a.tolist()} cannot be inverted")
     x, y = _nodes(_shape(shape), _AFFINE_STEP)
-    return Mapping(_shape(shape), _AFFINE_STEP, a[0, 0] * x + a[0, 1] * y + b[0], a[1, 0] * x + a[1, 1] * y + b[1], 0.0)
+    at_x, at_y = (_exact(a[k, 0] * x + a[k, 1] * y + b[k]) for k in (0, 1))
+    return Mapping(_shape(shape), _AFFINE_STEP, at_x, at_y, 0.0)
 
 
 def mapped(function: Positions, shape: tuple[int, int], *, tolerance: float = 1e-3) -> Mapping:
@@ -163,7 +234,7 @@ def mapped(function: Positions, shape: tuple[int, int], *, tolerance: float = 1e
     for step in _STEPS:
         x, y = _nodes(_shape(shape), step)
         found = function(x, y)
-        at_x, at_y = (np.ascontiguousarray(item, np.float64) for item in found)
+        at_x, at_y = (_exact(np.ascontiguousarray(item, np.float64)) for item in found)
         made = Mapping(_shape(shape), step, at_x, at_y, 0.0)
         if step == 1:
             break
@@ -171,6 +242,10 @@ def mapped(function: Positions, shape: tuple[int, int], *, tolerance: float = 1e
         if error <= tolerance:
             return made._replace(error=error)
     return made
+
+
+def _exact(values: NDArray[np.float64]) -> NDArray[np.float64]:
+    return np.asarray(np.rint(values * _FINE) / _FINE)
 
 
 def _error(made: Mapping, function: Positions, x: NDArray[np.float64], y: NDArray[np.float64]) -> float:

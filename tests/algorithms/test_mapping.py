@@ -5,6 +5,7 @@ import pytest
 from astropy.wcs import WCS
 
 from larun.algorithms.mapping import affine, mapped
+from larun.detector import Section
 from larun.errors import OptionError
 
 
@@ -17,13 +18,13 @@ def _wcs(ra, dec, scale, angle=0.0, crpix=(500, 500)):
     return made
 
 
-def test_linear_mapping_is_exact_everywhere():
+def test_linear_mapping_is_right_everywhere():
     matrix, offset = np.array([[0.9, -0.2], [0.3, 1.1]]), np.array([3.5, -70.25])
     made = affine(matrix, offset, (300, 500))
-    x, y = np.random.default_rng(1).uniform(-1, 500, (2, 1000))
+    x, y = np.random.default_rng(1).uniform(-1, (500, 300), (1000, 2)).T
     there = made.at(x, y)
     wanted = matrix @ np.stack([x, y]) + offset[:, None]
-    np.testing.assert_allclose(np.stack(there), wanted, atol=1e-9)
+    np.testing.assert_allclose(np.stack(there), wanted, rtol=0, atol=2**-25)  # nodes are multiples of 2⁻²⁴
     assert made.scale() == pytest.approx(np.sqrt(np.linalg.det(matrix)))
 
 
@@ -68,6 +69,30 @@ def test_senseless_mappings_are_refused():
         affine([[1, 0], [0, 1]], [0, 0], (0, 10))
     with pytest.raises(OptionError, match="tolerance"):
         mapped(lambda x, y: (x, y), (10, 10), tolerance=0)
+
+
+@pytest.mark.parametrize("step", [64, 8, 1])
+def test_parts_of_a_mapping_and_of_its_input_lie_at_the_same_places_to_the_last_bit(step):
+    rng = np.random.default_rng(step)
+    made = mapped(lambda x, y: (1.013 * x + 0.1 * y + 7.7 + 3e-6 * x * y, y - 0.07 * x + 91.3), (190, 333), tolerance=9)
+    y, x = np.mgrid[: -(-191 // step) + 1, : -(-334 // step) + 1] * float(step) - 1
+    at_x, at_y = made.at(x, y)
+    made = made._replace(step=step, x=np.rint(at_x * 2**24) / 2**24, y=np.rint(at_y * 2**24) / 2**24)
+    for _ in range(200):
+        y0, x0 = int(rng.integers(190)), int(rng.integers(333))
+        section = Section(y0, int(rng.integers(y0 + 1, 191)), x0, int(rng.integers(x0 + 1, 334)))
+        begin = rng.integers(0, 60, 2)
+        part, before = made.part(section)
+        y, x = np.mgrid[section.slices] + rng.integers(0, 2, 2)[:, None, None] / 2
+        whole = made.at(x, y)
+        here = part.on_part(*begin).at(x - section.x0 + before, y - section.y0)
+        assert np.array_equal(here[0] + begin[0], whole[0])
+        assert np.array_equal(here[1] + begin[1], whole[1])
+        seen = made.sees(section, (1000, 1000), 3)
+        assert seen.y0 <= max(whole[1].min() - 3, 0)
+        assert seen.y1 >= whole[1].max() + 3
+        assert seen.x1 >= whole[0].max() + 3
+        assert seen.shape[0] <= np.ptp(whole[1]) + 12  # and not much more
 
 
 def test_rows_of_a_mapping_are_those_of_the_whole():

@@ -379,7 +379,7 @@ def _align(windows: Windows, node: Provenance, section: Section) -> Pixels:
     options = ResampleOptions(kernel=parameters["kernel"], conserve=parameters["conserve"])
     shape = windows.shape(source)
     seen = seen_by(alignment.mapping, section, shape)
-    made, shared = regridded_window(windows.pixels(source, seen), seen, shape, alignment, options, section)
+    made, shared = regridded_window(windows.pixels(source, seen), seen, alignment, options, section)
     return Pixels(*made, shared)
 
 
