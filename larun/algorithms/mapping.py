@@ -12,15 +12,15 @@ from numpy.typing import ArrayLike, NDArray
 from larun.detector import Section
 from larun.errors import OptionError
 
-__all__ = ["Mapping", "affine", "mapped"]
+__all__ = ["Mapping", "Positions", "affine", "mapped"]
 
 #: Function of positions (x, y), arrays of one shape, to positions.
 Positions = Callable[[NDArray[np.float64], NDArray[np.float64]], tuple[NDArray[np.float64], NDArray[np.float64]]]
 
 _AFFINE_STEP = 64  # any does: a plane is linear
 _STEPS = (64, 32, 16, 8, 4, 2, 1)
-#: Nodes are multiples of 1 / _FINE pixels. Between them lie powers of two, so that every position in between is exact in
-#: double precision: an image that is cut anywhere, or read in bands, gives the same bits.
+#: Nodes are multiples of 1 / _FINE pixels and steps powers of two, so that every position in between is exact in double
+#: precision: an image that is cut anywhere, or read in bands, gives the same bits.
 _FINE = 2.0**24
 
 

@@ -29,8 +29,8 @@ def level_rows(given: Any, scale: Any, plane: Any, first: Any, out_flags: Any, s
         On the data.
     plane : tuple of float
         ``a + b x + c y`` that is taken off.
-    first : int
-        y of the first row.
+    first : tuple of int
+        y and x of the first pixel.
     out_flags : int
         Flags of pixels that do not count.
     start, stop : int
@@ -42,9 +42,9 @@ def level_rows(given: Any, scale: Any, plane: Any, first: Any, out_flags: Any, s
     values, noise = out
     a, b, c = plane
     for row in range(start, stop):
-        level = a + c * (first + row)
+        level = a + c * (first[0] + row)
         for column in range(data.shape[1]):
-            value = data[row, column] * scale - (level + b * column)
+            value = data[row, column] * scale - (level + b * (first[1] + column))
             values[row, column] = math.nan if flags[row, column] & out_flags else value
             noise[row, column] = variance[row, column] * (scale * scale)
 

@@ -18,15 +18,16 @@ from larun.algorithms.mapping import Mapping as PixelMapping
 from larun.algorithms.order import median_network
 from larun.algorithms.resample import ResampleOptions, chosen_kernel, resample, resample_variance
 from larun.algorithms.stack_kernels import level_rows, mark_rows, mean_rows, middle_rows, spread_rows
+from larun.detector import Section
 from larun.errors import OptionError
 
-__all__ = ["Layer", "MeanOptions", "Rows", "Stacked", "stack"]
+__all__ = ["HALO", "MARGIN", "Layer", "MeanOptions", "Rows", "Stacked", "stack"]
 
 _STEP = 64  # rows that bands are multiples of: nodes of every mapping lie so
-_MARGIN = 9  # rows of the input beyond those that are met: neighbours, and neighbours of what is filled
+MARGIN = 9  # pixels of the input beyond those that are met: neighbours, and neighbours of what is filled
 _FWHM = 2.3548200450309493
 _WIDEST = 6  # pixels: half the width of what frames are blurred by, at most
-_HALO = 8  # rows of the output that rejection sees beyond a band
+HALO = 8  # pixels of the output that rejection sees beyond a band or a section
 _CHUNK = 8
 _BAND_ROWS = 64
 _MOST = 0.34  # of the frames may see something else in a pixel; if more do, it is a star that varies
@@ -143,6 +144,12 @@ class Stacked(NamedTuple):
     rejected: NDArray[np.uint16]
     shared: dict[str, NDArray[np.float32]]
 
+    def rows(self, part: slice) -> Stacked:
+        """Views of some rows."""
+        data, variance, flags, coverage, contributors, rejected, shared = self
+        own = {name: plane[part] for name, plane in shared.items()}
+        return Stacked(data[part], variance[part], flags[part], coverage[part], contributors[part], rejected[part], own)
+
 
 def stack(
     layers: Sequence[Layer],
@@ -150,6 +157,7 @@ def stack(
     *,
     options: MeanOptions = MeanOptions(),
     common: Sequence[str] = (),
+    section: Section | None = None,
 ) -> Stacked:
     """The mean of frames on one grid.
 
@@ -168,11 +176,13 @@ def stack(
         Rejection, kernel, memory.
     common : sequence of str
         Masters whose noise is kept apart; that of others counts as each frame's own.
+    section : Section, optional
+        A part of the stack that is wanted alone.
 
     Returns
     -------
     Stacked
-        The same bits whatever the memory and the threads.
+        The same bits whatever the memory, the threads and the section.
 
     Raises
     ------
@@ -184,115 +194,136 @@ def stack(
     for layer in layers:
         if not (0 < layer.weight < math.inf and 0 < layer.scale < math.inf):
             raise OptionError(f"weight {layer.weight}, scale {layer.scale}: must be positive")
-    ny, nx = shape
+    wanted = section or Section(0, shape[0], 0, shape[1])
+    ny, nx = wanted.shape
     made = Stacked(
-        np.empty(shape, np.float32),
-        np.empty(shape, np.float32),
-        np.empty(shape, np.uint32),
-        np.empty(shape, np.float32),
-        np.empty(shape, np.uint16),
-        np.empty(shape, np.uint16),
-        {name: np.zeros(shape, np.float32) for name in common},
+        np.empty((ny, nx), np.float32),
+        np.empty((ny, nx), np.float32),
+        np.empty((ny, nx), np.uint32),
+        np.empty((ny, nx), np.float32),
+        np.empty((ny, nx), np.uint16),
+        np.empty((ny, nx), np.uint16),
+        {name: np.zeros((ny, nx), np.float32) for name in common},
     )
     per_row = len(layers) * nx * 16 + nx * 64  # bytes
     band = int(np.clip(options.max_memory / 3 / per_row // _STEP * _STEP, _STEP, 512))
     for start in range(0, ny, band):
-        _band(layers, options, made, start, min(start + band, ny))
+        stop = min(start + band, ny)
+        part = slice(start, stop)
+        _band(layers, options, made.rows(part), wanted._replace(y0=wanted.y0 + start, y1=wanted.y0 + stop), shape)
     return made
 
 
-def _band(layers: Sequence[Layer], options: MeanOptions, made: Stacked, start: int, stop: int) -> None:
-    ny, nx = made.data.shape
-    low = max(0, start - _HALO)
-    high = min(ny, stop + _HALO)
-    rows = high - low
-    values = np.empty((len(layers), rows, nx), np.float32)
+def _band(
+    layers: Sequence[Layer], options: MeanOptions, made: Stacked, section: Section, shape: tuple[int, int]
+) -> None:
+    """A part of a stack of some shape, with as much around it as its pixels are compared with."""
+    (ny, nx), (y0, y1, x0, x1) = shape, section
+    outer = Section(max(0, y0 - HALO), min(ny, y1 + HALO), max(0, x0 - HALO), min(nx, x1 + HALO))
+    rows, columns = outer.shape
+    values = np.empty((len(layers), rows, columns), np.float32)
     variance = np.empty_like(values)
-    flags = np.empty((len(layers), rows, nx), np.uint32)
+    flags = np.empty((len(layers), rows, columns), np.uint32)
     amplitudes: list[dict[str, NDArray[np.float32]]] = []
     for k, layer in enumerate(layers):
-        amplitudes.append(_laid(layer, options, (low, high), made.shared, (values[k], variance[k], flags[k])))
-    first = start - low
-    middle = np.empty((2, rows, nx), np.float32)
+        amplitudes.append(_laid(layer, options, outer, made.shared, (values[k], variance[k], flags[k])))
+    middle = np.empty((2, rows, columns), np.float32)
     if options.method != "mean":
         over_rows(
             rows, functools.partial(_middle, read_only(values, np.float32), median_network(len(layers)), middle), _CHUNK
         )
-    taken = np.zeros((rows, nx), np.uint16)
+    taken = np.zeros((rows, columns), np.uint16)
     if options.method == "artefacts" and len(layers) > 1:
         _reject(layers, options, values, variance, middle, taken)
-    part = slice(start, stop)
+    first = y0 - outer.y0
+    inner = slice(first, first + y1 - y0), slice(x0 - outer.x0, x1 - outer.x0)
     weights = np.array([layer.weight for layer in layers])
-    stacked = (read_only(values, np.float32), read_only(variance, np.float32), read_only(flags, np.uint32))
-    out = (made.data[part], made.variance[part], made.coverage[part], made.contributors[part], made.flags[part])
-    over_rows(stop - start, lambda a, b: mean_rows(stacked, weights, first, a, b, out), _CHUNK)
-    made.rejected[part] = taken[first : first + stop - start]
-    used = values[:, first : first + stop - start]
+    across = (slice(None), slice(None), inner[1])
+    stacked = (
+        read_only(values[across], np.float32),
+        read_only(variance[across], np.float32),
+        read_only(flags[across], np.uint32),
+    )
+    out = (made.data, made.variance, made.coverage, made.contributors, made.flags)
+    over_rows(y1 - y0, lambda a, b: mean_rows(stacked, weights, first, a, b, out), _CHUNK)
+    made.rejected[:] = taken[inner]
     if options.method == "median":
-        _as_median(made, middle[:, first : first + stop - start], part)
-    total = np.sum(np.where(np.isfinite(used), weights[:, None, None], 0.0), axis=0) if made.shared else None
+        _as_median(made, middle[:, *inner])
+    if made.shared:
+        _add_shared(made, amplitudes, np.isfinite(values[:, *inner]), weights, inner)
+
+
+def _add_shared(
+    made: Stacked,
+    amplitudes: list[dict[str, NDArray[np.float32]]],
+    used: NDArray[np.bool_],
+    weights: NDArray[np.float64],
+    inner: tuple[slice, slice],
+) -> None:
+    """Noise that frames have in common: amplitudes add up, not variances."""
+    total = np.zeros(made.data.shape)
+    for weight, good in zip(weights, used, strict=True):  # in one order, whatever the size
+        total += np.where(good, weight, 0.0)
     for name, plane in made.shared.items():
         for k, own in enumerate(amplitudes):
             if name in own:
-                good = np.isfinite(used[k])
-                plane[part][good] += (weights[k] * own[name][first : first + stop - start][good]).astype(np.float32)
-        assert total is not None
+                good = used[k]
+                plane[good] += (weights[k] * own[name][inner][good]).astype(np.float32)
         with np.errstate(invalid="ignore", divide="ignore"):
-            amplitude = np.where(total > 0, plane[part] / total, 0.0)
-        plane[part] = amplitude * np.abs(amplitude)
+            amplitude = np.where(total > 0, plane / total, 0.0)
+        plane[:] = amplitude * np.abs(amplitude)
 
 
 def _middle(values: Any, network: Any, out: NDArray[np.float32], start: int, stop: int) -> None:
     middle_rows(values, network, start, stop, out)
 
 
-def _as_median(made: Stacked, middle: NDArray[np.float32], part: slice) -> None:
+def _as_median(made: Stacked, middle: NDArray[np.float32]) -> None:
     """The median in place of the mean; its variance is π/2 times that of the mean for many frames, less for few."""
     count = middle[1]
-    made.data[part] = middle[0]
+    made.data[:] = middle[0]
     # of n normal values (Kenney & Keeping 1962): exact for 1 and 2, π/2 from above for many
     with np.errstate(invalid="ignore", divide="ignore"):
         factor = np.where(count <= 2, 1.0, math.pi / 2 * count / (count + math.pi / 2 - 1))
-    made.variance[part] *= factor.astype(np.float32)
+    made.variance[:] *= factor.astype(np.float32)
 
 
 def _laid(
     layer: Layer,
     options: MeanOptions,
-    rows: tuple[int, int],
+    section: Section,
     common: Mapping[str, NDArray[np.float32]],
     out: tuple[NDArray[np.float32], NDArray[np.float32], NDArray[np.uint32]],
 ) -> dict[str, NDArray[np.float32]]:
-    """A frame on some rows of the stack, scaled and levelled, NaN where it is unusable; amplitudes of shared noise."""
+    """A frame on a part of the stack, scaled and levelled, NaN where it is unusable; amplitudes of shared noise."""
     values, variance, flags = out
-    low, high = rows
-    mapping = layer.mapping.rows(low, high)
+    mapping, before = layer.mapping.part(section)
     reach = mapping.reach()
     ny = layer.shape[0]
     begin, end = (
-        (0, 0) if reach is None else (max(0, math.floor(reach[0]) - _MARGIN), min(ny, math.ceil(reach[1]) + _MARGIN))
+        (0, 0) if reach is None else (max(0, math.floor(reach[0]) - MARGIN), min(ny, math.ceil(reach[1]) + MARGIN))
     )
     if end <= begin:
         values[:], variance[:], flags[:] = np.nan, np.nan, fl.NO_DATA
         return {}
     given = layer.read(begin, end)
     chosen = attrs.evolve(options.resample, kernel=chosen_kernel(layer.mapping, options.resample.kernel))
-    moved = mapping._replace(y=mapping.y - begin)
+    moved = mapping.on_part(0, begin)
     noise = given.variance
     for name, plane in given.shared.items():
         if name not in common:
             noise = noise + np.abs(plane)
     made = resample(given.data, noise, given.flags, moved, options=chosen)
     assert made.variance is not None
-    flags[:] = made.flags
-    planes = made.data, made.variance, made.flags
-    limits = float(layer.scale), tuple(float(value) for value in layer.plane), low, _OUT
-    over_rows(high - low, functools.partial(_level, planes, limits, (values, variance)), _BAND_ROWS)
+    flags[:] = made.flags[:, before:]
+    planes = tuple(np.ascontiguousarray(plane[:, before:]) for plane in (made.data, made.variance, made.flags))
+    limits = float(layer.scale), tuple(float(value) for value in layer.plane), (section.y0, section.x0), _OUT
+    over_rows(len(values), functools.partial(_level, planes, limits, (values, variance)), _BAND_ROWS)
     return {
         name: (np.sqrt(np.abs(warped)) * np.sign(warped) * np.float32(layer.scale)).astype(np.float32)
         for name, plane in given.shared.items()
         if name in common
-        for warped in (resample_variance(plane, moved, options=chosen),)
+        for warped in (resample_variance(plane, moved, options=chosen)[:, before:],)
     }
 
 

@@ -191,7 +191,7 @@ class SkyImage(Image):
         made = measuring.photometered(table, self, options, neighbours=found)
         return SourceCatalog(table=made, image=self, provenance=self.provenance)
 
-    @operation("align", version=2, reach="global", leave_out=("reference",))
+    @operation("align", version=3, reach="global", leave_out=("reference",))
     def align_to(
         self,
         reference: SkyImage | str | Path,

@@ -13,8 +13,7 @@ import attrs
 import numpy as np
 from numpy.typing import NDArray
 
-from larun.algorithms.resample import chosen_kernel
-from larun.algorithms.resampled_noise import mean_acf, packed, term_of
+from larun.algorithms.resampled_noise import mean_acf, packed
 from larun.algorithms.stacking import MeanOptions, stack
 from larun.errors import AlreadyApplied, LarunWarning, NotAligned, OptionError
 from larun.expression import parse
@@ -23,7 +22,7 @@ from larun.model.aligning.regridding import shared_on
 from larun.model.frame import Frame
 from larun.model.planes import Shared, freeze, shifted_wcs
 from larun.model.sky import SkyImage
-from larun.model.stacking.laying import Grid, Laid, aligned, best, grid_of, laid
+from larun.model.stacking.laying import Grid, Laid, aligned, best, grid_of, laid, noise_term
 from larun.model.stacking.members import Member, facts, measured
 from larun.model.stacking.options import StackOptions
 from larun.provenance import Parent, operation, recording
@@ -54,7 +53,7 @@ class Stack(Frame):
     rejected: NDArray[np.uint16] = attrs.field(converter=freeze, metadata={"plane": "REJECTED"})
 
     @classmethod
-    @operation("stack", version=1, reach="global", leave_out=("frames", "reference"))
+    @operation("stack", version=2, reach="global", leave_out=("frames", "reference"))
     def combine(
         cls,
         frames: Iterable[SkyImage | str | Path],
@@ -125,13 +124,18 @@ class Stack(Frame):
             recording().parents.append(Parent("frame", one.member.provenance))
         if all(one.member is not chosen for one in layers):
             recording().parents.append(Parent("reference", chosen.provenance))
+        common = _common(layers)
         recording().fit(
             reference=chosen.provenance.id,
+            shape=list(grid.shape),
             origin=list(grid.origin),
+            sky=chosen.sky,
+            common=list(common),
+            **_of_all(layers),
             frames=[one.note() for one in layers],
             rejected=[{"name": m.name, "frame": m.provenance.id, "reason": r} for m, r in lost.items()],
         )
-        return cls(**_fields(layers, chosen, grid, how))
+        return cls(**_fields(layers, chosen, grid, how, common))
 
     def calibrate(self, *args: Any, **kwargs: Any) -> Self:
         """Refused: the frames of a stack are calibrated.
@@ -231,21 +235,26 @@ def _of_reference(
     )
 
 
-def _fields(layers: list[Laid], reference: Member, grid: Grid, how: MeanOptions) -> dict[str, Any]:
-    image = reference.image()
-    # noise that at least two frames have at the same places; that of others counts as their own
+def _common(layers: list[Laid]) -> tuple[str, ...]:
+    """Noise that at least two frames have at the same places; that of others counts as their own."""
     names = [[shared_on(master, one.alignment) for master in one.member.masters] for one in layers]
     counts = Counter(name for own in names for name in own)
-    common = tuple(sorted(name for name, count in counts.items() if count > 1))
+    return tuple(sorted(name for name, count in counts.items() if count > 1))
+
+
+def _of_all(layers: list[Laid]) -> dict[str, Any]:
+    """What the alignments of all frames have in common."""
+    found = (one.alignment.fitted.get("reference_wcs") for one in layers)
+    cards = next((value for value in found if value is not None), None)
+    return {} if cards is None else {"reference_wcs": cards}
+
+
+def _fields(
+    layers: list[Laid], reference: Member, grid: Grid, how: MeanOptions, common: tuple[str, ...]
+) -> dict[str, Any]:
+    image = reference.image()
     made = stack([_renamed(one, reference.sky) for one in layers], grid.shape, options=how, common=common)
-    terms = tuple(
-        term_of(
-            one.mapping,
-            chosen_kernel(one.mapping, how.resample.kernel),
-            (one.weight * one.scale * one.member.noise) ** 2,
-        )
-        for one in layers
-    )
+    terms = tuple(noise_term(one.mapping, how.resample.kernel, one.note()) for one in layers)
     header = store.without_sections(image._header)
     header["NCOMBINE"] = (len(layers), "frames in this stack")
     return {

@@ -289,14 +289,15 @@ def cropped_planes(image: Image, cut: tuple[slice, slice]) -> dict[str, Any]:
 
 def binned_planes(image: Image, factor: int) -> dict[str, Any]:
     """The planes that a class adds, over blocks: the mean of a share, the least of a number."""
-    made = {}
-    for name in plane_fields(type(image)):
-        plane = getattr(image, name)
-        ny, nx = (size // factor for size in plane.shape)
-        blocks = plane[: ny * factor, : nx * factor].reshape(ny, factor, nx, factor)
-        whole = plane.dtype.kind in "iu"
-        made[name] = blocks.min((1, 3)) if whole else blocks.mean((1, 3), dtype=np.float64).astype(plane.dtype)
-    return made
+    return {name: binned_plane(getattr(image, name), factor) for name in plane_fields(type(image))}
+
+
+def binned_plane(plane: NDArray[Any], factor: int) -> NDArray[Any]:
+    """One of the planes that a class adds, over blocks."""
+    ny, nx = (size // factor for size in plane.shape)
+    blocks = plane[: ny * factor, : nx * factor].reshape(ny, factor, nx, factor)
+    whole = plane.dtype.kind in "iu"
+    return np.asarray(blocks.min((1, 3)) if whole else blocks.mean((1, 3), dtype=np.float64).astype(plane.dtype))
 
 
 def record_fields(cls: type[Any]) -> tuple[str, ...]:

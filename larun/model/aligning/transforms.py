@@ -13,15 +13,20 @@ from numpy.typing import NDArray
 
 from larun import flags as fl
 from larun.algorithms.listmatch import ListMatch, match_lists
-from larun.algorithms.mapping import Mapping, affine, mapped
+from larun.algorithms.mapping import Mapping, Positions, affine, mapped
 from larun.algorithms.phasecorrelation import phase_shift
+from larun.algorithms.planefit import PlanePolynomial
 from larun.algorithms.quickstars import quick_stars
 from larun.errors import NotAligned, OptionError
+from larun.io.cards import readable
+from larun.model.store import wcs_of
 
 if TYPE_CHECKING:
+    from astropy.io.fits import Header
+
     from larun.model.sky import SkyImage
 
-__all__ = ["METHODS", "TRANSFORMS", "Alignment", "align_by", "bright_stars", "by_star_lists", "recalled"]
+__all__ = ["METHODS", "TOLERANCE", "TRANSFORMS", "Alignment", "align_by", "bright_stars", "by_star_lists", "recalled"]
 
 METHODS = ("stars", "phase", "wcs")
 
@@ -34,7 +39,8 @@ _BRIGHT = 300  # stars that are matched where that is enough: faint ones, and bl
 _LIKE = (0.97, 1.03)  # scale between images of one camera
 _NOISE = 0.3  # pixels: rough error of a position
 _WORST = 1.2  # rms in pixels: columns full of defects match each other too, but not to a pixel
-_TOLERANCE = 2e-3  # pixels
+#: Pixels by which positions of a bent transform may err between nodes.
+TOLERANCE = 2e-3
 
 
 class Alignment(NamedTuple):
@@ -47,12 +53,16 @@ class Alignment(NamedTuple):
     method : str
         ``"stars"``, ``"phase"`` or ``"wcs"``.
     fitted : dict
-        What a record keeps: the matrix and offset of a linear transform, rms in pixels, matches, log odds …
+        What a record keeps: the matrix and offset of a linear transform, the polynomial or the WCS of another, rms in
+        pixels, matches, log odds …
+    function : callable, optional
+        Of a transform that is not linear: takes x and y of pixels of the reference, which may lie beyond it.
     """
 
     mapping: Mapping
     method: str
     fitted: dict[str, Any]
+    function: Positions | None = None
 
     @property
     def shift(self) -> tuple[int, int]:
@@ -159,8 +169,7 @@ def by_star_lists(
             f"{names[1]} and {names[0]} have no stars in common: {len(two)} and {len(one)} stars do not match under "
             "any turn, scale and mirror (another field, or much too different in depth or focus)"
         )
-    said = _said(found)
-    return Alignment(_mapping(found, said, shape), "stars", said)
+    return _mapping(found, _said(found), shape)
 
 
 def recalled(method: str, fitted: Mapping_[str, Any], shape: tuple[int, int]) -> Alignment | None:
@@ -180,22 +189,40 @@ def recalled(method: str, fitted: Mapping_[str, Any], shape: tuple[int, int]) ->
     OptionError
         If the numbers are none of a transform.
     """
+    if fitted.get("polynomial") is not None:
+        return _bent(_polynomial(fitted["polynomial"]), method, dict(fitted), shape)
+    if fitted.get("wcs") is not None and fitted.get("reference_wcs") is not None:
+        pair = tuple(wcs_of(_header(fitted[name])) for name in ("reference_wcs", "wcs"))
+        return None if any(one is None for one in pair) else _bent(_between(*pair), method, dict(fitted), shape)
     if fitted.get("offset") is None or (method == "stars" and fitted.get("matrix") is None):
         return None
     matrix = np.eye(2) if method == "phase" else fitted["matrix"]
     return Alignment(affine(matrix, fitted["offset"], shape), method, dict(fitted))
 
 
-def _mapping(found: ListMatch, said: dict[str, Any], shape: tuple[int, int]) -> Mapping:
-    transform = found.transform
-    if transform.degree <= 1:
-        return affine(said["matrix"], said["offset"], shape)
+def _bent(function: Positions, method: str, said: dict[str, Any], shape: tuple[int, int]) -> Alignment:
+    return Alignment(mapped(function, shape, tolerance=TOLERANCE), method, said, function)
+
+
+def _mapping(found: ListMatch, said: dict[str, Any], shape: tuple[int, int]) -> Alignment:
+    if found.transform.degree <= 1:
+        return Alignment(affine(said["matrix"], said["offset"], shape), "stars", said)
+    return _bent(_polynomial(said["polynomial"]), "stars", said, shape)
+
+
+def _polynomial(known: Mapping_[str, Any]) -> Positions:
+    """The function of a polynomial that was kept in a record."""
+    centre, half, coefficients = (np.array(known[name], np.float64) for name in ("centre", "half", "coefficients"))
+    degree = int(known["degree"])
+    if coefficients.shape != (2, (degree + 1) * (degree + 2) // 2) or centre.shape != (2,) or half.shape != (2,):
+        raise OptionError("these numbers are none of a polynomial")
+    transform = PlanePolynomial(degree=degree, centre=centre, half=half, coefficients=coefficients)
 
     def function(x: NDArray[np.float64], y: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
         there = transform(np.stack([x, y], axis=-1))
         return there[..., 0], there[..., 1]
 
-    return mapped(function, shape, tolerance=_TOLERANCE)
+    return function
 
 
 def _said(found: ListMatch) -> dict[str, Any]:
@@ -213,6 +240,13 @@ def _said(found: ListMatch) -> dict[str, Any]:
     if transform.degree <= 1:
         said["matrix"] = [[float(value) for value in row] for row in transform.slope(transform.centre)]
         said["offset"] = [float(value) for value in transform(np.zeros((1, 2)))[0]]
+    else:
+        said["polynomial"] = {
+            "degree": int(transform.degree),
+            "centre": transform.centre.tolist(),
+            "half": transform.half.tolist(),
+            "coefficients": transform.coefficients.tolist(),
+        }
     return said
 
 
@@ -236,16 +270,36 @@ def _by_phase(image: SkyImage, reference: SkyImage) -> Alignment:
 
 
 def _by_wcs(image: SkyImage, reference: SkyImage) -> Alignment:
-    one, two = reference.wcs, image.wcs
-    for what, wcs in ((reference, one), (image, two)):
-        if wcs is None:
-            raise NotAligned(f"{what!r} has no WCS: use method='stars', or solve it first")
+    for one in (reference, image):
+        if one.wcs is None:
+            raise NotAligned(f"{one!r} has no WCS: use method='stars', or solve it first")
+    said = {"reference_wcs": _cards(reference._wcs_header), "wcs": _cards(image._wcs_header)}
+    made = recalled("wcs", said, reference.shape)
+    assert made is not None
+    made.fitted.update(position_error=made.mapping.error, scale=made.mapping.scale())
+    return made
+
+
+def _between(one: Any, two: Any) -> Positions:
+    """From pixels of one WCS to those of another."""
 
     def function(x: NDArray[np.float64], y: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-        assert one is not None
-        assert two is not None
         there = two.all_world2pix(*one.all_pix2world(x, y, 0), 0, quiet=True)
         return np.asarray(there[0], np.float64), np.asarray(there[1], np.float64)
 
-    mapping = mapped(function, reference.shape, tolerance=_TOLERANCE)
-    return Alignment(mapping, "wcs", {"position_error": mapping.error, "scale": mapping.scale()})
+    return function
+
+
+def _cards(header: Header) -> dict[str, Any]:
+    """Cards of a WCS as a record keeps them."""
+    plain = (bool, int, float, str)
+    return {card.keyword: card.value for card in readable(header.cards).cards if isinstance(card.value, plain)}
+
+
+def _header(cards: Mapping_[str, Any]) -> Header:
+    from astropy.io.fits import Header
+
+    made = Header()
+    for name, value in cards.items():
+        made[name] = value
+    return made

@@ -76,7 +76,7 @@ def _spotted(item: Looked, count: int, windows: Windows, rng: np.random.Generato
         section = Section(y0, min(y0 + _SIDE, ny), x0, min(x0 + _SIDE, nx))
         cut = image.crop((section.x0, section.x1), (section.y0, section.y1))
         try:
-            again = cut._replace(**windows.pixels(item.provenance, section)._asdict())
+            again = cut._replace(**windows.pixels(item.provenance, section).fields())
         except RawNotFound:  # told as missing where it is looked for
             return [Finding("note", "no window was computed again: raw files are not found")]
         except LarunError as error:

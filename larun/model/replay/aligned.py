@@ -10,8 +10,9 @@ from larun import flags as fl
 from larun.algorithms.resample import chosen_kernel
 from larun.algorithms.resampled_noise import unpacked
 from larun.detector import Section
+from larun.model.replay.resampled_rules import alignment_of
 from larun.model.replay.story import Part, Reason, reason_of
-from larun.model.replay.window_rules import WholeImage, alignment_of, grown, one_of, parameters_of
+from larun.model.replay.window_rules import WholeImage, grown, one_of, parameters_of
 from larun.provenance import Provenance
 
 if TYPE_CHECKING:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
@@ -17,11 +17,8 @@ from larun.algorithms.combine_kernels import Combined
 from larun.algorithms.cosmic_common import CosmicOptions
 from larun.algorithms.inflation import Inflation
 from larun.algorithms.pedestal import Pedestal
-from larun.algorithms.resample import ResampleOptions
 from larun.detector import Section
 from larun.model import cleaning
-from larun.model.aligning.transforms import Alignment, recalled
-from larun.model.aligning.windowed import regridded_window, seen_by
 from larun.model.building import Job
 from larun.model.calibration import calibrated
 from larun.model.masters import Master, Selection
@@ -35,11 +32,11 @@ if TYPE_CHECKING:
     from larun.model.replay.windows import Windows
 
 __all__ = [
+    "ARITHMETIC",
     "RULES",
     "Pixels",
     "Stack",
     "WholeImage",
-    "alignment_of",
     "copied",
     "fitted",
     "grown",
@@ -51,18 +48,25 @@ __all__ = [
     "root_window",
     "search_of",
     "stacked",
+    "to_pixels",
+    "to_planes",
 ]
 
 _LONELY = 256  # a neighbourhood without a finite value has at least so many pixels that are not
 
 
 class Pixels(NamedTuple):
-    """The planes of a window."""
+    """The planes of a window; ``own`` are those that its class adds, by name."""
 
     data: NDArray[np.float32]
     variance: NDArray[np.float32] | None
     flags: NDArray[np.uint32]
     shared: tuple[Shared, ...] = ()
+    own: Mapping[str, NDArray[Any]] = {}
+
+    def fields(self) -> dict[str, Any]:
+        """As an image has them."""
+        return {"data": self.data, "variance": self.variance, "flags": self.flags, "shared": self.shared, **self.own}
 
 
 class WholeImage(Exception):
@@ -117,7 +121,8 @@ def _within(section: Section, outer: Section) -> tuple[slice, slice]:
 def _cut(planes: Pixels, at: tuple[slice, slice]) -> Pixels:
     variance = None if planes.variance is None else planes.variance[at].copy()
     shared = tuple(Shared(item.master, item.variance[at].copy()) for item in planes.shared)
-    return Pixels(planes.data[at].copy(), variance, planes.flags[at].copy(), shared)
+    own = {name: plane[at].copy() for name, plane in planes.own.items()}
+    return Pixels(planes.data[at].copy(), variance, planes.flags[at].copy(), shared, own)
 
 
 def copied(planes: Pixels) -> Pixels:
@@ -351,40 +356,10 @@ def _solve(windows: Windows, node: Provenance, section: Section) -> Pixels:
     return windows.pixels(one_of(node, "self"), section)  # it changes the WCS alone
 
 
-def _bin(windows: Windows, node: Provenance, section: Section) -> Pixels:
-    steps = (one.step.operation for one in node.walk() if one.step is not None)
-    if not all(step in RULES and step != "align" for step in steps):
-        raise WholeImage("the noise of its pixels may hang together")
-    factor = int(parameters_of(node)["factor"])
-    planes = windows.pixels(one_of(node, "self"), Section(*(edge * factor for edge in section)))
-    return _pixels(arithmetic.bin_planes(_planes(planes), factor))
-
-
-def alignment_of(windows: Windows, node: Provenance) -> Alignment:
-    """The transform of an aligned image, by its record alone.
-
-    Raises
-    ------
-    WholeImage
-        If it is not linear: that of a polynomial or of two WCS is not in the record.
-    """
-    found = recalled(parameters_of(node)["method"], fitted(node), windows.shape(one_of(node, "reference")))
-    if found is None:
-        raise WholeImage("its transform is not linear: the record does not hold all of it")
-    return found
-
-
-def _align(windows: Windows, node: Provenance, section: Section) -> Pixels:
-    parameters, alignment, source = parameters_of(node), alignment_of(windows, node), one_of(node, "self")
-    options = ResampleOptions(kernel=parameters["kernel"], conserve=parameters["conserve"])
-    shape = windows.shape(source)
-    seen = seen_by(alignment.mapping, section, shape)
-    made, shared = regridded_window(windows.pixels(source, seen), seen, alignment, options, section)
-    return Pixels(*made, shared)
-
-
 def _arithmetic(windows: Windows, node: Provenance, section: Section) -> Pixels:
-    first, *others = [_planes(windows.pixels(parent.provenance, section)) for parent in node.parents]
+    windowed = [windows.pixels(parent.provenance, section) for parent in node.parents]
+    first, *others = [to_planes(pixels) for pixels in windowed]
+    own = windowed[-1 if fitted(node).get("first") == 1 else 0].own
     if others:
         second = others[0]
     else:
@@ -394,32 +369,33 @@ def _arithmetic(windows: Windows, node: Provenance, section: Section) -> Pixels:
         zeros = np.zeros(section.shape, np.uint32)
         constant = np.broadcast_to(np.float32(other), section.shape)
         second = arithmetic.Planes(constant, np.zeros(section.shape, np.float32), zeros, {})
-    return _pixels(_ARITHMETIC[name_of(node)](first, second))
+    return to_pixels(ARITHMETIC[name_of(node)](first, second), own)
 
 
-def _planes(pixels: Pixels) -> arithmetic.Planes:
+def to_planes(pixels: Pixels) -> arithmetic.Planes:
+    """As arithmetic takes them."""
     shared = {item.master: item.variance for item in pixels.shared}
     return arithmetic.Planes(pixels.data, pixels.variance, pixels.flags, shared)
 
 
-def _pixels(planes: arithmetic.Planes) -> Pixels:
+def to_pixels(planes: arithmetic.Planes, own: Mapping[str, NDArray[Any]]) -> Pixels:
+    """As arithmetic gives them."""
     shared = tuple(Shared(master, plane) for master, plane in sorted(planes.shared.items()))
-    return Pixels(planes.data, planes.variance, planes.flags, shared)
+    return Pixels(planes.data, planes.variance, planes.flags, shared, own)
 
 
-_ARITHMETIC: dict[str, Callable[[arithmetic.Planes, arithmetic.Planes], arithmetic.Planes]] = {
+ARITHMETIC: dict[str, Callable[[arithmetic.Planes, arithmetic.Planes], arithmetic.Planes]] = {
     "add": lambda one, two: arithmetic.linear(one, two, 1.0),
     "subtract_plain": lambda one, two: arithmetic.linear(one, two, -1.0),
     "multiply": arithmetic.product,
     "divide": arithmetic.quotient,
 }
+#: Of steps after which pixels are independent; others are in :mod:`larun.model.replay.resampled_rules`.
 RULES: dict[str, Callable[[Windows, Provenance, Section], Pixels]] = {
-    "align": _align,
-    "bin": _bin,
     "calibrate": _calibrate,
     "clean": _clean,
     "crop": _crop,
     "solve": _solve,
     **dict.fromkeys(MASTERS, _master),
-    **dict.fromkeys(_ARITHMETIC, _arithmetic),
+    **dict.fromkeys(ARITHMETIC, _arithmetic),
 }

@@ -28,11 +28,13 @@ from larun.model.raw.reduction import Leveled, RawSource, open_raw
 from larun.model.replay.calls import MASTERS
 from larun.model.replay.own_steps import changes, obstacle, obstacle_of
 from larun.model.replay.recompute import Replayer, read_any
+from larun.model.replay.resampled_rules import RESAMPLED
 from larun.model.replay.window_rules import (
     RULES,
     Pixels,
     WholeImage,
     copied,
+    fitted,
     name_of,
     no_levels,
     one_of,
@@ -40,10 +42,12 @@ from larun.model.replay.window_rules import (
     pedestals_of,
     root_window,
 )
+from larun.model.store import plane_fields
 from larun.provenance import Provenance
 
 __all__ = ["Pixels", "Windows", "window"]
 
+_RULES = {**RULES, **RESAMPLED}
 _OPEN = 64  # raw files that are kept open
 _WHOLE = 4  # images that are kept of those that had to be made as a whole
 _WINDOWS, _SMALL = 64, 1 << 14  # windows that are kept for a while, and their pixels at most
@@ -93,7 +97,7 @@ def window(
     cut = there.crop(x, y)
     section = Section(int(y[0]), int(y[1]), int(x[0]), int(x[1]))
     made = Windows(raw, functions=functions).pixels(there.provenance, section)
-    return cut._replace(**made._asdict())
+    return cut._replace(**made.fields())
 
 
 class Windows:
@@ -146,7 +150,8 @@ class Windows:
         made, cut = self.image(node), section.slices
         variance = None if made.variance is None else made.variance[cut]
         shared = tuple(Shared(item.master, item.variance[cut].copy()) for item in made.shared)
-        return Pixels(made.data[cut], variance, made.flags[cut], shared)
+        own = {name: getattr(made, name)[cut] for name in plane_fields(type(made))}
+        return Pixels(made.data[cut], variance, made.flags[cut], shared, own)
 
     def _kept(self, key: tuple[str, Section], made: Pixels) -> Pixels:
         """Keep a small window: what lies below is asked for several times in one story."""
@@ -188,10 +193,13 @@ class Windows:
                     ny, nx = self.shape(first)
                     factor = int(parameters_of(node)["factor"])
                     return ny // factor, nx // factor
-                if operation not in RULES:
+                if operation == "stack":
+                    ny, nx = fitted(node)["shape"]
+                    return int(ny), int(nx)
+                if operation not in _RULES:
                     break
                 node = first
-            except WholeImage:
+            except (WholeImage, KeyError, TypeError, ValueError):
                 break
         return self.image(node).shape
 
@@ -201,9 +209,9 @@ class Windows:
         if node.root is not None:
             return root_window
         assert node.step is not None
-        if node.step.operation not in RULES:
+        if node.step.operation not in _RULES:
             raise WholeImage(f"there is no rule for {node.step.operation}")
-        return RULES[node.step.operation]
+        return _RULES[node.step.operation]
 
     def image(self, node: Provenance) -> Image:
         """The whole image of a record."""
@@ -257,7 +265,7 @@ class Windows:
         cut = Leveled(source=first, levels=no_levels(first), noise=(None,) * len(first.detector.amplifiers))
         detector = cut.window(section).source.detector.trimmed()
         fields: dict[str, Any] = {
-            **planes._asdict(),
+            **planes.fields(),
             "unit": units.ADU,
             "detector": detector,
             "provenance": node,

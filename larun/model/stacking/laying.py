@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import math
+from collections.abc import Mapping as Mapping_
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
@@ -11,15 +12,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 from larun.algorithms.cholesky import inverse_of_positive
-from larun.algorithms.mapping import Mapping, affine
+from larun.algorithms.mapping import Mapping, affine, mapped
+from larun.algorithms.resample import chosen_kernel
+from larun.algorithms.resampled_noise import Term, term_of
 from larun.algorithms.stacking import Layer
 from larun.errors import NotAligned, OptionError
-from larun.model.aligning.transforms import TRANSFORMS, Alignment, align_by, by_star_lists
+from larun.model.aligning.transforms import TOLERANCE, TRANSFORMS, Alignment, align_by, by_star_lists
 from larun.model.stacking.members import Member
 from larun.model.stacking.options import WEIGHTS, StackOptions
 from larun.provenance import unrecorded
 
-__all__ = ["Grid", "Laid", "aligned", "best", "grid_of", "laid"]
+__all__ = ["Grid", "Laid", "aligned", "best", "grid_of", "laid", "noise_term", "on_grid"]
 
 _NEAR = 1.5  # pixels between a star and where it should be
 _SNR = 20.0
@@ -91,7 +94,7 @@ class Laid(NamedTuple):
             "weight": self.weight,
             "fwhm": self.fwhm,
             "noise": self.member.noise,
-            **self.alignment.fitted,
+            **{name: value for name, value in self.alignment.fitted.items() if name != "reference_wcs"},
         }
 
 
@@ -171,10 +174,19 @@ def on_grid(alignment: Alignment, grid: Grid) -> Mapping:
     """The mapping from the pixels of the grid."""
     if grid.origin == (0, 0) and grid.shape == alignment.mapping.shape:
         return alignment.mapping
-    matrix, offset = _linear(alignment)
     x0, y0 = grid.origin
+    bent = alignment.function
+    if bent is not None:
+        return mapped(lambda x, y: bent(x + x0, y + y0), grid.shape, tolerance=TOLERANCE)
+    matrix, offset = _linear(alignment)
     moved = [matrix[k, 0] * x0 + matrix[k, 1] * y0 + offset[k] for k in (0, 1)]
     return affine(matrix, moved, grid.shape)
+
+
+def noise_term(mapping: Mapping, kernel: str, note: Mapping_[str, Any]) -> Term:
+    """What a frame gives to the correlation of the noise, by what a record keeps of it (:meth:`Laid.note`)."""
+    weight = (note["weight"] * note["flux_scale"] * note["noise"]) ** 2
+    return term_of(mapping, chosen_kernel(mapping, kernel), weight)
 
 
 def laid(

@@ -1,20 +1,130 @@
-"""A stack made again from the raw files by its record."""
+"""Stacks by their records: made again from the raw files, and windows of them from what the windows see."""
 
 import warnings
+from typing import NamedTuple
+
+import attrs
+import numpy as np
+import pytest
 
 import larun
+from larun.detector import Section
 from larun.errors import LarunWarning
+from larun.model.planes import same_plane
+from larun.model.replay import resampled_rules
 from larun.model.replay.recompute import Replayer
+from larun.model.replay.windows import Windows
+from larun.simulate import simulate_night
+from tests.model.conftest import NIGHT
+from tests.model.replay.test_windows import differing, random_sections
+
+pytestmark = pytest.mark.filterwarnings("ignore::larun.errors.LarunWarning")
 
 
-def test_a_stack_of_frames_is_the_same_bit_for_bit(sample, tmp_path):
-    paths = [item.path for item in sample.truth.select("object", "V")]
+class Made(NamedTuple):
+    """Raw files, calibrated and cleaned frames of one field, and stacks of them."""
+
+    folder: object
+    frames: list[larun.Frame]
+    products: dict[str, larun.Frame]
+
+
+def stacks(folder, seed=5, frames=5):
+    """Stacks in every way, of a night whose frames lie apart."""
+    options = attrs.evolve(NIGHT, frames=frames, dither=8.0, star_density=4000.0, cosmic_rate=60.0)
+    truth = simulate_night(folder / "raw", seed=seed, options=options)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", LarunWarning)
-        frames = [larun.Frame.read(path).calibrate(sample.masters).clean() for path in paths]
-        stack = larun.Stack.combine(frames, options=larun.StackOptions(scale="none"))
-        assert len(stack.provenance.step.fitted["frames"]) == len(paths) > 1
-        product = stack.write(tmp_path / "stack.fits")
-        made = Replayer(sample.folder).replay(product)
-    assert made.equal, str(made)
-    assert made.notes == ()
+        masters = larun.Night(truth.folder).masters()
+        science = [larun.Frame.read(item.path).calibrate(masters).clean() for item in truth.select("object", "V")]
+        science.append(science[0].crop((7, 160), (3, 120)))
+        here = larun.StackOptions(footprint="reference")
+        alone = [frame.crop((0, 90), (0, 100)) for frame in science[:2]]
+        made = {
+            "union": larun.Stack.combine(science),
+            "mean": larun.Stack.combine(science, method="mean", options=here, weights="sky"),
+            "median": larun.Stack.combine(science, method="median", reference=science[2]),
+            "wcs": larun.Stack.combine(science, align="wcs", options=here),
+            "quadratic": larun.Stack.combine(science, options=attrs.evolve(here, transform="quadratic")),
+            "areas": larun.Stack.combine(science, options=larun.StackOptions(kernel="area", scale="exposure")),
+            "undithered": larun.Stack.combine([science[0], science[0] * 1.0, science[3]]),
+            "two": larun.Stack.combine(alone, options=larun.StackOptions(scale="none", background="none")),
+        }
+    made["crop"] = made["union"].crop((5, 150), (11, 140))
+    made["bin"] = made["union"].bin(2)
+    made["scaled"] = made["median"] * 2.0
+    return Made(truth.folder, science, made)
+
+
+def wrong_windows(made, windows, count, seed=1):
+    """Windows that are not the crop of their product."""
+    rng, found = np.random.default_rng(seed), []
+    for name, product in made.products.items():
+        for section in random_sections(product.shape, rng, count):
+            planes = windows.pixels(product.provenance, section)
+            bad = differing(product, planes, section)
+            bad += [key for key, plane in planes.own.items() if not alike(getattr(product, key)[section.slices], plane)]
+            found += [(name, section, bad)] if bad else []
+            assert list(planes.own) == ["coverage", "contributors", "rejected"]
+    return found
+
+
+def alike(one, two):
+    return same_plane(one.copy(), two.copy())
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory):
+    return stacks(tmp_path_factory.mktemp("stacks"))
+
+
+def test_a_stack_of_frames_is_the_same_bit_for_bit(made, tmp_path):
+    replayer = Replayer(made.folder)
+    for name in ("union", "wcs", "undithered"):
+        product = made.products[name].write(tmp_path / f"{name}.fits")
+        again = replayer.replay(product)
+        assert again.equal, str(again)
+        assert again.notes == ()
+
+
+def test_acceptance_39_any_window_of_a_stack_is_that_of_the_whole(made):
+    windows = Windows(made.folder)
+    assert wrong_windows(made, windows, 6) == []
+    assert windows.whole == {}  # nothing had to be made as a whole
+    assert all(product.contributors.max() > 1 for product in made.products.values())
+    assert sum(int(product.rejected.sum()) for product in made.products.values()) > 100
+    assert made.products["undithered"].shared
+
+
+def test_surroundings_that_are_too_narrow_are_found_out(made, monkeypatch):
+    few = made._replace(products={name: made.products[name] for name in ("union", "wcs")})
+    monkeypatch.setattr(resampled_rules, "HALO", 0)
+    monkeypatch.setattr(resampled_rules, "MARGIN", -1)  # less than the taps of the kernel
+    windows = Windows(made.folder)
+    assert wrong_windows(few, windows, 6)
+    assert windows.whole == {}
+
+
+def test_a_window_has_all_planes_of_a_stack(made):
+    stack = made.products["union"]
+    section = Section(60, 75, 80, 101)
+    cut = larun.window(stack._replace(rejected=stack.rejected + np.uint16(1)), (80, 101), (60, 75), raw=made.folder)
+    assert type(cut) is type(stack)
+    assert np.array_equal(cut.rejected, stack.rejected[section.slices])
+    assert np.array_equal(cut.coverage, stack.coverage[section.slices])
+
+
+if __name__ == "__main__":  # a thousand windows: python -m tests.model.replay.test_stacks
+    import sys
+    import tempfile
+    import time
+    from pathlib import Path
+
+    warnings.simplefilter("ignore", LarunWarning)
+    with tempfile.TemporaryDirectory() as folder:
+        all_of_them = stacks(Path(folder))
+        begun, opened = time.process_time(), Windows(all_of_them.folder)
+        number = -(-int(sys.argv[1] if len(sys.argv) > 1 else 1000) // len(all_of_them.products))
+        bad_ones = wrong_windows(all_of_them, opened, number, seed=7)
+        print(f"{number * len(all_of_them.products)} windows, {len(bad_ones)} differ; as a whole: {opened.whole}")
+        print(*bad_ones, f"{time.process_time() - begun:.0f} s", sep="\n")
