@@ -47,6 +47,7 @@ from larun.algorithms.resample import ResampleOptions, resample
 from larun.algorithms.resampled_noise import acf_at, term_of
 from larun.algorithms.stacking import Layer, Rows, stack
 from larun.algorithms.stored_kernels import Stored
+from larun.algorithms.subtraction import SubtractOptions, look_at, subtract
 from larun.errors import NotAligned
 
 __all__ = ["FRAME_PARTS", "PARTS", "compile_all"]
@@ -232,6 +233,9 @@ def _subtract() -> None:
     )
     for variance in (None, image.variance):
         convolve(own, image.data, variance, image.flags)
+    taken = look_at(image.data, image.variance, image.flags)
+    with contextlib.suppress(NotAligned):
+        subtract(taken, taken, options=SubtractOptions(direction="reference", order=0))
 
 
 #: What is compiled together; what takes longest comes first, so that processes end together.
