@@ -25,9 +25,11 @@ if TYPE_CHECKING:
     from larun.model.building import BuildOptions
     from larun.model.catalog import SourceCatalog
     from larun.model.checks.verdict import Report, Verdict
+    from larun.model.curves.options import LightCurveOptions
     from larun.model.frame import Frame
     from larun.model.headers import Classified
     from larun.model.image import Image
+    from larun.model.lightcurve import LightCurve
     from larun.model.masters import Master, MasterBias, MasterDark, MasterFlat, Masters
     from larun.model.measure.ellipses import KronOptions
     from larun.model.measure.matching import Match
@@ -68,6 +70,8 @@ _HOMES = {
     "Frame": "larun.model.frame",
     "Image": "larun.model.image",
     "KronOptions": "larun.model.measure.ellipses",
+    "LightCurve": "larun.model.lightcurve",
+    "LightCurveOptions": "larun.model.curves.options",
     "Master": "larun.model.masters",
     "MasterBias": "larun.model.masters",
     "MasterDark": "larun.model.masters",
@@ -128,6 +132,8 @@ __all__ = [
     "Frame",
     "Image",
     "KronOptions",
+    "LightCurve",
+    "LightCurveOptions",
     "Master",
     "MasterBias",
     "MasterDark",

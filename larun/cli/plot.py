@@ -16,6 +16,7 @@ from larun.io.tables import is_table_suffix
 from larun.markup import printable
 from larun.model.catalog import SourceCatalog
 from larun.model.image import Image
+from larun.model.lightcurve import LightCurve
 from larun.model.masters import Master
 from larun.model.raw.exposures import slug, stem_of
 from larun.plots import draw_catalog, save, show, show_catalog, show_growth, show_master
@@ -119,7 +120,7 @@ def _of_catalog(file: Path, wishes: PlotOptions) -> _Subject:
     catalog = SourceCatalog.read(file)
     place = wishes.image or _beside(file)
     image = None if place is None else open_file(place)
-    if isinstance(image, SourceCatalog):
+    if isinstance(image, SourceCatalog | LightCurve):
         raise OptionError(f"--image {place}: is a catalogue")
     if image is not None:
         try:

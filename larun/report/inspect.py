@@ -13,6 +13,7 @@ from larun.errors import FileError
 from larun.model.catalog import SourceCatalog
 from larun.model.frame import Frame
 from larun.model.image import Image
+from larun.model.lightcurve import LightCurve, read_tabular
 from larun.model.masters import Master
 from larun.model.recipe import compare, recipe_note
 from larun.model.registry import name_of
@@ -40,7 +41,9 @@ def is_catalog(path: Path) -> bool:
     return is_product(path) and not any(image.name == "SCI" for image in list_images(path))
 
 
-def open_file(path: Path, ext: int | str | None = None, channel: str | None = None) -> Image | SourceCatalog:
+def open_file(
+    path: Path, ext: int | str | None = None, channel: str | None = None
+) -> Image | SourceCatalog | LightCurve:
     """A raw frame, a product or a catalogue, as the class it is.
 
     Raises
@@ -55,7 +58,7 @@ def open_file(path: Path, ext: int | str | None = None, channel: str | None = No
     if is_catalog(path):
         if is_table_suffix(path) and read_plain(path) is not None:
             raise FileError(f"{path} is a table without a record of larun: larun info {path} shows it")
-        return SourceCatalog.read(path)
+        return read_tabular(path)
     _refuse_text(path)
     return Frame.read(path, ext=ext, channel=channel) if not _is_product(path) else Image.read(path)
 
@@ -94,7 +97,7 @@ def describe(path: Path, ext: int | str | None = None, channel: str | None = Non
     if path.is_file() and is_table_suffix(path) and (plain := read_plain(path)) is not None:
         return {"path": str(path), "class": "table", **describe_table(plain), "hdus": []}
     found = open_file(path, ext, channel)
-    about = describe_catalog(found) if isinstance(found, SourceCatalog) else describe_image(found)
+    about = describe_catalog(found) if isinstance(found, SourceCatalog | LightCurve) else describe_image(found)
     return {
         "path": str(path),
         "class": name_of(type(found)),
@@ -156,8 +159,8 @@ def _detector(detector: Detector) -> dict[str, Any]:
     return {"amplifiers": amplifiers, "sources": dict(detector.sources)}
 
 
-def describe_catalog(catalog: SourceCatalog) -> dict[str, Any]:
-    """Number of sources, columns with units and descriptions, and what holds for all of them."""
+def describe_catalog(catalog: SourceCatalog | LightCurve) -> dict[str, Any]:
+    """Number of rows, columns with units and descriptions, and what holds for all of them."""
     return {"sources": len(catalog), "columns": _columns(catalog.table), "meta": catalog.meta}
 
 

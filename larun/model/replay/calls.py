@@ -18,6 +18,7 @@ import attrs
 
 from larun.errors import NotReplayable, OptionError
 from larun.model.building import BuildOptions
+from larun.model.lightcurve import LightCurve
 from larun.model.masters import MasterBias, MasterDark, MasterFlat
 from larun.model.measure.matching import Match
 from larun.model.options import Source
@@ -34,6 +35,7 @@ _OPTIONS = {
     "BuildOptions": "larun.model.building",
     "DaoOptions": "larun.algorithms.engine_dao",
     "KronOptions": "larun.model.measure.ellipses",
+    "LightCurveOptions": "larun.model.curves.options",
     "OverscanOptions": "larun.algorithms.overscan",
     "SegmentationOptions": "larun.algorithms.engine_segmentation",
     "SepOptions": "larun.algorithms.engine_sep",
@@ -299,10 +301,21 @@ def _stacked(function: Callable[..., Any], arguments: dict[str, Any], inputs: tu
     )
 
 
+def _light_curve(function: Callable[..., Any], arguments: dict[str, Any], inputs: tuple[Input, ...]) -> Any:
+    """The frames that were used, with places in the pixels of the reference that was chosen."""
+    known = {item.id: item.value.read() if isinstance(item.value, OnDisk) else item.value for item in inputs}
+    reference = known.get(arguments.pop("reference"))
+    if reference is None:
+        raise NotReplayable("the reference of a light curve is not among the inputs of its step")
+    frames = [known[item.id] for item in inputs if item.role == "frame"]
+    return function(LightCurve, frames, arguments.pop("positions"), reference=reference, **arguments)
+
+
 _RULES: dict[str, Callable[..., Any]] = {
     "add": _symmetric,
     "calibrate": _calibrate,
     "from_table": _gone("it begins with a table that was handed over in memory"),
+    "light_curve": _light_curve,
     "multiply": _symmetric,
     "pipe": _piped,
     "stack": _stacked,

@@ -10,8 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from larun.model import registry
-from larun.model.catalog import SourceCatalog
 from larun.model.planes import alike, same_plane
+from larun.model.tabular import Tabular
 
 if TYPE_CHECKING:
     from larun.model.image import Image
@@ -46,13 +46,13 @@ class Difference(NamedTuple):
 
 
 def differences(
-    product: Image | SourceCatalog, again: Any, *, renamed: Mapping[str, str] | None = None
+    product: Image | Tabular, again: Any, *, renamed: Mapping[str, str] | None = None
 ) -> tuple[Difference, ...]:
     """Where two objects differ, in all but their records; empty when they are the same bit for bit.
 
     Parameters
     ----------
-    product, again : Image or SourceCatalog
+    product, again : Image, SourceCatalog or LightCurve
         The product as it is, and as it was made again.
     renamed : mapping, optional
         Ids of masters that the product used, and of those that stand for them in the other one.
@@ -60,7 +60,7 @@ def differences(
     one, two = (registry.name_of(type(item)) for item in (product, again))
     if one != two:
         return (Difference("class", f"{one} is {two} when made again"),)
-    if isinstance(product, SourceCatalog):
+    if isinstance(product, Tabular):
         return _tables(product, again)
     found = [_arrays(name, getattr(product, name), getattr(again, name)) for name in _PLANES]
     found += _shared(product, again, renamed or {})
@@ -116,7 +116,7 @@ def _fields(before: Any, after: Any) -> str:
     return "differs when made again"
 
 
-def _tables(product: SourceCatalog, again: SourceCatalog) -> tuple[Difference, ...]:
+def _tables(product: Tabular, again: Tabular) -> tuple[Difference, ...]:
     from larun.io.flat import same_table
 
     one, two = product._table, again._table

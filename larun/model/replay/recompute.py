@@ -13,6 +13,7 @@ import attrs
 from larun.errors import FileError, LarunWarning
 from larun.model.catalog import SourceCatalog
 from larun.model.image import Image
+from larun.model.lightcurve import LightCurve, read_tabular
 from larun.model.replay.calls import MASTERS, Functions, Input, OnDisk, carry_out, catalog_of
 from larun.model.replay.compare import Difference, differences
 from larun.model.replay.raws import RawFiles
@@ -32,7 +33,7 @@ class Replay:
 
     Parameters
     ----------
-    product, again : Image or SourceCatalog
+    product, again : Image, SourceCatalog or LightCurve
         As it is in the file, and as it was made again.
     differences : tuple of Difference
         Where they differ; empty when all is the same, bit for bit.
@@ -40,7 +41,7 @@ class Replay:
         Why they may: versions of operations, packages and processor, functions of the user's own that changed.
     """
 
-    product: Image | SourceCatalog = attrs.field(repr=False)
+    product: Image | SourceCatalog | LightCurve = attrs.field(repr=False)
     again: Any = attrs.field(repr=False)
     differences: tuple[Difference, ...]
     notes: tuple[str, ...]
@@ -62,7 +63,7 @@ class Replay:
 
 
 def replay(
-    product: Image | SourceCatalog | str | Path,
+    product: Image | SourceCatalog | LightCurve | str | Path,
     raw: Iterable[str | Path] | str | Path = (),
     *,
     functions: Iterable[Callable[..., Any]] = (),
@@ -71,7 +72,7 @@ def replay(
 
     Parameters
     ----------
-    product : Image, SourceCatalog or path
+    product : Image, SourceCatalog, LightCurve or path
         What is made again.
     raw : path or iterable of path
         Folders or files to look for the raw files in, by what is in them; by default where the record says.
@@ -115,7 +116,7 @@ class Replayer:
         self.functions = Functions(functions)
         self._masters: dict[str, Any] = {}
 
-    def replay(self, product: Image | SourceCatalog | str | Path) -> Replay:
+    def replay(self, product: Image | SourceCatalog | LightCurve | str | Path) -> Replay:
         """See :func:`replay`."""
         there = read_any(product) if isinstance(product, str | Path) else product
         self.functions.notes.clear()
@@ -218,8 +219,8 @@ def products_in(folder: str | Path) -> tuple[Path, ...]:
     return found
 
 
-def read_any(path: str | Path) -> Image | SourceCatalog:
-    """The image or catalogue in a product.
+def read_any(path: str | Path) -> Image | SourceCatalog | LightCurve:
+    """The image, catalogue or light curve in a product.
 
     Raises
     ------
@@ -236,7 +237,7 @@ def read_any(path: str | Path) -> Image | SourceCatalog:
     if path.name == "summary.ecsv":
         raise FileError(f"{path}: is the summary of a reduction: there is no record of its own to go by")
     if is_table_suffix(path):
-        return SourceCatalog.read(path)
+        return read_tabular(path)
     if not path.is_file():
         raise FileError(f"{path}: no such file")
     if not os.access(path, os.R_OK):
@@ -245,7 +246,7 @@ def read_any(path: str | Path) -> Image | SourceCatalog:
         raise FileError(f"{path}: is no product of larun: there is no record to go by")
     with open_plain(path) as file:
         holds_image = "SCI" in open_entries(path, file, verify=False)
-    return Image.read(path) if holds_image else SourceCatalog.read(path)
+    return Image.read(path) if holds_image else read_tabular(path)
 
 
 def of_other_versions(record: Provenance) -> list[str]:
@@ -266,7 +267,7 @@ def _steps(step: Step | None) -> Iterator[Step]:
             yield from _steps(sub)
 
 
-def _surroundings(product: Image | SourceCatalog) -> list[str]:
+def _surroundings(product: Image | SourceCatalog | LightCurve) -> list[str]:
     """How versions and processor differ from those under which a product was made."""
     here, then = environment(), product.provenance.environment
     names = [name for name in sorted({*here, *then}) if here.get(name) != then.get(name)]

@@ -1,0 +1,1 @@
+"""What light curves are made of."""

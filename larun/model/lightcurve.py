@@ -1,0 +1,303 @@
+"""``LightCurve``: the light of stars through a series of frames, calibrated by others, with what decided it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Self
+
+import attrs
+import numpy as np
+from numpy.typing import NDArray
+
+from larun import flags as fl
+from larun.errors import CatalogError, FileError, OptionError
+from larun.model import registry
+from larun.model.catalog import SourceCatalog
+from larun.model.curves.calibrating import Moments, calibrate, light_curve_table
+from larun.model.curves.epochs import Epoch, epochs_of, reference_of
+from larun.model.curves.measuring import Stars, candidates, check_inside, lay, measure_series, snapped
+from larun.model.curves.options import METHODS, LightCurveOptions
+from larun.model.measure.positions import positions_of, sky_positions
+from larun.model.tabular import Tabular
+from larun.provenance import Parent, Provenance, environment, operation, recording, unrecorded
+
+if TYPE_CHECKING:
+    from astropy.table import QTable
+
+    from larun.model.sky import SkyImage
+
+__all__ = ["LightCurve", "read_tabular"]
+
+_BAD = int(fl.UNUSABLE | fl.EDGE)
+
+
+@attrs.frozen(kw_only=True, eq=False, repr=False)
+class LightCurve(Tabular):
+    """The light of one or more targets, and of the stars they are compared with, in every frame of a series.
+
+    ``table`` has a row for each star in each frame, the targets first; :meth:`curve` gives one star. Make one with
+    :meth:`extract`.
+    """
+
+    @classmethod
+    @operation(
+        "light_curve",
+        version=1,
+        reach="global",
+        leave_out=("frames", "positions", "reference", "comparison", "coordinates"),
+    )
+    def extract(
+        cls,
+        frames: Iterable[SkyImage | str | Path],
+        positions: Any,
+        *,
+        reference: SkyImage | str | Path | None = None,
+        method: str = "aperture",
+        comparison: Any = None,
+        coordinates: Any = None,
+        options: LightCurveOptions = LightCurveOptions(),
+    ) -> Self:
+        """Measure targets in every frame and calibrate them by other stars.
+
+        Frames are measured as they are, never resampled; places are carried to each by its stars. Cosmic rays are
+        flagged and never replaced.
+
+        Parameters
+        ----------
+        frames : iterable of SkyImage or path
+            Calibrated exposures of one field in one filter, in any order. Files are read one at a time.
+        positions : array, table, SkyCoord, …
+            Of the targets, in any form that :meth:`larun.SkyImage.photometer` takes: pixels of the reference, or
+            places on the sky where it has a WCS.
+        reference : SkyImage or path, optional
+            Whose pixels are meant; by default the first frame in time.
+        method : {"aperture"}
+            How light is measured.
+        comparison : positions, optional
+            Comparison stars; by default bright, lone stars that are on nine of ten frames, weighed by their scatter.
+            A target is never among them.
+        coordinates : SkyCoord or (ra, dec), optional
+            Of the targets, ICRS degrees: for times at the barycentre. By default what ``positions`` or the reference's
+            WCS say, else where the telescope pointed; without any, times stay JD in UTC, and ``meta["time"]`` says so.
+        options : LightCurveOptions
+            Aperture, recentring, field, scintillation.
+
+        Returns
+        -------
+        LightCurve
+            A frame that does not show the field is left out with a warning, and the record says why.
+
+        Raises
+        ------
+        NotAligned
+            If no frame fits the reference.
+        CatalogError
+            If there are too few comparison stars, or sky coordinates are given without a WCS.
+        OptionError
+            If there are no frames, one is raw or has no time, they are of several filters, or an option makes no sense.
+
+        Notes
+        -----
+        The zero point of a frame is that of all comparison stars (:mod:`larun.algorithms.ensemble`), a level or a
+        plane, whichever leaves them less scatter. A comparison star is calibrated by the others. Errors are those of
+        pixels, sky, zero point and scintillation; red noise is told beside them, as ``beta``
+        (:func:`larun.algorithms.rednoise.time_averaging`), and enters the errors of a fit.
+        """
+        if method not in METHODS:
+            raise OptionError(f"method={method!r}: must be one of {', '.join(METHODS)}")
+        epochs = epochs_of(frames)
+        base = reference_of(epochs, reference)
+        image = base.image()
+        with unrecorded():
+            found = image.detect()._table
+        given = positions_of(image, positions)
+        places = _coordinates(coordinates, positions, image, given)
+        chosen = None if comparison is None else positions_of(image, comparison)
+        recording().resolve(
+            positions=np.column_stack(given),
+            comparison=None if chosen is None else np.column_stack(chosen),
+            coordinates=None if places is None else [list(place) for place in places],
+            reference=base.provenance.id,
+        )
+        laid, lost = lay(epochs, base, options.transform)
+        stars = _stars((given, chosen), (base, found), laid, options)
+        series = measure_series(laid, stars, found, options)
+        moments = Moments.of(series.epochs, places, stars.targets)
+        made = calibrate(series, stars, moments, options)
+        for epoch, _ in laid:
+            recording().parents.append(Parent("frame", epoch.provenance))
+        if all(epoch is not base for epoch, _ in laid):
+            recording().parents.append(Parent("reference", base.provenance))
+        recording().fit(
+            frames=[{"frame": epoch.provenance.id, **alignment.fitted} for epoch, alignment in laid],
+            rejected=[{"name": name, "reason": reason} for name, reason in lost.items()],
+        )
+        table = light_curve_table(series, stars, moments, made, options, image.unit)
+        return cls(table=table, provenance=base.provenance)  # the operation puts its own in its place
+
+    # -- what is in it ---------------------------------------------------------------------------------------------
+
+    @property
+    def targets(self) -> int:
+        """How many targets there are."""
+        return int(self._table.meta["targets"])
+
+    @property
+    def stars(self) -> QTable:
+        """All stars, one a row: place in the reference, magnitude, scatter, what noise predicts, whether they count."""
+        from astropy.table import QTable
+
+        rows = self._table.meta["stars"]
+        return QTable({name: _column([row[name] for row in rows]) for name in rows[0]})
+
+    def curve(self, star: int = 1) -> QTable:
+        """The rows of one star, in order of time.
+
+        Parameters
+        ----------
+        star : int
+            Its number, from 1; the targets come first.
+
+        Raises
+        ------
+        CatalogError
+            If there is no such star.
+        """
+        chosen = np.asarray(self._table["star"]) == star
+        if not chosen.any():
+            raise CatalogError(f"star={star}: must be 1 … {int(np.max(np.asarray(self._table['star'])))}")
+        made = self._table[chosen]
+        made.meta = {"about": self.meta["stars"][star - 1], "time": self.meta["time"]}
+        return made
+
+    def time(self, star: int = 1) -> NDArray[np.float64]:
+        """Times of one star in days: BJD_TDB, or JD in UTC where no coordinates are known."""
+        own = self.curve(star)
+        return np.asarray(own["bjd_tdb" if self.barycentric else "jd_utc"].value)
+
+    @property
+    def barycentric(self) -> bool:
+        """Whether times are BJD_TDB."""
+        return bool(np.isfinite(self._table["bjd_tdb"].value).all())
+
+    def good(self, star: int = 1) -> NDArray[np.bool_]:
+        """Which points of one star can be trusted: nothing in the aperture is flagged or cut."""
+        own = self.curve(star)
+        flux, error = np.asarray(own["flux"]), np.asarray(own["flux_error"])
+        clear = (np.asarray(own["flags"]) & np.uint32(_BAD)) == 0
+        return np.asarray(np.isfinite(flux) & np.isfinite(error) & clear)
+
+    def __repr__(self) -> str:
+        count, stars = len(self._table), len(self._table.meta["stars"])
+        used = sum(item["used"] for item in self._table.meta["stars"])
+        return f"<{type(self).__name__} {count // stars} frames, {self.targets} target(s), {used} comparison stars>"
+
+    # -- disk ------------------------------------------------------------------------------------------------------
+
+    def write(self, path: str | Path, *, overwrite: bool = False) -> Path:
+        """Write a file that :meth:`read` turns back into an identical light curve; the suffix chooses the format.
+
+        Suffixes are those of :meth:`larun.SourceCatalog.write`: ``.ecsv``, ``.fits``, ``.parquet``, ``.vot``.
+
+        Raises
+        ------
+        FileError
+            If the file exists and ``overwrite`` is not set.
+        OptionError
+            If the suffix is unknown.
+        """
+        from larun.io.tables import write_table
+
+        record = {
+            "class": registry.name_of(type(self)),
+            "provenance": self.provenance.to_dict(),
+            "environment": dict(environment()),
+        }
+        write_table(Path(path), self._table, record, overwrite=overwrite)
+        return Path(path)
+
+    @classmethod
+    def read(cls, path: str | Path, *, verify: bool = True) -> Self:
+        """Read a light curve written by :meth:`write`.
+
+        Raises
+        ------
+        FileError
+            If the file cannot be read, or holds something else.
+        CorruptProduct
+            If it does not match its digests.
+        """
+        from larun.io.tables import read_table
+
+        table, record = read_table(Path(path), verify=verify)
+        if "targets" not in table.meta or "role" not in table.colnames:
+            raise FileError(f"{path}: holds a {record.get('class', 'table')}, no light curve")
+        return cls(table=table, provenance=Provenance.from_dict(record["provenance"], str(path)))
+
+
+def read_tabular(path: str | Path) -> SourceCatalog | LightCurve:
+    """The catalogue or the light curve in a file, whichever it holds.
+
+    Raises
+    ------
+    FileError
+        If the file cannot be read.
+    CorruptProduct
+        If it does not match its digests.
+    """
+    from larun.io.tables import read_table
+
+    table, record = read_table(Path(path))
+    cls = LightCurve if str(record.get("class", "")).rpartition(":")[2] == LightCurve.__name__ else SourceCatalog
+    return cls(table=table, provenance=Provenance.from_dict(record["provenance"], str(path)))
+
+
+def _column(values: list[Any]) -> NDArray[Any]:
+    if any(value is None for value in values):
+        return np.array([np.nan if value is None else float(value) for value in values])
+    return np.array(values)
+
+
+def _coordinates(
+    given: Any, positions: Any, image: SkyImage, pixels: tuple[NDArray[np.float64], NDArray[np.float64]]
+) -> list[tuple[float, float]] | None:
+    """ICRS degrees of each target; None where nothing tells them."""
+    count = len(pixels[0])
+    if given is None and hasattr(positions, "icrs"):
+        given = positions
+    if given is None:
+        if image.wcs is None:
+            return None
+        try:
+            ra, dec = sky_positions(image, *pixels, "icrs")
+        except ValueError:
+            return None
+        return [(float(a), float(d)) for a, d in zip(ra, dec, strict=True)]
+    if hasattr(given, "icrs"):
+        given = np.column_stack([np.atleast_1d(given.icrs.ra.deg), np.atleast_1d(given.icrs.dec.deg)])
+    try:
+        made = np.atleast_2d(np.asarray(given, float))
+    except (TypeError, ValueError) as error:
+        raise OptionError(f"coordinates={given!r}: give a SkyCoord, or (ra, dec) in degrees") from error
+    if made.shape != (count, 2) or not (np.abs(made[:, 1]) <= 90).all():
+        raise OptionError(f"coordinates of shape {made.shape}: give (ra, dec) in degrees for each of {count} target(s)")
+    return [(float(ra), float(dec)) for ra, dec in made]
+
+
+def _stars(given: tuple[Any, Any], seen: tuple[Epoch, QTable], laid: Any, options: LightCurveOptions) -> Stars:
+    """Targets and comparison stars, in pixels of the reference."""
+    (x, y), chosen = given
+    base, table = seen
+    if not len(x):
+        raise OptionError("positions: there is no target")
+    if options.recentre != "none":
+        x, y = snapped(x, y, table, base.fwhm)
+        chosen = chosen if chosen is None else snapped(chosen[0], chosen[1], table, base.fwhm)
+    if chosen is None:
+        chosen = candidates(table, (x, y), laid, base.fwhm, options.most)
+    near = np.min(np.hypot(chosen[0][:, None] - x[None, :], chosen[1][:, None] - y[None, :]), axis=1, initial=np.inf)
+    others = near > base.fwhm  # no target is compared with itself
+    made = Stars(np.concatenate([x, chosen[0][others]]), np.concatenate([y, chosen[1][others]]), len(x))
+    check_inside(made, base)
+    return made
