@@ -22,23 +22,28 @@ from larun.model.aligning.regridding import shared_on
 from larun.model.frame import Frame
 from larun.model.planes import Shared, freeze, shifted_wcs
 from larun.model.sky import SkyImage
+from larun.model.stacking.heading import heading, time_of
 from larun.model.stacking.laying import Grid, Laid, aligned, best, grid_of, laid, noise_term
 from larun.model.stacking.members import Member, facts, measured
 from larun.model.stacking.options import StackOptions
 from larun.provenance import Parent, operation, recording
 
 if TYPE_CHECKING:
+    from astropy.io.fits import Header
+
     from larun.model.aligning.transforms import Alignment
+    from larun.model.time.timing import ExposureTime
 
 __all__ = ["Stack"]
 
 
 @attrs.frozen(kw_only=True, eq=False, repr=False)
 class Stack(Frame):
-    """The mean of frames of one field: in electrons of its reference, whose pixels and WCS it has.
+    """The mean of frames of one field: in electrons of its reference, whose pixels, WCS and exposure it has.
 
     Make one with :meth:`combine`. It is detected, measured and solved as a frame is, with the correlation that its
-    noise has at every place.
+    noise has at every place. The header says in ``TEXPTIME`` how long all frames were exposed together; ``time`` has
+    the mean of their middles, by weight.
 
     Parameters
     ----------
@@ -76,8 +81,8 @@ class Stack(Frame):
         align : {"stars", "phase", "wcs"}
             As ``method`` of :meth:`larun.model.sky.SkyImage.align_to`.
         reject : str, optional
-            Frames to leave out, as a condition on ``name``, ``fwhm``, ``sky``, ``noise``, ``stars``, ``exposure``:
-            ``"fwhm > 5 or stars < 50"``.
+            Frames to leave out, as a condition on ``name``, ``fwhm``, ``sky``, ``noise``, ``stars``, ``exposure``,
+            ``airmass``: ``"fwhm > 5 or stars < 50"``.
         weights : {"point", "sky", "equal"}
             Best for stars, ``(T / (σ FWHM))²``; for what is extended, ``(T / σ)²``; or 1.
         method : {"artefacts", "mean", "median"}
@@ -136,6 +141,11 @@ class Stack(Frame):
             rejected=[{"name": m.name, "frame": m.provenance.id, "reason": r} for m, r in lost.items()],
         )
         return cls(**_fields(layers, chosen, grid, how, common))
+
+    @classmethod
+    def time_for(cls, header: Header) -> ExposureTime:
+        """When the frames were exposed: the begin of the first, the end of the last, and the weighted middle."""
+        return time_of(header, cls.all_keywords(), cls.site)
 
     def calibrate(self, *args: Any, **kwargs: Any) -> Self:
         """Refused: the frames of a stack are calibrated.
@@ -255,8 +265,7 @@ def _fields(
     image = reference.image()
     made = stack([_renamed(one, reference.sky) for one in layers], grid.shape, options=how, common=common)
     terms = tuple(noise_term(one.mapping, how.resample.kernel, one.note()) for one in layers)
-    header = store.without_sections(image._header)
-    header["NCOMBINE"] = (len(layers), "frames in this stack")
+    header = heading(store.without_sections(image._header).copy(), image, layers)
     return {
         "data": made.data,
         "variance": made.variance,

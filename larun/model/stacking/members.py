@@ -24,6 +24,7 @@ from larun.provenance import Provenance, unrecorded
 if TYPE_CHECKING:
     from larun.model.image import Image
     from larun.model.sky import SkyImage
+    from larun.model.time.timing import ExposureTime
 
 __all__ = ["Member", "measured"]
 
@@ -58,6 +59,8 @@ class Member:
         The sky in cells.
     exposure : float or None
         Seconds.
+    time : ExposureTime or None
+        When it was exposed.
     """
 
     name: str
@@ -74,6 +77,7 @@ class Member:
     noise: float
     mesh: NDArray[np.float64]
     exposure: float | None
+    time: ExposureTime | None = None
 
     def sky_at(self, x: NDArray[np.float64], y: NDArray[np.float64]) -> NDArray[np.float64]:
         """Level of the sky at positions, linear between the middles of cells; NaN outside the frame."""
@@ -130,6 +134,7 @@ def measured(given: SkyImage | str | Path) -> Member:
         noise=float(np.median(sky.mesh_rms)),
         mesh=sky.mesh_level.astype(np.float64),
         exposure=float(exposure) if exposure is not None and exposure > 0 else None,
+        time=getattr(image, "time", None),
     )
 
 
@@ -165,6 +170,7 @@ def _rows(image: SkyImage, path: Path | None) -> Callable[[int, int], Rows]:
 
 def facts(member: Member) -> dict[str, Any]:
     """What is known of a frame before it is aligned, by the names that conditions use."""
+    mass = None if member.time is None else member.time.airmass
     return {
         "name": member.name,
         "fwhm": member.fwhm,
@@ -172,4 +178,5 @@ def facts(member: Member) -> dict[str, Any]:
         "noise": member.noise,
         "stars": len(member.stars),
         "exposure": math.nan if member.exposure is None else member.exposure,
+        "airmass": math.nan if mass is None else mass,
     }
