@@ -49,16 +49,24 @@ def stack(
         write_json([attrs.asdict(row) for row in rows])
     else:
         _show(rows)
-    return OK if all(row.status == "done" for row in rows) else FAILED
+    return FAILED if any(row.status == "failed" for row in rows) else OK
 
 
 def _show(rows: tuple[StackRow, ...]) -> None:
     from larun.report.terminal import cell, console, heading
 
     for row in rows:
-        said = f"{row.used} of {row.frames} frames → {row.path}" if row.status == "done" else f"failed: {row.message}"
-        console().print(cell(f"{row.name}: {said}"), soft_wrap=True)
+        console().print(cell(f"{row.name}: {_said(row)}"), soft_wrap=True)
         for reason in row.rejected:
             console().print(cell(f"  left out: {reason}"), soft_wrap=True)
-    done = sum(row.status == "done" for row in rows)
-    console().print(heading(f"{done} of {len(rows)} stacks made"))
+    count = {status: sum(row.status == status for row in rows) for status in ("done", "skipped")}
+    there = f", {count['skipped']} there already" if count["skipped"] else ""
+    console().print(heading(f"{count['done']} of {len(rows)} stacks made{there}"))
+
+
+def _said(row: StackRow) -> str:
+    if row.status == "failed":
+        return f"failed: {row.message}"
+    seconds = "" if row.exposure is None else f", {row.exposure:g} s"
+    there = " (there already)" if row.status == "skipped" else ""
+    return f"{row.used} of {row.frames} frames{seconds} → {row.path}{there}"

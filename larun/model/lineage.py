@@ -8,16 +8,20 @@ from __future__ import annotations
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from larun.errors import FileError, LarunError, LarunWarning, OptionError
+from larun.model import registry
 from larun.model.frame import Frame
 from larun.model.raw.exposures import SUFFIXES, stem_of
 from larun.model.raw.opening import parts_of
 from larun.provenance import Provenance, Root
 from larun.provenance.lineage import Use, uses
 
-__all__ = ["Product", "Using", "Wanted", "near_misses", "products", "record_of", "used_by", "wanted"]
+if TYPE_CHECKING:
+    from astropy.io.fits import Header
+
+__all__ = ["Head", "Product", "Using", "Wanted", "head_of", "near_misses", "products", "record_of", "used_by", "wanted"]
 
 
 class Product(NamedTuple):
@@ -26,6 +30,15 @@ class Product(NamedTuple):
     path: Path
     class_name: str
     """As ``MasterBias``: of the class that reads it, without its module."""
+    provenance: Provenance
+
+
+class Head(NamedTuple):
+    """What a file of an image says without its pixels."""
+
+    camera: type[Any]
+    """The class that reads it."""
+    header: Header
     provenance: Provenance
 
 
@@ -89,6 +102,31 @@ def record_of(path: str | Path) -> Product | None:
     if not isinstance(record.get("provenance"), dict):
         return None
     return Product(path, name.rpartition(":")[2], Provenance.from_dict(record["provenance"], str(path)))
+
+
+def head_of(path: str | Path) -> Head | None:
+    """The class, the header and the record of an image, without its pixels; None of any other file.
+
+    Raises
+    ------
+    FileError
+        If it is a product that cannot be read.
+    CorruptProduct
+        If its record does not follow from its own content.
+    """
+    from larun.io import container
+    from larun.io.product import is_product, open_entries
+    from larun.io.streams import open_plain
+
+    path = Path(path)
+    if not path.is_file() or not is_product(path):
+        return None
+    with open_plain(path) as file:
+        entries = open_entries(path, file, verify=False)
+        header, _ = container.read_entry(file, entries["PRIMARY"])
+    found = record_of(path) if "SCI" in entries else None
+    camera = registry.by_name(str(header["LARUNCLS"])) or registry.by_name("larun.instruments.generic:Generic")
+    return None if found is None or camera is None else Head(camera, header, found.provenance)
 
 
 def products(folder: str | Path) -> Iterator[Product]:

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import contextlib
 import math
+import weakref
 from collections.abc import Callable
 from collections.abc import Mapping as Mapping_
+from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
@@ -41,6 +43,11 @@ _NOISE = 0.3  # pixels: rough error of a position
 _WORST = 1.2  # rms in pixels: columns full of defects match each other too, but not to a pixel
 #: Pixels by which positions of a bent transform may err between nodes.
 TOLERANCE = 2e-3
+
+#: Planes of the reference that was searched last, which never change, and its stars.
+_latest: ContextVar[tuple[Callable[[], Any], Callable[[], Any], NDArray[np.float64] | None]] = ContextVar(
+    "_latest", default=(lambda: None, lambda: None, None)
+)
 
 
 class Alignment(NamedTuple):
@@ -124,11 +131,20 @@ def _by_stars(
 ) -> Alignment:
     names = repr(reference), repr(image)
     if stars is bright_stars:
-        quick = [quick_stars(one.data, one.flags) for one in (reference, image)]
+        quick = [_of_reference(reference), quick_stars(image.data, image.flags)]
         if quick[0] is not None and quick[1] is not None:
             with contextlib.suppress(NotAligned):  # a full search finds more, and fainter, stars
                 return by_star_lists(quick[0], quick[1], reference.shape, degree, names)
     return by_star_lists(stars(reference), stars(image), reference.shape, degree, names)
+
+
+def _of_reference(image: SkyImage) -> NDArray[np.float64] | None:
+    """The bright stars of a reference, which a series of frames asks for again and again."""
+    data, flags, stars = _latest.get()
+    if data() is not image.data or flags() is not image.flags:
+        stars = quick_stars(image.data, image.flags)
+        _latest.set((weakref.ref(image.data), weakref.ref(image.flags), stars))
+    return stars
 
 
 def by_star_lists(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import re
 import warnings
 from collections.abc import Callable, Iterable, Sequence
@@ -12,8 +13,10 @@ import attrs
 
 from larun.errors import LarunError, LarunWarning, OptionError
 from larun.model.frame import Frame
+from larun.model.lineage import head_of
 from larun.model.stack import Stack
 from larun.model.stacking.options import StackOptions
+from larun.provenance import predict
 
 __all__ = ["BY", "StackRow", "groups_of", "stack_groups"]
 
@@ -30,7 +33,7 @@ class StackRow:
     name : str
         Of the stack.
     status : str
-        ``"done"``, ``"skipped"`` (it was there already) or ``"failed"``.
+        ``"done"``, ``"skipped"`` (it was there, of the same frames by the same options) or ``"failed"``.
     message : str
         Why it failed.
     path : str
@@ -41,6 +44,10 @@ class StackRow:
         Of them in the stack.
     rejected : tuple of str
         The others, with the reason.
+    exposure : float or None
+        Of all frames together, in seconds.
+    mid_time : str or None
+        The mean of their middles by weight, in UTC.
     """
 
     name: str
@@ -50,6 +57,8 @@ class StackRow:
     frames: int = 0
     used: int = 0
     rejected: tuple[str, ...] = ()
+    exposure: float | None = None
+    mid_time: str | None = None
 
 
 def groups_of(
@@ -92,15 +101,14 @@ def groups_of(
 
 def _key(path: Path, by: Sequence[str]) -> tuple[str, ...] | None:
     """The values that a frame is sorted by; None of a product that is no single frame."""
-    from larun.model.image import Image
-
-    image = Image.read(path, verify=False)
-    if not isinstance(image, Frame) or isinstance(image, Stack):
+    head = head_of(path)
+    if head is None or not issubclass(head.camera, Frame) or issubclass(head.camera, Stack):
         return None
+    exposure = head.camera.quantity_of(head.header, "exposure")
     values = {
-        "object": str(image.header.get("OBJECT", "")).strip() or "unnamed",
-        "filter": image.filter or "",
-        "exposure": "" if image.exposure is None else f"{image.exposure:g}s",
+        "object": str(head.header.get("OBJECT", "")).strip() or "unnamed",
+        "filter": str(head.camera.quantity_of(head.header, "filter") or ""),
+        "exposure": "" if exposure is None else f"{float(exposure):g}s",
     }
     return tuple(values[name] for name in by)
 
@@ -115,6 +123,8 @@ def stack_groups(
 ) -> tuple[StackRow, ...]:
     """One stack a group, in the folder ``out``; a group that fails is told and the rest goes on.
 
+    A stack that is there already, of the same frames by the same options, is left as it is.
+
     Parameters
     ----------
     groups : dict
@@ -126,10 +136,11 @@ def stack_groups(
     options, **how
         As for :meth:`larun.Stack.combine`.
     """
-    rows = []
-    folder = Path(out)
+    rows: list[StackRow] = []
+    folder, taken = Path(out), set[str]()
     for number, (key, paths) in enumerate(groups.items(), 1):
-        name = _name(key)
+        name = _name(key, taken)
+        taken.add(name)
         rows.append(_stacked(name, paths, folder / f"{name}.fits", options, how))
         if progress is not None:
             progress(name, number, len(groups))
@@ -137,6 +148,9 @@ def stack_groups(
 
 
 def _stacked(name: str, paths: list[Path], product: Path, options: StackOptions, how: dict[str, Any]) -> StackRow:
+    made = _there(product, paths, options, how)
+    if made is not None:
+        return _row(name, "skipped", made, paths, product)
     try:
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", "not in the stack", LarunWarning)  # said in the row
@@ -147,13 +161,57 @@ def _stacked(name: str, paths: list[Path], product: Path, options: StackOptions,
         raise
     except LarunError as error:
         return StackRow(name=name, status="failed", message=str(error), frames=len(paths))
+    return _row(name, "done", made, paths, product)
+
+
+def _there(product: Path, paths: list[Path], options: StackOptions, how: dict[str, Any]) -> Stack | None:
+    """The stack in a file, where it is of these frames by these options; None where it must be made."""
+    if not product.is_file():
+        return None
+    try:
+        there = Stack.read(product)
+        heads = [head_of(path) for path in paths]
+    except LarunError:  # damaged, or something else
+        return None
+    step = there.provenance.step
+    if step is None or step.operation != "stack":
+        return None
+    wanted = predict("stack", Stack, (), options=options, **how)
+    chosen = {name: value for name, value in step.parameters.items() if name != "reference"}
+    if (step.version, chosen) != (wanted.version, wanted.parameters):
+        return None
+    reference = how.get("reference")
+    if reference is not None and step.parameters["reference"] != _id_of(reference):
+        return None
+    given = {head.provenance.id for head in heads if head is not None}
+    seen = {item["frame"] for name in ("frames", "rejected") for item in step.fitted[name]}
+    return there if given == seen else None
+
+
+def _id_of(image: Any) -> str | None:
+    if isinstance(image, str | Path):
+        head = head_of(image)
+        return None if head is None else head.provenance.id
+    return str(image.provenance.id)
+
+
+def _row(name: str, status: str, made: Stack, paths: list[Path], product: Path) -> StackRow:
     fitted = made.provenance.step.fitted if made.provenance.step is not None else {}
-    rejected = tuple(f"{item['name']}: {item['reason']}" for item in fitted["rejected"])
-    used = len(fitted["frames"])
-    return StackRow(name=name, status="done", path=str(product), frames=len(paths), used=used, rejected=rejected)
+    total = made.header.get("TEXPTIME")
+    return StackRow(
+        name=name,
+        status=status,
+        path=str(product),
+        frames=len(paths),
+        used=len(fitted["frames"]),
+        rejected=tuple(f"{item['name']}: {item['reason']}" for item in fitted["rejected"]),
+        exposure=None if total is None else float(total),
+        mid_time=made.time.mid_text,
+    )
 
 
-def _name(key: tuple[str, ...]) -> str:
-    """A file name that header text cannot lead anywhere."""
+def _name(key: tuple[str, ...], taken: set[str]) -> str:
+    """A file name that header text cannot lead anywhere, and that is no other's."""
     parts = [re.sub(r"[^A-Za-z0-9+-]+", "_", part).strip("_")[:40] for part in key]
-    return "-".join(part for part in parts if part) or "stack"
+    name = "-".join(part for part in parts if part) or "stack"
+    return next(n for n in itertools.chain([name], (f"{name}-{k}" for k in itertools.count(2))) if n not in taken)

@@ -11,6 +11,7 @@ import larun
 from larun import flags as fl
 from larun.algorithms.resample import ResampleOptions
 from larun.errors import AlreadyApplied, LarunWarning, NotAligned, OptionError
+from larun.model.aligning import transforms
 from larun.model.aligning.regridding import regridded
 from larun.model.aligning.transforms import align_by
 from larun.model.planes import Shared
@@ -243,3 +244,18 @@ def test_nickel_frames_of_different_fields_are_refused():
     for one, two in ((0, 1), (1, 2), (2, 0)):
         with pytest.raises(NotAligned, match=r"in common|are needed"):
             frames[one].align_to(frames[two])
+
+
+def test_the_stars_of_a_reference_are_searched_once_for_a_series(monkeypatch):
+    stars = field()
+    frames = [exposure(stars, offset=(3.0 * k, k), seed=90 + k) for k in range(4)]
+    searched = []
+    search = transforms.quick_stars
+    monkeypatch.setattr(transforms, "quick_stars", lambda data, flags: searched.append(data) or search(data, flags))
+    made = [frame.align_to(frames[0]) for frame in frames[1:]]
+    assert sum(data is frames[0].data for data in searched) == 1
+    assert len(searched) == 4
+    alone = frames[2].align_to(frames[1])
+    assert sum(data is frames[1].data for data in searched) == 2
+    assert frames[2].align_to(frames[0]).identical(made[1])
+    assert alone.provenance.step.fitted["offset"] != made[1].provenance.step.fitted["offset"]
