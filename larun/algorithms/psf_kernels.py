@@ -13,7 +13,7 @@ import numpy as np
 
 from larun.algorithms.jit import kernel
 
-__all__ = ["combine_nodes", "draw_range", "first_node", "pixel", "point_range", "spline_weights", "terms_at"]
+__all__ = ["combine_nodes", "draw_range", "first_node", "pixel", "point_range", "spline_weights", "terms_at", "value_of"]
 
 _1, _2, _3 = np.uintp(1), np.uintp(2), np.uintp(3)
 
@@ -57,6 +57,19 @@ def pixel(nodes: Any, j: int, i: int, along: Any, aside: Any) -> Any:
     v3, s3 = b0 * n0 + b1 * n1 + b2 * n2 + b3 * n3, e0 * n0 + e1 * n1 + e2 * n2 + e3 * n3
     value = a0 * v0 + a1 * v1 + a2 * v2 + a3 * v3
     return value, d0 * v0 + d1 * v1 + d2 * v2 + d3 * v3, a0 * s0 + a1 * s1 + a2 * s2 + a3 * s3
+
+
+@kernel
+def value_of(nodes: Any, j: int, i: int, along: Any, aside: Any) -> Any:
+    """The value alone, as :func:`pixel` has it; weights without those of the derivatives."""
+    (a0, a1, a2, a3), (b0, b1, b2, b3) = along, aside
+    j0, i0 = np.uintp(j), np.uintp(i)
+    j1, j2, j3, i1, i2, i3 = j0 + _1, j0 + _2, j0 + _3, i0 + _1, i0 + _2, i0 + _3
+    v0 = b0 * nodes[j0, i0] + b1 * nodes[j1, i0] + b2 * nodes[j2, i0] + b3 * nodes[j3, i0]
+    v1 = b0 * nodes[j0, i1] + b1 * nodes[j1, i1] + b2 * nodes[j2, i1] + b3 * nodes[j3, i1]
+    v2 = b0 * nodes[j0, i2] + b1 * nodes[j1, i2] + b2 * nodes[j2, i2] + b3 * nodes[j3, i2]
+    v3 = b0 * nodes[j0, i3] + b1 * nodes[j1, i3] + b2 * nodes[j2, i3] + b3 * nodes[j3, i3]
+    return a0 * v0 + a1 * v1 + a2 * v2 + a3 * v3
 
 
 @kernel
@@ -110,8 +123,9 @@ def point_range(model: Any, places: Any, radius: float, out: Any, start: int, st
 def draw_range(model: Any, stars: Any, reach: int, image: Any, start: int, stop: int) -> None:
     """Add stars (n, 3: x, y, flux) to rows ``start`` to ``stop`` of an image, one after the other."""
     nodes, phases, domain = model
-    size = nodes.shape[1]
-    terms, made = np.empty(nodes.shape[0]), np.empty((size, size))
+    size, varies = nodes.shape[1], nodes.shape[0] > 1
+    terms, made = np.ones(nodes.shape[0]), np.empty((size, size))
+    combine_nodes(nodes, terms[:1], size, made)
     for n in range(stars.shape[0]):
         x, y, flux = stars[n, 0], stars[n, 1], stars[n, 2]
         px, py = int(np.floor(x + 0.5)), int(np.floor(y + 0.5))
@@ -119,11 +133,12 @@ def draw_range(model: Any, stars: Any, reach: int, image: Any, start: int, stop:
         left, right = max(0, px - reach), min(image.shape[1], px + reach + 1)
         if top >= bottom or left >= right:
             continue
-        terms_at(x, y, domain, terms)
-        combine_nodes(nodes, terms, size, made)
-        i0, along = first_node(left - x, phases, size)
-        j0, aside = first_node(top - y, phases, size)
+        if varies:
+            terms_at(x, y, domain, terms)
+            combine_nodes(nodes, terms, phases * (reach + 3), made)
+        i0, (along, _) = first_node(left - x, phases, size)
+        j0, (aside, _) = first_node(top - y, phases, size)
         for j in range(top, bottom):
             for i in range(left, right):
-                value, _, _ = pixel(made, j0 + (j - top) * phases, i0 + (i - left) * phases, along, aside)
+                value = value_of(made, j0 + (j - top) * phases, i0 + (i - left) * phases, along, aside)
                 image[j, i] += flux * value

@@ -1,0 +1,495 @@
+"""All stars of an image fitted with a known point-spread function, so that each is measured free of its neighbours.
+
+The model of all stars is one image. Stars that lie close together are a *group*, whose fluxes and positions are solved
+for jointly, with their full covariance; what other groups send into its pixels is in the model. Steps of all groups are
+made from the same model, the model is drawn again, and so on until nothing moves (a block iteration of Jacobi's; after
+Stetson 1987, PASP 99, 191, who subtracts neighbours in the same way). In between the sky may be measured where the
+stars were. Weights are those of the smooth sky and of the model, never a pixel's own.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import attrs
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from larun.algorithms.arrays import read_only
+from larun.algorithms.jit import over_rows
+from larun.algorithms.peaks import Planes
+from larun.algorithms.psf import PSF
+from larun.algorithms.psf_field_kernels import step_range
+from larun.algorithms.psf_fit import checked_planes_and_positions, fit_reach
+from larun.algorithms.psf_kernels import draw_range
+from larun.errors import OptionError
+from larun.flags import EDGE, NO_DATA, UNUSABLE
+
+__all__ = ["FieldFits", "FieldOptions", "groups_of", "solve_field"]
+
+#: A change smaller than this, in standard errors, is the last one; and one so small that neighbours need not know it.
+_SETTLED, _UNNOTICED = 0.02, 0.01
+#: Longest step of a position, in FWHM.
+_STRIDE = 0.4
+#: Below this signal to noise a position is not looked for: it is the one that was given.
+_SEEN = 2.0
+#: Rounds in which fluxes alone are fitted, at first.
+_FLUX_ROUNDS = 2
+_LEAST = 0.05  # share of a star's light on usable pixels
+_SKIES = 3  # how often the sky may be measured again
+_SKY_SETTLED = 0.02  # of the noise of a pixel
+_BAND = 32
+
+
+@attrs.frozen(kw_only=True)
+class FieldOptions:
+    """How the stars of an image are fitted.
+
+    Parameters
+    ----------
+    reach : int, optional
+        A star is fitted on the pixels within so many rows and columns; by default two FWHM, at least 4.
+    free_position : bool
+        Fit positions; else they stay, which is forced photometry.
+    free_sky : bool
+        Fit a constant with each group, on top of the given level.
+    gain : float
+        Electrons per unit of the data, for the photon noise of stars.
+    limit : float, optional
+        How far a position may go from where it starts, pixels; by default half the FWHM, at least 1.
+    mask : int
+        Bits of flags that make a pixel unusable; by default with SATURATED.
+    link : float
+        Stars nearer than this, in FWHM, are of one group.
+    most : int
+        Larger groups are divided where their stars are farther apart.
+    iterations : int
+        No more rounds than this.
+    """
+
+    reach: int | None = None
+    free_position: bool = True
+    free_sky: bool = False
+    gain: float = 1.0
+    limit: float | None = None
+    mask: int = int(UNUSABLE)
+    link: float = 1.5
+    most: int = 40
+    iterations: int = 80
+
+
+class FieldFits(NamedTuple):
+    """What :func:`solve_field` returns, one element a star (float64 where nothing else is said).
+
+    Attributes
+    ----------
+    x, y : (n,)
+        Position, pixels.
+    flux : (n,)
+        Flux in the unit of the image, in what the PSF is normalised to; NaN where too few pixels are usable.
+    sky : (n,)
+        The fitted constant of its group; 0 where it is not free.
+    covariance : (n, 3, 3)
+        Of flux, x and y, neighbours of its group taken into account; 0 for a position that is held.
+    chi2 : (n,)
+        Sum of squared residuals over their variance, by the degrees of freedom.
+    share : (n,)
+        Share of the star's light in its stamp that fell on usable pixels.
+    flags : (n,) uint32
+        OR within one FWHM; EDGE where that circle leaves the image, NO_DATA where there is no flux.
+    held : (n,) bool
+        Whether the position is the one that was given.
+    converged : (n,) bool
+        Whether the last change was below a fiftieth of a standard error.
+    group : (n,) int64
+        Stars of one number were solved for jointly; -1 for those that were not fitted.
+    iterations : int
+        Rounds that were made.
+    model : (ny, nx)
+        All stars, without sky and noise.
+    level, noise : (ny, nx) float32
+        The sky and its variance as they were at last.
+    """
+
+    x: NDArray[np.float64]
+    y: NDArray[np.float64]
+    flux: NDArray[np.float64]
+    sky: NDArray[np.float64]
+    covariance: NDArray[np.float64]
+    chi2: NDArray[np.float64]
+    share: NDArray[np.float64]
+    flags: NDArray[np.uint32]
+    held: NDArray[np.bool_]
+    converged: NDArray[np.bool_]
+    group: NDArray[np.int64]
+    iterations: int
+    model: NDArray[np.float64]
+    level: NDArray[np.float32]
+    noise: NDArray[np.float32]
+
+    @property
+    def flux_error(self) -> NDArray[np.float64]:
+        """Standard error of the flux."""
+        return np.sqrt(self.covariance[:, 0, 0])
+
+    @property
+    def x_error(self) -> NDArray[np.float64]:
+        """Standard error of x, pixels; 0 where it is held."""
+        return np.sqrt(self.covariance[:, 1, 1])
+
+    @property
+    def y_error(self) -> NDArray[np.float64]:
+        """Standard error of y, pixels; 0 where it is held."""
+        return np.sqrt(self.covariance[:, 2, 2])
+
+
+#: From the model of all stars to the level of the sky and its smooth variance.
+Sky = Callable[[NDArray[np.float64]], tuple[NDArray[np.float32], NDArray[np.float32]]]
+
+
+def solve_field(
+    planes: Planes,
+    psf: PSF,
+    x: ArrayLike,
+    y: ArrayLike,
+    *,
+    flux: ArrayLike | None = None,
+    options: FieldOptions | None = None,
+    acf: NDArray[Any] | None = None,
+    sky: Sky | None = None,
+) -> FieldFits:
+    """Fit all stars of an image.
+
+    Parameters
+    ----------
+    planes : tuple of (ny, nx) arrays
+        Data, background level, smooth noise variance of the sky (float32) and flags (uint32).
+    psf : PSF
+        The function.
+    x, y : array_like, shape (n,)
+        Where to start, pixels. What is not finite, or outside the image, is not fitted.
+    flux : array_like, shape (n,), optional
+        Fluxes to start from; what is not finite starts from 0.
+    options : FieldOptions, optional
+        How.
+    acf : ndarray, shape (l, l) or (n, l, l), optional
+        Correlation of the noise, l odd, of the image or around each star: it decides the covariances.
+    sky : callable, optional
+        Called with the model of all stars when they have settled; returns level and variance anew.
+
+    Returns
+    -------
+    FieldFits
+
+    Raises
+    ------
+    OptionError
+        If planes or positions differ in shape or an option is out of range.
+
+    Examples
+    --------
+    >>> from larun.algorithms.psf import gaussian_psf
+    >>> psf = gaussian_psf(3.0)
+    >>> pair = psf.draw((41, 41), [18.0, 21.2], [20.0, 20.5], [5000.0, 2000.0]).astype(np.float32)
+    >>> flat, none = np.full(pair.shape, 100, np.float32), np.zeros(pair.shape, np.uint32)
+    >>> found = solve_field((pair + flat, flat, flat, none), psf, [18.1, 21.0], [20.0, 20.4])
+    >>> found.flux.round(0).tolist(), found.x.round(2).tolist(), found.group.tolist()
+    ([5000.0, 2000.0], [18.0, 21.2], [0, 0])
+    """
+    wanted = FieldOptions() if options is None else options
+    fixed, xs, ys = checked_planes_and_positions(planes, x, y)
+    field = _Field(fixed, psf, xs, ys, flux, wanted, acf)
+    rounds = 0
+    for turn in range(_SKIES):
+        rounds += field.settle(wanted.iterations - rounds)
+        if sky is None or turn == _SKIES - 1 or not field.renew(sky):
+            break
+    return field.finished(rounds)
+
+
+def groups_of(
+    x: NDArray[np.float64], y: NDArray[np.float64], link: float, most: int
+) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Stars that are linked by distances below ``link``, divided where they are more than ``most``.
+
+    Returns
+    -------
+    first, members : ndarray of int64
+        Group g holds ``members[first[g] : first[g + 1]]``, in rising order, and so do the groups by their first star.
+
+    Examples
+    --------
+    >>> first, members = groups_of(np.array([0.0, 9.0, 1.0]), np.zeros(3), 2.0, 10)
+    >>> first.tolist(), members.tolist()
+    ([0, 2, 3], [0, 2, 1])
+    """
+    label = np.full(x.size, -1, np.int64)
+    waiting, number = [(np.arange(x.size), link)], 0
+    while waiting:
+        inside, length = waiting.pop()
+        for part in _linked(x[inside], y[inside], length):
+            if part.size > most:
+                waiting.append((inside[part], 0.8 * length))
+            else:
+                label[inside[part]] = number
+                number += 1
+    leader = np.full(number, x.size, np.int64)
+    np.minimum.at(leader, label, np.arange(x.size))
+    members = np.lexsort((np.arange(x.size), leader[label]))
+    starts = np.flatnonzero(np.diff(leader[label][members], prepend=-1))
+    return np.append(starts, x.size).astype(np.int64), members.astype(np.int64)
+
+
+def _linked(x: NDArray[np.float64], y: NDArray[np.float64], length: float) -> list[NDArray[np.int64]]:
+    from scipy.sparse import coo_array
+    from scipy.sparse.csgraph import connected_components
+    from scipy.spatial import cKDTree
+
+    pairs = cKDTree(np.column_stack([x, y])).query_pairs(length, output_type="ndarray").reshape(-1, 2)
+    links = coo_array((np.ones(len(pairs), np.int8), (pairs[:, 0], pairs[:, 1])), shape=(x.size, x.size))
+    _, label = connected_components(links, directed=False)
+    order = np.argsort(label, kind="stable")
+    return np.split(order, np.flatnonzero(np.diff(label[order])) + 1)
+
+
+class _Field:
+    """Stars, their model and their sky while they are fitted."""
+
+    def __init__(
+        self,
+        planes: Planes,
+        psf: PSF,
+        x: NDArray[np.float64],
+        y: NDArray[np.float64],
+        flux: ArrayLike | None,
+        options: FieldOptions,
+        acf: NDArray[Any] | None,
+    ) -> None:
+        self.planes, self.psf, self.options = planes, psf, options
+        self.reach, self.limit = _checked(psf, options)
+        self.given = np.column_stack([x, y])
+        ny, nx = planes[0].shape
+        with np.errstate(invalid="ignore"):
+            inside = (x >= -0.5) & (x < nx - 0.5) & (y >= -0.5) & (y < ny - 0.5)
+        self.index = np.flatnonzero(inside)
+        start = np.zeros(x.size) if flux is None else np.asarray(flux, np.float64)
+        if start.shape != x.shape:
+            raise OptionError(f"flux has shape {start.shape}, x {x.shape}: they must agree")
+        self.at = np.column_stack([np.where(np.isfinite(start), start, 0.0), x, y])[self.index]
+        count = len(self.index)
+        self.free = np.zeros(count, bool)
+        self.held = np.full(count, not options.free_position)
+        self.first, self.members = groups_of(self.at[:, 1], self.at[:, 2], options.link * psf.fwhm, options.most)
+        self.group = np.zeros(count, np.int64)
+        self.group[self.members] = np.repeat(np.arange(self.first.size - 1), np.diff(self.first))
+        self.skies = np.zeros(self.first.size - 1)
+        self.before, self.share, self.variances = np.full((count, 2), np.nan), np.ones(count), np.zeros((count, 3))
+        self.settled, self.rounds = np.zeros(count, bool), 0
+        self.moved = np.ones(count, bool)
+        self.pairs = self._pairs()
+        self.acf = _lags(acf, self.index)
+        self.model = np.zeros((ny, nx))
+        self._draw(self.at)
+
+    def _pairs(self) -> NDArray[np.int64]:
+        """Stars of which one's light falls on the pixels of the other."""
+        from scipy.spatial import cKDTree
+
+        if len(self.at) < 2:
+            return np.empty((0, 2), np.int64)
+        tree = cKDTree(self.at[:, 1:])
+        length = math.sqrt(2) * (self.reach + self.psf.radius / 2)
+        return np.asarray(tree.query_pairs(length, output_type="ndarray"), np.int64).reshape(-1, 2)
+
+    def _draw(self, stars: NDArray[np.float64]) -> None:
+        given = read_only(np.ascontiguousarray(stars[stars[:, 0] != 0][:, [1, 2, 0]]), np.float64)
+
+        def work(start: int, stop: int) -> None:
+            draw_range(self.psf.model, given, self.psf.radius - 1, self.model, start, stop)
+
+        if len(given):
+            over_rows(self.model.shape[0], work)
+
+    def _stepped(self, todo: NDArray[np.int64], last: bool) -> tuple[Any, ...]:
+        count = len(self.at)
+        out = (
+            np.zeros((count, 3)),
+            self.variances,
+            np.zeros(self.skies.size),
+            np.zeros((count, 3, 3)),
+            np.zeros((count, 3)),
+        )
+        options = self.options
+        rules = (
+            self.reach,
+            1.0 / options.gain,
+            np.uint32(options.mask),
+            bool(options.free_sky),
+            last,
+            self.acf,
+        )
+        stars = read_only(self.at, np.float64), read_only(self.skies, np.float64), self.free
+        groups = read_only(todo, np.int64), read_only(self.first, np.int64), read_only(self.members, np.int64)
+        planes, model = (*self.planes, read_only(self.model, np.float64)), self.psf.model
+
+        def work(start: int, stop: int) -> None:
+            step_range(planes, model, stars, groups, rules, out, start, stop)
+
+        over_rows(todo.size, work, band=_BAND)
+        return out
+
+    def settle(self, most: int) -> int:
+        """Rounds until nothing moves any more; how many there were."""
+        self.moved[:] = True
+        for turn in range(1, most + 1):
+            near = self.moved.copy()
+            one, two = self.pairs.T
+            np.logical_or.at(near, one, self.moved[two])
+            np.logical_or.at(near, two, self.moved[one])
+            todo = np.unique(self.group[near])
+            if todo.size == 0:
+                return turn - 1
+            self._round(todo)
+        return most
+
+    def _round(self, todo: NDArray[np.int64]) -> None:
+        """One step of some groups."""
+        self.rounds += 1
+        first_rounds = self.rounds <= _FLUX_ROUNDS
+        self.free[:] = ~self.held & (not first_rounds)
+        steps, variances, skies, _, _ = self._stepped(todo, False)
+        active = np.zeros(self.skies.size, bool)
+        active[todo] = True
+        mine = active[self.group]
+        lost = mine & np.isnan(steps[:, 0])
+        steps[lost] = 0.0
+        steps[lost, 0] = -self.at[lost, 0]  # nothing is known of it: it leaves the model
+        old = self.at.copy()
+        with np.errstate(invalid="ignore", divide="ignore"):
+            self.at[:, 0] += steps[:, 0]
+            seen = (self.at[:, 0] > _SEEN * np.sqrt(variances[:, 0])) & (old[:, 0] > 0)
+            shift = self._tamed(steps[:, 1:])
+            place = self.at[:, 1:] + shift
+            start = self.given[self.index]
+            away = ~(np.hypot(*(place - start).T) <= self.limit)
+            leave = mine & self.free & (~seen | away)
+            going = mine & self.free & ~leave
+            self.at[going, 1:] = place[going]
+            self.at[leave, 1:] = start[leave]
+            self.held |= leave
+            sigma = np.sqrt(variances)
+            changed = np.abs(self.at - old) / np.where(sigma > 0, sigma, np.inf)
+            sky = np.abs(skies[self.group]) / np.sqrt(np.median(self.planes[2])) if self.options.free_sky else 0.0
+        largest = np.maximum(np.max(changed, axis=1, initial=0.0), sky)
+        largest[mine & (first_rounds | leave)] = np.inf  # what comes next has other unknowns
+        still = largest <= _UNNOTICED
+        self.at[still] = old[still]
+        self.skies += skies
+        self.settled[mine] = largest[mine] <= _SETTLED
+        self.moved = mine & ~lost & (largest > _UNNOTICED)
+        other = np.any(self.at != old, axis=1)
+        undo = old[other].copy()
+        undo[:, 0] *= -1
+        self._draw(np.concatenate([undo, self.at[other]]))
+
+    def _tamed(self, steps: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Steps of positions, not too long, and ever shorter where they turn to and fro."""
+        length = np.hypot(*steps.T)
+        back = (np.sum(steps * self.before, axis=1) < 0) & (length > 0.3 * np.hypot(*self.before.T))
+        self.share = np.where(back, 0.5 * self.share, np.minimum(1.2 * self.share, 1.0))
+        share = np.minimum(self.share, _STRIDE * self.psf.fwhm / np.where(length > 0, length, 1.0))
+        moving = self.free & np.isfinite(length)
+        self.before[moving] = steps[moving]
+        return np.asarray(np.where(np.isfinite(steps), share[:, None] * steps, 0.0), np.float64)
+
+    def renew(self, sky: Sky) -> bool:
+        """Measure the sky without the stars; whether it is another."""
+        level, noise = (read_only(plane, np.float32) for plane in sky(self.model))
+        old = self.planes[1], self.planes[2]
+        self.planes = (self.planes[0], level, noise, self.planes[3])
+        scatter = np.sqrt(np.maximum(np.minimum(noise, old[1]), 1e-30))
+        return bool(np.max(np.abs(level - old[0]) / scatter) > _SKY_SETTLED)
+
+    def finished(self, rounds: int) -> FieldFits:
+        """The results, with covariances by the last model."""
+        self.model[:] = 0.0
+        self._draw(self.at)
+        _, _, _, covariance, quality = self._stepped(np.arange(self.skies.size), True)
+        usable = quality[:, 2] > _LEAST
+        unknowns = np.where(self.held, 1, 3)
+        with np.errstate(invalid="ignore", divide="ignore"):
+            chi2 = np.where(quality[:, 1] > unknowns, quality[:, 0] / (quality[:, 1] - unknowns), np.nan)
+        total = len(self.given)
+
+        def filled(values: NDArray[Any], empty: Any) -> Any:
+            made = np.full((total, *values.shape[1:]), empty, values.dtype)
+            made[self.index] = values
+            return made
+
+        at = self.at.copy()
+        at[~usable, 0], covariance[~usable], chi2[~usable] = np.nan, np.nan, np.nan
+        x, y = filled(at[:, 1], np.nan), filled(at[:, 2], np.nan)
+        x[np.isnan(x)], y[np.isnan(y)] = self.given[np.isnan(x), 0], self.given[np.isnan(y), 1]
+        flags = filled(_seen(self.planes[3], at[:, 1:], max(1.0, self.psf.fwhm)), EDGE | NO_DATA)
+        flux = filled(at[:, 0], np.nan)
+        flags[np.isnan(flux)] |= NO_DATA
+        return FieldFits(
+            x=x,
+            y=y,
+            flux=flux,
+            sky=filled(self.skies[self.group], np.nan),
+            covariance=filled(covariance, np.nan),
+            chi2=filled(chi2, np.nan),
+            share=filled(quality[:, 2], 0.0),
+            flags=flags,
+            held=filled(self.held, True),
+            converged=filled(self.settled & usable, False),
+            group=filled(self.group, -1),
+            iterations=rounds,
+            model=self.model,
+            level=self.planes[1],
+            noise=self.planes[2],
+        )
+
+
+def _checked(psf: PSF, options: FieldOptions) -> tuple[int, float]:
+    """Reach and limit, checked."""
+    reach = min(fit_reach(psf.fwhm), psf.radius - 2) if options.reach is None else int(options.reach)
+    if not 2 <= reach <= psf.radius - 1:
+        raise OptionError(f"reach = {reach}: must be 2 to {psf.radius - 1} pixels, which is how far the PSF is known")
+    limit = max(1.0, psf.fwhm / 2) if options.limit is None else float(options.limit)
+    if not 0 < limit < np.inf:
+        raise OptionError(f"limit = {limit}: must be a positive number of pixels")
+    if not 0 < options.gain < np.inf:
+        raise OptionError(f"gain = {options.gain}: must be positive")
+    if not 0 <= options.link <= 5 or not 1 <= options.most <= 200 or options.iterations < 5:
+        raise OptionError(
+            f"link = {options.link}, most = {options.most}, iterations = {options.iterations}: must be 0 to 5 FWHM, "
+            "1 to 200 stars, and at least 5 rounds"
+        )
+    return reach, min(limit, psf.radius - reach + 0.4)
+
+
+def _lags(acf: NDArray[Any] | None, index: NDArray[np.int64]) -> NDArray[np.float64]:
+    """Correlations as the kernel takes them: none, one, or one for each star that is fitted."""
+    if acf is None:
+        return read_only(np.empty((0, 1, 1)), np.float64)
+    given = np.asarray(acf, np.float64)
+    return read_only(given[None] if given.ndim == 2 else given[index], np.float64)
+
+
+def _seen(flags: NDArray[np.uint32], places: NDArray[np.float64], radius: float) -> NDArray[np.uint32]:
+    """OR of the flags in circles around places, and EDGE where one leaves the image."""
+    reach, (ny, nx) = math.ceil(radius + 0.5), flags.shape
+    made = np.zeros(len(places), np.uint32)
+    px, py = (np.rint(places[:, k]).astype(np.int64) for k in (0, 1))
+    for j in range(-reach, reach + 1):
+        for i in range(-reach, reach + 1):
+            row, column = py + j, px + i
+            near = (column - places[:, 0]) ** 2 + (row - places[:, 1]) ** 2 <= radius * radius
+            inside = (row >= 0) & (row < ny) & (column >= 0) & (column < nx)
+            own = flags[np.clip(row, 0, ny - 1), np.clip(column, 0, nx - 1)]
+            made |= np.where(near, np.where(inside, own, EDGE), 0).astype(np.uint32)
+    return made
