@@ -40,6 +40,8 @@ if TYPE_CHECKING:
     from larun.model.photometry.repeatability import Repeatability, repeatability
     from larun.model.photometry.zero_point import ZeroPoint
     from larun.model.planes import Shared
+    from larun.model.pointspread.options import PsfFitOptions, PsfOptions
+    from larun.model.psf import PSF
     from larun.model.recipe import Recipe
     from larun.model.reference.stars import ReferenceCatalog, ReferenceStars
     from larun.model.reference.store import ReferenceStore
@@ -80,7 +82,10 @@ _HOMES = {
     "Match": "larun.model.measure.matching",
     "Night": "larun.model.night",
     "OverscanOptions": "larun.algorithms.overscan",
+    "PSF": "larun.model.psf",
     "Provenance": "larun.provenance",
+    "PsfFitOptions": "larun.model.pointspread.options",
+    "PsfOptions": "larun.model.pointspread.options",
     "Recipe": "larun.model.recipe",
     "ReferenceCatalog": "larun.model.reference.stars",
     "ReferenceStars": "larun.model.reference.stars",
@@ -121,6 +126,7 @@ _HOMES = {
 _MODULES = ("errors", "flags", "instruments", "plots", "simulate")
 
 __all__ = [
+    "PSF",
     "Amplifier",
     "Audit",
     "BuildOptions",
@@ -143,6 +149,8 @@ __all__ = [
     "Night",
     "OverscanOptions",
     "Provenance",
+    "PsfFitOptions",
+    "PsfOptions",
     "Recipe",
     "ReferenceCatalog",
     "ReferenceStars",

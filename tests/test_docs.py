@@ -40,6 +40,7 @@ INNER = {
     "larun.algorithms.order",
     "larun.algorithms.overlap",
     "larun.algorithms.pack",
+    "larun.algorithms.psf_field_kernels",
     "larun.algorithms.psf_kernels",
     "larun.algorithms.psf_solve",
     "larun.algorithms.matchfit_kernels",

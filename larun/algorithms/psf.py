@@ -8,6 +8,7 @@ polynomials of order 0, 1 or 2.
 
 from __future__ import annotations
 
+import functools
 import math
 from typing import Any
 
@@ -29,6 +30,10 @@ _POINTS = 8
 #: Nodes beyond the last that is kept, so that the ends of the spline are not felt: 0.268 to this power is 1e-7.
 _MARGIN = 12
 _FWHM_OF_SIGMA = 2 * math.sqrt(2 * math.log(2))
+
+
+def _frozen(nodes: NDArray[np.float64]) -> NDArray[np.float64]:
+    return read_only(nodes, np.float64)
 
 
 @attrs.frozen(kw_only=True, eq=False)
@@ -56,13 +61,18 @@ class PSF:
         Middle and half width of the image along x, and along y, pixels: there the polynomial's u and v are -1 and 1.
     """
 
-    nodes: NDArray[np.float64] = attrs.field(repr=False)
+    nodes: NDArray[np.float64] = attrs.field(repr=False, converter=_frozen)
     oversampling: int
     radius: int
     fwhm: float
     kind: str
     aperture: float | None = None
     domain: tuple[float, float, float, float] = (0.0, 1.0, 0.0, 1.0)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        # Through the constructor, so that unpickled nodes are frozen again.
+        state = {field.name: getattr(self, field.name) for field in attrs.fields(type(self))}
+        return functools.partial(type(self), **state), ()
 
     @property
     def model(self) -> tuple[NDArray[np.float64], int, tuple[float, float, float, float]]:

@@ -56,7 +56,7 @@ def step_range(planes: Any, model: Any, stars: Any, groups: Any, rules: Any, out
         _fill(stamps, corner, columns[:used], constant, matrix, right)
         inverse, factor = np.zeros((unknowns, unknowns)), np.zeros((unknowns, unknowns))
         known = _invert(matrix, factor, inverse)
-        _write(own, columns[:used], known, inverse, right, (stars, out, group, constant))
+        _write(own, columns[:used], known, inverse, right, (stars, out, group))
         if rules[4]:
             if known and rules[5].shape[0] > 0:
                 lags = rules[5][own[0] if rules[5].shape[0] > 1 else 0]
@@ -157,7 +157,7 @@ def _invert(matrix: Any, factor: Any, inverse: Any) -> bool:
 @kernel
 def _write(own: Any, columns: Any, known: bool, inverse: Any, right: Any, where: Any) -> None:
     """The steps of a group; NaN where its equations have no solution."""
-    stars, (steps, variances, skies, _, _), group, constant = where
+    stars, (steps, variances, skies, _, _), group = where
     for a in range(own.size):
         for part in range(3):
             steps[own[a], part] = 0.0 if known else np.nan
@@ -180,9 +180,7 @@ def _write(own: Any, columns: Any, known: bool, inverse: Any, right: Any, where:
 
 
 @kernel
-def _correlated(
-    stamps: Any, corner: Any, columns: Any, lags: Any, matrix: Any, inverse: Any, constant: Any
-) -> None:
+def _correlated(stamps: Any, corner: Any, columns: Any, lags: Any, matrix: Any, inverse: Any, constant: Any) -> None:
     """From the inverse for white noise to the covariance for correlated noise; in place."""
     width, reach, used = stamps.shape[2], lags.shape[0] // 2, columns.size
     unknowns = matrix.shape[0]

@@ -13,7 +13,16 @@ import numpy as np
 
 from larun.algorithms.jit import kernel
 
-__all__ = ["combine_nodes", "draw_range", "first_node", "pixel", "point_range", "spline_weights", "terms_at", "value_of"]
+__all__ = [
+    "combine_nodes",
+    "draw_range",
+    "first_node",
+    "pixel",
+    "point_range",
+    "spline_weights",
+    "terms_at",
+    "value_of",
+]
 
 _1, _2, _3 = np.uintp(1), np.uintp(2), np.uintp(3)
 

@@ -54,10 +54,13 @@ class ChosenStars(NamedTuple):
         The stars, in the order of the list they are from.
     refused : mapping of str to int
         How many were left out, by the first reason that held.
+    reason : (n,) str
+        For each of the list: why it was left out; empty for the chosen.
     """
 
     chosen: NDArray[np.int64]
     refused: Mapping[str, int]
+    reason: NDArray[np.str_]
 
     @property
     def says(self) -> str:
@@ -120,14 +123,16 @@ def choose_stars(
         known = np.isfinite(xs + ys + light) & (noise > 0)
         good = known & (light / noise >= chosen.snr)
     refused["too faint"] = int(np.sum(~good))
+    reason = np.where(good, "", "too faint").astype("<U24")
     reach, (ny, nx) = fit_reach(fwhm), flags.shape
     inside = (xs >= reach) & (xs <= nx - 1 - reach) & (ys >= reach) & (ys <= ny - 1 - reach)
     refused["at the edge"] = int(np.sum(good & ~inside))
+    reason[good & ~inside] = "at the edge"
     good &= inside
     masked = 0
     for star in np.flatnonzero(good):
         if _masked(flags, xs[star], ys[star], 1.5 * fwhm, chosen.mask):
-            good[star] = False
+            good[star], reason[star] = False, "saturated or masked"
             masked += 1
     refused["saturated or masked"] = masked
     separation = 4 * fwhm if chosen.separation is None else chosen.separation
@@ -139,12 +144,15 @@ def choose_stars(
     for one, other in (pairs.T, pairs.T[::-1]):
         alone[one[light[other] > chosen.contrast * light[one]]] = False
     refused["with a neighbour"] = int(np.sum(good & ~alone))
+    reason[good & ~alone] = "with a neighbour"
     good &= alone
     index = np.flatnonzero(good)
     if index.size > chosen.most:
         index = np.sort(index[_spread(xs[index] / nx, ys[index] / ny, light[index])[: chosen.most]])
     refused["more than are needed"] = int(np.sum(good)) - index.size
-    return ChosenStars(index.astype(np.int64), refused)
+    reason[good] = "more than are needed"
+    reason[index] = ""
+    return ChosenStars(index.astype(np.int64), refused, reason)
 
 
 def _masked(flags: NDArray[np.uint32], x: float, y: float, radius: float, mask: int) -> bool:

@@ -40,6 +40,7 @@ from larun.algorithms.pack import stored_row
 from larun.algorithms.peaks import Planes
 from larun.algorithms.profilefit import fit_profiles
 from larun.algorithms.psf import gaussian_psf
+from larun.algorithms.psf_field import solve_field
 from larun.algorithms.psf_fit import fit_stars
 from larun.algorithms.psf_solve import NodeProblem, solve_nodes
 from larun.algorithms.quickstars import quick_stars
@@ -211,6 +212,8 @@ def _psf() -> None:
     psf.draw((_N, _N), image.x, image.y, image.x)
     psf.values(image.x, image.y)
     fit_stars(image.planes, psf, image.x, image.y)
+    solve_field(image.planes, psf, image.x, image.y)
+    solve_field(image.planes, psf, image.x, image.y, acf=np.ones((3, 3)))
     solve_nodes(NodeProblem(image.planes, image.x, image.y, np.full(3, 4e4), 1.0, int(fl.UNUSABLE)), psf, psf)
 
 

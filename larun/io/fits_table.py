@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import io
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from astropy.io import fits
+from numpy.typing import NDArray
 
 from larun.errors import FileError, OptionError
 from larun.io import container
@@ -43,11 +44,27 @@ class FitsTable:
         """Whether the first bytes of a file are those of a FITS file."""
         return start.startswith(b"SIMPLE  =")
 
-    def write(self, path: Path, table: QTable, record: dict[str, Any]) -> None:
-        """Write to a path that does not exist yet."""
+    def write(
+        self, path: Path, table: QTable, record: dict[str, Any], arrays: Mapping[str, NDArray[Any]] | None = None
+    ) -> None:
+        """Write to a path that does not exist yet; ``arrays`` go into HDUs of their own, by name."""
         table, notes = _wider(table, {"record": record, "meta": dict(table.meta)})
         class_name = str(record.get("class", "SourceCatalog"))
-        container.write_hdus(path, [primary_hdu(class_name), _table_hdu(table), record_hdu(notes)])
+        more = [container.image_hdu(name, array) for name, array in (arrays or {}).items()]
+        container.write_hdus(path, [primary_hdu(class_name), _table_hdu(table), *more, record_hdu(notes)])
+
+    def arrays(self, path: Path, names: Sequence[str]) -> list[NDArray[Any]]:
+        """The arrays beside the table.
+
+        Raises
+        ------
+        KeyError
+            If one is not there.
+        """
+        with open_plain(path) as file:
+            entries = open_entries(path, file, verify=False)
+            found = [container.read_entry(file, entries[name])[1] for name in names]
+        return [array for array in found if array is not None]
 
     def read(self, path: Path, *, verify: bool) -> tuple[QTable, dict[str, Any]]:
         """The table and its record.

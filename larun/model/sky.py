@@ -18,7 +18,7 @@ from larun.model.aligning.regridding import regridded
 from larun.model.aligning.transforms import align_by
 from larun.model.catalog import SourceCatalog
 from larun.model.image import Image
-from larun.model.measure import detecting, measuring
+from larun.model.measure import detecting, measuring, schema
 from larun.model.measure.positions import positions_of
 from larun.model.planes import total_variance
 from larun.provenance import operation, recording
@@ -30,8 +30,18 @@ if TYPE_CHECKING:
 
     from larun.model.astrometry.options import SolveOptions
     from larun.model.astrometry.solution import Solution
+    from larun.model.pointspread.options import PsfOptions
+    from larun.model.psf import PSF
 
 __all__ = ["SkyImage"]
+
+
+def _psf_arguments(arguments: dict[str, Any]) -> dict[str, Any]:
+    from larun.model.pointspread.options import checked_model, psf_options
+
+    checked_model(arguments["model"], arguments["order"])
+    return arguments | {"options": psf_options(arguments["options"])}
+
 
 #: Stands in for a size that is not measured yet, when options are checked.
 _ANY_FWHM = 3.0
@@ -190,6 +200,72 @@ class SkyImage(Image):
         table = measuring.placed(self, x, y, found)
         made = measuring.photometered(table, self, options, neighbours=found)
         return SourceCatalog(table=made, image=self, provenance=self.provenance)
+
+    @operation("psf", reach="global", resolve=_psf_arguments)
+    def psf(
+        self,
+        sources: SourceCatalog | None = None,
+        *,
+        model: str = "empirical",
+        order: int | None = None,
+        aperture: float | None = None,
+        options: PsfOptions | Mapping[str, Any] | None = None,
+    ) -> PSF:
+        """The point-spread function, from the stars of the image.
+
+        Parameters
+        ----------
+        sources : SourceCatalog, optional
+            All sources, faint ones too: from them stars are chosen that are bright, whole and alone. By default what
+            :meth:`detect` finds. In a crowd less is asked, and neighbours are subtracted.
+        model : {"empirical", "moffat", "gaussian"}
+            What the stars show, on an oversampled grid; or an elliptical profile, integrated over pixels, for few
+            stars or undersampled images.
+        order : int, optional
+            Of the polynomials over the image, 0 to 2; by default what the shapes of the stars ask for, and their
+            number bears.
+        aperture : float, optional
+            Radius in pixels of the circle that holds a light of 1, so that fluxes are those of such an aperture; by
+            default :attr:`PSF.radius`, 4 FWHM: that to which magnitudes of apertures are corrected.
+        options : PsfOptions or mapping, optional
+            Which stars, and on which grid.
+
+        Returns
+        -------
+        PSF
+            With the stars, used or not and why, what is left of them, and where it is bad.
+
+        Raises
+        ------
+        CatalogError
+            If the stars cannot give it: too few, too faint, or not where they would be needed.
+        OptionError
+            If an option makes no sense, or the image is undersampled for an empirical function.
+
+        Notes
+        -----
+        See :mod:`larun.algorithms.psf_build` (after Anderson & King 2000, PASP 112, 1360).
+        """
+        from larun.model.pointspread import making
+        from larun.model.pointspread import options as known
+        from larun.model.psf import PSF
+
+        self._refuse_mosaic()
+        known.checked_model(model, order)
+        wanted = known.psf_options(options)
+        found = (self.detect() if sources is None else sources)._table
+        made = making.make(self, found, model, order, aperture, wanted)
+        recording().fit(**{name: made.facts[name] for name in ("converged", "iterations", "chi2")})
+        table = schema.table(schema.PSF_STARS, made.columns, self.unit)
+        table.meta = {"model": model, **made.facts}
+        return PSF(
+            table=table,
+            provenance=self.provenance,
+            function=made.function,
+            residual=made.remains.mean,
+            residual_error=made.remains.error,
+            chi2_map=made.remains.chi2,
+        )
 
     @operation("align", version=3, reach="global", leave_out=("reference",))
     def align_to(

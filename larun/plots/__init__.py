@@ -13,6 +13,7 @@ from larun.plots.image import show
 from larun.plots.masters import show_master
 from larun.plots.overlay import draw_catalog, draw_flags
 from larun.plots.photometry import show_zero_point, show_zero_points
+from larun.plots.psf import show_psf
 
 __all__ = [
     "draw_catalog",
@@ -23,6 +24,7 @@ __all__ = [
     "show_evidence",
     "show_growth",
     "show_master",
+    "show_psf",
     "show_solution",
     "show_zero_point",
     "show_zero_points",

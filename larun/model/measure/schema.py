@@ -20,6 +20,8 @@ __all__ = [
     "GROUPS",
     "KRON",
     "MORPHOLOGY",
+    "PSF",
+    "PSF_STARS",
     "SKY",
     "TOTAL",
     "VERSION",
@@ -128,6 +130,38 @@ MORPHOLOGY: tuple[Column, ...] = (
 )
 
 
+#: Of the sources a point-spread function is made from.
+PSF_STARS: tuple[Column, ...] = (
+    Column("x", np.float64, "pix", "column of the centre"),
+    Column("y", np.float64, "pix", "row of the centre"),
+    Column("flux_psf", np.float64, "image", "flux by the function, of the stars that were tried"),
+    Column("flux_psf_error", np.float64, "image", "1 sigma of flux_psf"),
+    Column("psf_chi2", np.float64, "", "chi^2 of the fit by the degrees of freedom"),
+    Column("used", np.bool_, "", "whether the function rests on it"),
+    Column("reason", np.str_, "", "why it does not"),
+)
+
+#: What is measured with a point-spread function.
+PSF: tuple[Column, ...] = (
+    Column("x_psf", np.float64, "pix", "column of the centre by the fit; where it is held, the one that was given"),
+    Column("y_psf", np.float64, "pix", "row of the centre by the fit; where it is held, the one that was given"),
+    Column("x_psf_error", np.float64, "pix", "1 sigma of x_psf; 0 where it is held"),
+    Column("y_psf_error", np.float64, "pix", "1 sigma of y_psf; 0 where it is held"),
+    Column("flux_psf", np.float64, "image", "flux by the point-spread function, neighbours taken into account"),
+    Column("flux_psf_error", np.float64, "image", "1 sigma of flux_psf, without that of the function"),
+    Column("mag_psf", np.float64, "mag", "instrumental magnitude -2.5 log10(flux_psf)"),
+    Column("mag_psf_error", np.float64, "mag", "1 sigma of mag_psf"),
+    Column("psf_sky", np.float64, "image", "sky per pixel below the star"),
+    Column("psf_chi2", np.float64, "", "chi^2 of the fit by the degrees of freedom: 1 where the model is right"),
+    Column("psf_share", np.float64, "", "share of the light in the stamp that fell on usable pixels"),
+    Column("psf_flags", np.uint32, "", "OR of the pixel flags within one FWHM"),
+    Column("psf_group", np.int64, "", "sources of one number were solved for jointly; -1: not measured"),
+    Column(
+        "psf_status", np.str_, "", "ok; position held; not converged; beneath another (found in the remains); no pixels"
+    ),
+)
+
+
 #: All columns a catalogue of larun may have, with the suffix that numbers those of several apertures.
 GROUPS: tuple[tuple[str, tuple[Column, ...]], ...] = (
     ("", DETECTED),
@@ -138,6 +172,7 @@ GROUPS: tuple[tuple[str, tuple[Column, ...]], ...] = (
     ("_k", ELLIPTICAL),
     ("", KRON),
     ("", MORPHOLOGY),
+    ("", PSF),
 )
 
 

@@ -37,6 +37,8 @@ _OPTIONS = {
     "KronOptions": "larun.model.measure.ellipses",
     "LightCurveOptions": "larun.model.curves.options",
     "OverscanOptions": "larun.algorithms.overscan",
+    "PsfFitOptions": "larun.model.pointspread.options",
+    "PsfOptions": "larun.model.pointspread.options",
     "SegmentationOptions": "larun.algorithms.engine_segmentation",
     "SepOptions": "larun.algorithms.engine_sep",
     "StackOptions": "larun.model.stacking.options",

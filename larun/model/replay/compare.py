@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from larun.model import registry
 from larun.model.planes import alike, same_plane
+from larun.model.psf import PSF
 from larun.model.tabular import Tabular
 
 if TYPE_CHECKING:
@@ -52,7 +53,7 @@ def differences(
 
     Parameters
     ----------
-    product, again : Image, SourceCatalog or LightCurve
+    product, again : Image, SourceCatalog, LightCurve or PSF
         The product as it is, and as it was made again.
     renamed : mapping, optional
         Ids of masters that the product used, and of those that stand for them in the other one.
@@ -60,6 +61,9 @@ def differences(
     one, two = (registry.name_of(type(item)) for item in (product, again))
     if one != two:
         return (Difference("class", f"{one} is {two} when made again"),)
+    if isinstance(product, PSF):
+        found = [*_tables(product, again), _arrays("function", product.function.nodes, again.function.nodes)]
+        return tuple(item for item in found if item is not None)
     if isinstance(product, Tabular):
         return _tables(product, again)
     found = [_arrays(name, getattr(product, name), getattr(again, name)) for name in _PLANES]

@@ -14,6 +14,7 @@ from larun.errors import FileError, LarunWarning
 from larun.model.catalog import SourceCatalog
 from larun.model.image import Image
 from larun.model.lightcurve import LightCurve, read_tabular
+from larun.model.psf import PSF
 from larun.model.replay.calls import MASTERS, Functions, Input, OnDisk, carry_out, catalog_of
 from larun.model.replay.compare import Difference, differences
 from larun.model.replay.raws import RawFiles
@@ -33,7 +34,7 @@ class Replay:
 
     Parameters
     ----------
-    product, again : Image, SourceCatalog or LightCurve
+    product, again : Image, SourceCatalog, LightCurve or PSF
         As it is in the file, and as it was made again.
     differences : tuple of Difference
         Where they differ; empty when all is the same, bit for bit.
@@ -41,7 +42,7 @@ class Replay:
         Why they may: versions of operations, packages and processor, functions of the user's own that changed.
     """
 
-    product: Image | SourceCatalog | LightCurve = attrs.field(repr=False)
+    product: Image | SourceCatalog | LightCurve | PSF = attrs.field(repr=False)
     again: Any = attrs.field(repr=False)
     differences: tuple[Difference, ...]
     notes: tuple[str, ...]
@@ -63,7 +64,7 @@ class Replay:
 
 
 def replay(
-    product: Image | SourceCatalog | LightCurve | str | Path,
+    product: Image | SourceCatalog | LightCurve | PSF | str | Path,
     raw: Iterable[str | Path] | str | Path = (),
     *,
     functions: Iterable[Callable[..., Any]] = (),
@@ -72,7 +73,7 @@ def replay(
 
     Parameters
     ----------
-    product : Image, SourceCatalog, LightCurve or path
+    product : Image, SourceCatalog, LightCurve, PSF or path
         What is made again.
     raw : path or iterable of path
         Folders or files to look for the raw files in, by what is in them; by default where the record says.
@@ -116,7 +117,7 @@ class Replayer:
         self.functions = Functions(functions)
         self._masters: dict[str, Any] = {}
 
-    def replay(self, product: Image | SourceCatalog | LightCurve | str | Path) -> Replay:
+    def replay(self, product: Image | SourceCatalog | LightCurve | PSF | str | Path) -> Replay:
         """See :func:`replay`."""
         there = read_any(product) if isinstance(product, str | Path) else product
         self.functions.notes.clear()
@@ -219,8 +220,8 @@ def products_in(folder: str | Path) -> tuple[Path, ...]:
     return found
 
 
-def read_any(path: str | Path) -> Image | SourceCatalog | LightCurve:
-    """The image, catalogue or light curve in a product.
+def read_any(path: str | Path) -> Image | SourceCatalog | LightCurve | PSF:
+    """The image, catalogue, light curve or PSF in a product.
 
     Raises
     ------
@@ -245,8 +246,10 @@ def read_any(path: str | Path) -> Image | SourceCatalog | LightCurve:
     if not is_product(path):
         raise FileError(f"{path}: is no product of larun: there is no record to go by")
     with open_plain(path) as file:
-        holds_image = "SCI" in open_entries(path, file, verify=False)
-    return Image.read(path) if holds_image else read_tabular(path)
+        entries = open_entries(path, file, verify=False)
+    if "SCI" in entries:
+        return Image.read(path)
+    return PSF.read(path) if "PSF" in entries else read_tabular(path)
 
 
 def of_other_versions(record: Provenance) -> list[str]:
@@ -267,7 +270,7 @@ def _steps(step: Step | None) -> Iterator[Step]:
             yield from _steps(sub)
 
 
-def _surroundings(product: Image | SourceCatalog | LightCurve) -> list[str]:
+def _surroundings(product: Image | SourceCatalog | LightCurve | PSF) -> list[str]:
     """How versions and processor differ from those under which a product was made."""
     here, then = environment(), product.provenance.environment
     names = [name for name in sorted({*here, *then}) if here.get(name) != then.get(name)]

@@ -1,0 +1,177 @@
+"""Stars beneath stars: what remains when all known ones are subtracted is searched, and all are fitted again."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import attrs
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from larun.algorithms.arrays import read_only
+from larun.algorithms.detect import DetectOptions, detect_matched
+from larun.algorithms.peaks import Planes
+from larun.algorithms.psf import PSF
+from larun.algorithms.psf_field import FieldFits, FieldOptions, Sky, solve_field
+from larun.errors import OptionError
+from larun.flags import BAD, SATURATED
+
+__all__ = ["CrowdFits", "SearchOptions", "solve_crowd"]
+
+
+@attrs.frozen(kw_only=True)
+class SearchOptions:
+    """How remains are searched.
+
+    Parameters
+    ----------
+    passes : int
+        How often.
+    threshold : float
+        Least signal to noise, over the noise of sky and stars, and over what the PSF may be wrong.
+    distrust : float
+        The PSF may be wrong by this share of what it says: ripples of bright stars are no stars.
+    nearest : float
+        Nothing is found nearer to a star than this, in FWHM.
+    """
+
+    passes: int = 3
+    threshold: float = 5.0
+    distrust: float = 0.03
+    nearest: float = 0.5
+
+
+class CrowdFits(NamedTuple):
+    """What :func:`solve_crowd` returns.
+
+    Attributes
+    ----------
+    fits : FieldFits
+        Of the stars that were given, in their order, and of those that were found.
+    given : int
+        How many were given.
+    passes : int
+        How often the remains were searched.
+    """
+
+    fits: FieldFits
+    given: int
+    passes: int
+
+
+def solve_crowd(
+    planes: Planes,
+    psf: PSF,
+    x: ArrayLike,
+    y: ArrayLike,
+    *,
+    options: FieldOptions,
+    search: SearchOptions,
+    acf: Callable[[NDArray[np.float64], NDArray[np.float64]], NDArray[Any] | None] | None = None,
+    sky: Sky | None = None,
+) -> CrowdFits:
+    """Fit all stars of an image, and find those that hide beneath them.
+
+    Parameters
+    ----------
+    planes, psf, x, y, options, sky
+        As for :func:`larun.algorithms.psf_field.solve_field`.
+    search : SearchOptions
+        How remains are searched.
+    acf : callable, optional
+        Correlation of the noise around positions; None for white noise.
+
+    Returns
+    -------
+    CrowdFits
+
+    Raises
+    ------
+    OptionError
+        As :func:`larun.algorithms.psf_field.solve_field`, and if an option of the search is out of range.
+
+    Examples
+    --------
+    >>> from larun.algorithms.psf import gaussian_psf
+    >>> psf = gaussian_psf(4.0)
+    >>> pair = psf.draw((61, 61), [30.0, 33.4], [30.0, 30.5], [50000.0, 20000.0]).astype(np.float32)
+    >>> flat, none = np.full(pair.shape, 100, np.float32), np.zeros(pair.shape, np.uint32)
+    >>> planes = pair + flat, flat, flat, none
+    >>> found = solve_crowd(planes, psf, [30.5], [30.0], options=FieldOptions(), search=SearchOptions())
+    >>> found.given, found.fits.flux.round(-1).tolist(), found.fits.x.round(1).tolist()
+    (1, [50000.0, 20000.0], [30.0, 33.4])
+    """
+    if not (search.passes >= 1 and 1 <= search.threshold < np.inf and 0 <= search.distrust < 1 and search.nearest >= 0):
+        raise OptionError(f"{search}: passes and threshold must be at least 1, distrust below 1, nearest not negative")
+
+    def solved(xs: NDArray[np.float64], ys: NDArray[np.float64], light: NDArray[np.float64] | None) -> FieldFits:
+        lags = None if acf is None else acf(xs, ys)
+        return solve_field(planes, psf, xs, ys, flux=light, options=options, acf=lags, sky=sky)
+
+    at = np.column_stack([np.atleast_1d(np.asarray(part, np.float64)) for part in (x, y)])
+    given, made = len(at), 0
+    fits = solved(at[:, 0], at[:, 1], None)
+    quiet = _quiet(planes[3], psf.fwhm)
+    while made < search.passes:
+        made += 1
+        found = _beneath(planes, psf, fits, quiet, options.gain, search)
+        if not len(found):
+            break
+        stars = np.concatenate([np.column_stack([fits.x, fits.y, fits.flux]), found])
+        fits = solved(*np.ascontiguousarray(stars.T))
+        kept = _real(fits, given, psf.fwhm, search)
+        if not kept.all():
+            fits = solved(fits.x[kept], fits.y[kept], fits.flux[kept])
+    return CrowdFits(fits, given, made)
+
+
+def _quiet(flags: NDArray[np.uint32], fwhm: float) -> NDArray[np.bool_]:
+    """Pixels that are not near saturated ones, whose wings no PSF describes."""
+    saturated = (flags & SATURATED) != 0
+    if not saturated.any():
+        return np.ones(flags.shape, bool)
+    from scipy.ndimage import distance_transform_edt
+
+    return np.asarray(distance_transform_edt(~saturated) > 3 * fwhm)
+
+
+def _beneath(
+    planes: Planes, psf: PSF, fits: FieldFits, quiet: NDArray[np.bool_], gain: float, search: SearchOptions
+) -> NDArray[np.float64]:
+    """Positions and fluxes (m, 3) of what the remains show."""
+    from scipy.ndimage import maximum_filter
+    from scipy.spatial import cKDTree
+
+    light = np.maximum(fits.model, 0.0)
+    wrong = search.distrust * maximum_filter(light, size=3)
+    noise = read_only(fits.noise + light / gain + wrong**2, np.float32)
+    rest = read_only(planes[0] - fits.model, np.float32)
+    mask = int(FieldOptions().mask)
+    bits = read_only(np.where((planes[3] & np.uint32(mask)) != 0, BAD, 0), np.uint32)
+    wanted = DetectOptions(fwhm=psf.fwhm, threshold=search.threshold, gain=gain)
+    found = detect_matched(rest, fits.level, noise, bits, options=wanted)
+    ny, nx = quiet.shape
+    row, column = (np.clip(np.rint(part).astype(int), 0, size - 1) for part, size in ((found.y, ny), (found.x, nx)))
+    good = quiet[row, column] & (found.flux > 0)
+    places = np.column_stack([found.x, found.y])
+    known = np.isfinite(fits.flux)
+    if known.any() and len(places):
+        distance, _ = cKDTree(np.column_stack([fits.x, fits.y])[known]).query(places)
+        good &= distance > search.nearest * psf.fwhm
+    return np.ascontiguousarray(np.column_stack([places, found.flux])[good], np.float64)
+
+
+def _real(fits: FieldFits, given: int, fwhm: float, search: SearchOptions) -> NDArray[np.bool_]:
+    """Which stars stay: all that were given, and those found that a fit with all others still sees."""
+    from scipy.spatial import cKDTree
+
+    kept = np.ones(fits.x.size, bool)
+    with np.errstate(invalid="ignore"):
+        kept[given:] = (fits.flux >= search.threshold * fits.flux_error)[given:] & ~fits.held[given:]
+    places = np.column_stack([fits.x, fits.y])
+    near = cKDTree(places).query_pairs(search.nearest * fwhm, output_type="ndarray").reshape(-1, 2)
+    for one, other in near:
+        if other >= given:  # of two found ones the fainter goes, of a given and a found one the found
+            kept[one if one >= given and not fits.flux[one] > fits.flux[other] else other] = False
+    return kept

@@ -1,0 +1,1 @@
+"""Point-spread functions of images, and what is measured with them."""
