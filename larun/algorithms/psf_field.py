@@ -378,7 +378,7 @@ class _Field:
             going = mine & self.free & ~leave
             self.at[going, 1:] = place[going]
             self.at[leave, 1:] = start[leave]
-            self.held |= leave
+            self.held |= leave | lost
             sigma = np.sqrt(variances)
             changed = np.abs(self.at - old) / np.where(sigma > 0, sigma, np.inf)
             sky = np.abs(skies[self.group]) / np.sqrt(np.median(self.planes[2])) if self.options.free_sky else 0.0
@@ -416,6 +416,7 @@ class _Field:
         """The results, with covariances by the last model."""
         self.model[:] = 0.0
         self._draw(self.at)
+        self.free = ~self.held
         _, _, _, covariance, quality = self._stepped(np.arange(self.skies.size), True)
         usable = quality[:, 2] > _LEAST
         unknowns = np.where(self.held, 1, 3)
