@@ -125,8 +125,7 @@ _HOMES = {
 }
 _MODULES = ("errors", "flags", "instruments", "plots", "simulate")
 
-__all__ = [
-    "PSF",
+__all__ = [  # noqa: RUF022  # PSF is a class, no constant
     "Amplifier",
     "Audit",
     "BuildOptions",
@@ -148,6 +147,7 @@ __all__ = [
     "Match",
     "Night",
     "OverscanOptions",
+    "PSF",
     "Provenance",
     "PsfFitOptions",
     "PsfOptions",
