@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import NamedTuple
 
 import attrs
@@ -17,7 +18,7 @@ from larun.algorithms.overlap import overlap_rows
 from larun.algorithms.resample_kernels import count_rows, fill_masked, interpolate_rows, list_rows, mark_near
 from larun.errors import OptionError
 
-__all__ = ["KERNELS", "ResampleOptions", "Resampled", "chosen_kernel", "resample", "resample_variance"]
+__all__ = ["KERNELS", "ResampleOptions", "Resampled", "chosen_kernel", "resample", "resample_into", "resample_variance"]
 
 KERNELS = ("auto", *taps.KERNELS, "area")
 
@@ -118,22 +119,55 @@ def resample(
     for name, plane in (("variance", variance), ("flags", flags)):
         if plane is not None and plane.shape != data.shape:
             raise OptionError(f"{name} has shape {plane.shape}, data {data.shape}")
+    # arrays of their own, which an image takes over without a copy
+    values = np.empty(mapping.shape, np.float32)
+    noise = None if variance is None else np.empty(mapping.shape, np.float32)
+    made = Resampled(values, noise, np.empty(mapping.shape, np.uint32))
+    resample_into(data, variance, flags, mapping, made, options=options)
+    return made
+
+
+def resample_into(
+    data: NDArray[np.float32],
+    variance: NDArray[np.float32] | None,
+    flags: NDArray[np.uint32],
+    mapping: Mapping,
+    out: tuple[NDArray[np.float32], NDArray[np.float32] | None, NDArray[np.uint32]],
+    *,
+    options: ResampleOptions = ResampleOptions(),
+    after: Callable[[int, int], None] | None = None,
+) -> None:
+    """As :func:`resample`, into planes that are there.
+
+    Parameters
+    ----------
+    data, variance, flags, mapping, options
+        As for :func:`resample`.
+    out : tuple of ndarray
+        Data, variance and flags of the mapping's shape, to be filled; the variance may be None where there is none.
+    after : callable, optional
+        ``after(start, stop)`` is called, by several threads, when these rows have been filled.
+    """
     bits = read_only(flags, np.uint32)
     given = [read_only(plane, np.float32) for plane in ([data] if variance is None else [data, variance])]
     marked, masked = _places(given, bits)
     planes = _filled(given, masked)
     kernel = chosen_kernel(mapping, options.kernel)
-    # arrays of their own, which an image takes over without a copy
-    values = [np.empty(mapping.shape, np.float32) for _ in planes]
-    out = values[0], values[-1], np.empty(mapping.shape, np.uint32)
+    into = out[0], out[0] if out[1] is None else out[1], out[2]
     if kernel == "area":
-        _by_area(planes, bits, mapping, options.conserve, out)
+        work = _by_area(planes, bits, mapping, options.conserve, into)
     else:
         near = np.zeros(bits.shape if len(marked) else (0, 0), np.uint8)
         mark_near(marked, near)
         state = (bits, read_only(near, np.uint8), _LEAST)
-        _interpolated(planes, state, mapping, (kernel, options.conserve), out)
-    return Resampled(values[0], None if variance is None else values[1], out[2])
+        work = _interpolated(planes, state, mapping, (kernel, options.conserve), into)
+
+    def rows(start: int, stop: int) -> None:
+        work(start, stop)
+        if after is not None:
+            after(start, stop)
+
+    over_rows(mapping.shape[0], rows, _BAND)
 
 
 def resample_variance(
@@ -164,7 +198,7 @@ def _interpolated(
     mapping: Mapping,
     how: tuple[str, str],
     out: _Out,
-) -> None:
+) -> Callable[[int, int], None]:
     kernel, conserve = how
     pair = planes[0], planes[-1]
     table = taps.weights(kernel)
@@ -176,12 +210,12 @@ def _interpolated(
         into = (out[0][start:stop], out[1][start:stop], out[2][start:stop])
         interpolate_rows(pair, tables, flags, (node_x, node_y, start + mapping.first), mapping.step, area, into)
 
-    over_rows(mapping.shape[0], work, _BAND)
+    return work
 
 
 def _by_area(
     planes: list[NDArray[np.float32]], flags: NDArray[np.uint32], mapping: Mapping, conserve: str, out: _Out
-) -> None:
+) -> Callable[[int, int], None]:
     pair = planes[0], planes[-1]
     node_x, node_y = read_only(mapping.x, np.float64), read_only(mapping.y, np.float64)
 
@@ -190,7 +224,7 @@ def _by_area(
         nodes = (node_x, node_y, start + mapping.first)
         overlap_rows(pair, flags, nodes, mapping.step, _LEAST, into, (len(planes) > 1, conserve == "brightness"))
 
-    over_rows(mapping.shape[0], work, _BAND)
+    return work
 
 
 def _places(

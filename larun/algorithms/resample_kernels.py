@@ -17,6 +17,7 @@ __all__ = ["count_rows", "fill_masked", "interpolate_rows", "list_rows", "mark_n
 _PHASES = 2048
 _REACH = 2
 _TAPS = 6
+_FEWEST = 16  # pixels that are worth being summed together
 _CLEAN, _EDGE, _NO_DATA = np.uint32(0), fl.EDGE, fl.NO_DATA
 
 
@@ -59,6 +60,7 @@ def interpolate_rows(planes: Any, tables: Any, flags: Any, nodes: Any, step: Any
     ny, nx = data.shape
     marked = near.size > 0
     patch = np.empty((_TAPS, LANES), np.float32)
+    line = np.empty(step + _TAPS, np.float32)
     at_x = np.empty(node_x.shape[1])
     at_y = np.empty(node_x.shape[1])
     for row in range(values.shape[0]):
@@ -69,7 +71,9 @@ def interpolate_rows(planes: Any, tables: Any, flags: Any, nodes: Any, step: Any
             begin, end = max(i * step - 1, 0), min((i + 1) * step - 1, width)
             dx, dy = (at_x[i + 1] - at_x[i]) / step, (at_y[i + 1] - at_y[i]) / step
             factor = area[cell, i]
-            for column in range(begin, end):
+            alike = max(abs(dx - 1.0), abs(dy)) * (_PHASES * _FEWEST) < 1.0
+            column = begin
+            while column < end:
                 away = column + 1 - i * step
                 x, y = at_x[i] + dx * away, at_y[i] + dy * away
                 if not (x >= -0.5 and x <= nx - 0.5 and y >= -0.5 and y <= ny - 0.5):
@@ -77,33 +81,88 @@ def interpolate_rows(planes: Any, tables: Any, flags: Any, nodes: Any, step: Any
                     values[row, column] = math.nan
                     if noisy:
                         noises[row, column] = math.nan
+                    column += 1
                     continue
-                left, low = math.floor(x), math.floor(y)
-                phase_x = int((x - left) * _PHASES + 0.5)
-                phase_y = int((y - low) * _PHASES + 0.5)
-                ix, iy = int(left), int(low)
+                ix, phase_x = _phase(x)
+                iy, phase_y = _phase(y)
                 u, v = iy - _REACH, ix - _REACH
-                if u >= 0 and u + _TAPS <= ny and v >= 0 and v + LANES <= nx:
+                inside = u >= 0 and u + _TAPS <= ny and v >= 0 and v + _TAPS <= nx
+                count = 1
+                if alike and inside:
+                    most = min(end - column, nx - v - _TAPS + 1)
+                    count = min(_until(x - ix, phase_x, dx - 1.0, most), _until(y - iy, phase_y, dy, most))
+                    while count > 1 and not (
+                        _phase(at_x[i] + dx * (away + count - 1)) == (ix + count - 1, phase_x)
+                        and _phase(at_y[i] + dy * (away + count - 1)) == (iy, phase_y)
+                    ):
+                        count -= 1  # rounding errors
+                if count >= _FEWEST:
+                    x_weights, y_weights = tables[0, phase_x], tables[0, phase_y]
+                    _sum_run(data, u, v, x_weights, y_weights, factor, line, values[row, column : column + count])
+                    if noisy:
+                        x_weights, y_weights = tables[1, phase_x], tables[1, phase_y]
+                        square = factor * factor
+                        into = noises[row, column : column + count]
+                        _sum_run(variance, u, v, x_weights, y_weights, square, line, into)
+                elif inside and v + LANES <= nx:
+                    count = 1
                     values[row, column] = tap_sum(data, u, v, tables[0], phase_x, phase_y) * factor
                     if noisy:
                         noise = tap_sum(variance, u, v, tables[1], phase_x, phase_y)
                         noises[row, column] = noise * (factor * factor)
                 else:
+                    count = 1
                     _cut(data, u, v, patch)
                     values[row, column] = tap_sum(patch, 0, 0, tables[0], phase_x, phase_y) * factor
                     if noisy:
                         _cut(variance, u, v, patch)
                         noise = tap_sum(patch, 0, 0, tables[1], phase_x, phase_y)
                         noises[row, column] = noise * (factor * factor)
-                inside = ix >= _REACH and ix < nx - _REACH - 1 and iy >= _REACH and iy < ny - _REACH - 1
-                state = _CLEAN if inside else _EDGE
-                if marked and near[min(max(iy, 0), ny - 1), min(max(ix, 0), nx - 1)] != 0:
-                    state |= _flags(bits, tables[0], ix, iy, phase_x, phase_y, least)
-                    if state & _NO_DATA:
-                        values[row, column] = math.nan
-                        if noisy:
-                            noises[row, column] = math.nan
-                found[row, column] = state
+                for k in range(count):
+                    found[row, column + k] = _CLEAN if inside else _EDGE
+                if marked:
+                    for k in range(count):
+                        if near[min(max(iy, 0), ny - 1), min(max(ix + k, 0), nx - 1)] != 0:
+                            state = _flags(bits, tables[0], ix + k, iy, phase_x, phase_y, least)
+                            found[row, column + k] |= state
+                            if state & _NO_DATA:
+                                values[row, column + k] = math.nan
+                                if noisy:
+                                    noises[row, column + k] = math.nan
+                column += count
+
+
+@kernel
+def _phase(x: Any) -> Any:
+    """The pixel at or below a position, and how far beyond it the position is, in steps of the table."""
+    whole = math.floor(x)
+    return int(whole), int((x - whole) * _PHASES + 0.5)
+
+
+@kernel
+def _until(part: Any, phase: Any, drift: Any, most: Any) -> Any:
+    """How many pixels there are until the rounded part changes, from the first on."""
+    room = min((phase + 0.5) / _PHASES, 1.0) - part if drift > 0.0 else part - max((phase - 0.5) / _PHASES, 0.0)
+    return int(min(room / max(abs(drift), 1e-12) + 1.0, float(most)))
+
+
+@kernel
+def _sum_run(
+    plane: Any, row: Any, column: Any, x_weights: Any, y_weights: Any, factor: Any, line: Any, out: Any
+) -> None:
+    """As :func:`tap_sum`, to the last bit, for pixels beside one another that have the same weights."""
+    size = out.size + _TAPS - 1
+    end = column + size
+    a, b, c = plane[row, column:end], plane[row + 1, column:end], plane[row + 2, column:end]
+    d, e, f = plane[row + 3, column:end], plane[row + 4, column:end], plane[row + 5, column:end]
+    p, q, r, s, t, w = y_weights[0], y_weights[1], y_weights[2], y_weights[3], y_weights[4], y_weights[5]
+    for k in range(size):
+        line[k] = a[k] * p + b[k] * q + c[k] * r + d[k] * s + e[k] * t + f[k] * w
+    p, q, r, s, t, w = x_weights[0], x_weights[1], x_weights[2], x_weights[3], x_weights[4], x_weights[5]
+    for k in range(out.size):
+        even = (line[k] * p + line[k + 4] * t) + line[k + 2] * r
+        odd = (line[k + 1] * q + line[k + 5] * w) + line[k + 3] * s
+        out[k] = (even + odd) * factor
 
 
 @kernel

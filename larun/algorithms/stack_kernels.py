@@ -15,38 +15,38 @@ __all__ = ["mark_rows", "mean_rows", "middle_rows", "spread_rows"]
 
 _CLEAN, _NO_DATA = np.uint32(0), fl.NO_DATA
 _LANES = 512
+_CHUNK = 64
 
 
 @kernel
-def level_rows(given: Any, scale: Any, plane: Any, first: Any, out_flags: Any, start: Any, stop: Any, out: Any) -> None:
+def level_rows(scale: Any, plane: Any, first: Any, out_flags: Any, start: Any, stop: Any, planes: Any) -> None:
     """Bring rows of a frame to the light and the sky of the reference; NaN where a flag keeps a pixel out.
 
     Parameters
     ----------
-    given : tuple of ndarray, (rows, nx)
-        Data and variance float32, flags uint32.
     scale : float
         On the data.
     plane : tuple of float
         ``a + b x + c y`` that is taken off.
     first : tuple of int
         y and x of the first pixel.
-    out_flags : int
+    out_flags : uint32
         Flags of pixels that do not count.
     start, stop : int
-        Rows to fill.
-    out : tuple of ndarray of float32, (rows, nx)
-        Values and variance.
+        Rows to change.
+    planes : tuple of ndarray, (rows, nx)
+        Data and variance float32, changed in place; flags uint32.
     """
-    data, variance, flags = given
-    values, noise = out
+    values, noise, flags = planes
     a, b, c = plane
+    square = scale * scale
     for row in range(start, stop):
         level = a + c * (first[0] + row)
-        for column in range(data.shape[1]):
-            value = data[row, column] * scale - (level + b * (first[1] + column))
-            values[row, column] = math.nan if flags[row, column] & out_flags else value
-            noise[row, column] = variance[row, column] * (scale * scale)
+        data, spread, bits = values[row], noise[row], flags[row]
+        for column in range(data.size):
+            value = data[column] * scale - (level + b * (first[1] + column))
+            data[column] = math.nan if bits[column] & out_flags != 0 else value
+            spread[column] *= square
 
 
 @kernel
@@ -154,35 +154,46 @@ def mark_rows(frame: Any, middle: Any, limits: Any, lines: Any, start: Any, stop
     out : ndarray of uint8, (rows, nx)
         1 for what is marked, 2 for what may be if a neighbour is.
     """
-    values, variance = frame
     sigma, light, slope, sky, by_value, least = limits
     own, other = lines
-    width = values.shape[1]
+    values, variance = frame
     spread = 0.0
     for k in range(len(own)):
         spread += own[k] * own[k]
     spread *= spread
     for row in range(start, stop):
-        for column in range(width):
-            out[row, column] = 0
-            value, centre = values[row, column], middle[0, row, column]
-            if not (value == value and centre == centre) or middle[1, row, column] < 2.0:
-                continue
+        data, noises, centres, numbers, marks = values[row], variance[row], middle[0, row], middle[1, row], out[row]
+        for column in range(data.size):
+            value, centre, number = data[column], centres[column], numbers[column]
+            known = (value == value) & (centre == centre) & (number >= 2.0)
             # the variance of what should be here, not of what was hit
-            noise = variance[row, column] + (centre - value) * by_value
-            noise = max(noise, least) * (1.0 + 1.6 / middle[1, row, column])
-            away = value - centre
-            if away * away < 4.0 * noise:
+            noise = noises[column] + (centre - value) * by_value
+            noise = (noise if noise > least else least) * (1.0 + 1.6 / number)
+            square = (value - centre) * (value - centre)
+            some, much = not square < 4.0 * noise, not square < sigma * sigma * noise
+            marks[column] = ((2 if some else 0) | (1 if much else 0)) if known else 0
+        for first in range(0, data.size, _CHUNK):
+            last = min(first + _CHUNK, data.size)
+            if not _any_odd(marks[first:last]):
                 continue
-            if away * away < sigma * sigma * noise:
-                out[row, column] = 2
-                continue
-            seen = _blurred(values, row, column, own) if len(own) > 1 else value
-            wanted = _blurred(middle[0], row, column, other) if len(other) > 1 else centre
-            rest = abs(seen - wanted)
-            allowed = light * abs(wanted - sky) + slope * _gradient(middle[0], row, column)
-            limit = max(rest - allowed, 0.0)
-            out[row, column] = 1 if limit * limit > sigma * sigma * noise * spread else 2
+            for column in range(first, last):
+                if marks[column] & 1:
+                    value, centre, number = data[column], centres[column], numbers[column]
+                    noise = max(noises[column] + (centre - value) * by_value, least) * (1.0 + 1.6 / number)
+                    seen = _blurred(values, row, column, own) if len(own) > 1 else value
+                    wanted = _blurred(middle[0], row, column, other) if len(other) > 1 else centre
+                    allowed = light * abs(wanted - sky) + slope * _gradient(middle[0], row, column)
+                    limit = max(abs(seen - wanted) - allowed, 0.0)
+                    marks[column] = 1 if limit * limit > sigma * sigma * noise * spread else 2
+
+
+@kernel
+def _any_odd(marks: Any) -> Any:
+    """Whether one of some marks is odd."""
+    found = np.uint8(0)
+    for k in range(marks.size):
+        found |= marks[k]
+    return found & 1 != 0
 
 
 @kernel
@@ -203,25 +214,54 @@ def spread_rows(marks: Any, most: Any, start: Any, stop: Any, values: Any, taken
         How many frames were taken out.
     """
     count, rows, width = marks.shape
+    hits, seen = np.empty(width, np.uint16), np.empty(width, np.uint16)
+    near = np.empty(width + 2, np.uint8)
     for row in range(start, stop):
+        taken[row] = 0
+        hits[:] = 0
+        for k in range(count):
+            _count_odd(marks[k, row], hits)
+        seen[:] = count
         for column in range(width):
-            taken[row, column] = 0
-            hit, seen = 0, 0
-            for k in range(count):
-                seen += 1 if values[k, row, column] == values[k, row, column] else 0
-                hit += 1 if marks[k, row, column] == 1 else 0
-            if hit > 1 and hit > most * seen:
-                continue
-            for k in range(count):
-                mark = marks[k, row, column]
-                if mark == 2:
-                    for y in range(max(row - 1, 0), min(row + 2, rows)):
-                        for x in range(max(column - 1, 0), min(column + 2, width)):
-                            if marks[k, y, x] == 1:
-                                mark = 1
-                if mark == 1 and values[k, row, column] == values[k, row, column]:
-                    values[k, row, column] = math.nan
-                    taken[row, column] += 1
+            if hits[column] > 1:
+                seen[column] = 0
+                for k in range(count):
+                    seen[column] += 1 if values[k, row, column] == values[k, row, column] else 0
+        for k in range(count):
+            near[:] = 0
+            for y in range(max(row - 1, 0), min(row + 2, rows)):
+                _gather_odd(marks[k, y], near[1 : width + 1])
+            if _any_odd(near):
+                _take(marks[k, row], near, (hits, seen, most), values[k, row], taken[row])
+
+
+@kernel
+def _count_odd(marks: Any, hits: Any) -> None:
+    """Count what is marked."""
+    for k in range(marks.size):
+        hits[k] += np.uint16(marks[k] & 1)
+
+
+@kernel
+def _gather_odd(marks: Any, near: Any) -> None:
+    """Mark what is marked in one of several rows."""
+    for k in range(marks.size):
+        near[k] |= marks[k] & 1
+
+
+@kernel
+def _take(marks: Any, near: Any, common: Any, values: Any, taken: Any) -> None:
+    """Take out of one row what is marked, and what may be beside it; ``near`` begins one pixel before the row."""
+    hits, seen, most = common
+    for first in range(0, marks.size, _CHUNK):
+        last = min(first + _CHUNK, marks.size)
+        if not _any_odd(near[first : last + 2]):
+            continue
+        for x in range(first, last):
+            hit = marks[x] == 1 or (marks[x] == 2 and (near[x] | near[x + 1] | near[x + 2]) != 0)
+            if hit and not (hits[x] > 1 and hits[x] > most * seen[x]) and values[x] == values[x]:
+                values[x] = math.nan
+                taken[x] += 1
 
 
 @kernel
@@ -247,26 +287,37 @@ def mean_rows(stack: Any, weights: Any, first: Any, start: Any, stop: Any, out: 
     whole = 0.0
     for k in range(count):
         whole += weights[k]
+    sums = np.empty((3, _LANES))
+    seen = np.empty((2, _LANES), np.uint32)
     for row in range(start, stop):
-        for column in range(width):
-            total, square, weight, n = 0.0, 0.0, 0.0, 0
-            found, every = _CLEAN, _CLEAN
+        for begin in range(0, width, _LANES):
+            end = min(begin + _LANES, width)
+            sums[:], seen[:] = 0.0, _CLEAN
+            number[row, begin:end] = 0
             for k in range(count):
-                value = values[k, first + row, column]
-                every |= flags[k, first + row, column]
-                if value == value:
-                    total += weights[k] * value
-                    square += weights[k] * weights[k] * variance[k, first + row, column]
-                    weight += weights[k]
-                    n += 1
-                    found |= flags[k, first + row, column]
-            number[row, column] = n
-            share[row, column] = weight / whole
-            if n > 0:
-                mean[row, column] = total / weight
-                noise[row, column] = square / (weight * weight)
-                bits[row, column] = found
-            else:
-                mean[row, column] = math.nan
-                noise[row, column] = math.nan
-                bits[row, column] = every | _NO_DATA
+                given = (values[k, first + row, begin:end], variance[k, first + row, begin:end])
+                _add(given, flags[k, first + row, begin:end], weights[k], sums, seen, number[row, begin:end])
+            total, square, weight = sums
+            for j in range(end - begin):
+                known = weight[j] > 0.0
+                share[row, begin + j] = weight[j] / whole
+                mean[row, begin + j] = total[j] / weight[j] if known else math.nan
+                noise[row, begin + j] = square[j] / (weight[j] * weight[j]) if known else math.nan
+                bits[row, begin + j] = seen[0, j] if known else seen[1, j] | _NO_DATA
+
+
+@kernel
+def _add(given: Any, flags: Any, weight: Any, sums: Any, seen: Any, number: Any) -> None:
+    """Add pixels of one frame to the sums, where they have a value, and their flags."""
+    values, variance = given
+    total, square, weights = sums
+    found, every = seen
+    for j in range(values.size):
+        value = values[j]
+        known = value == value
+        total[j] += weight * value if known else 0.0
+        square[j] += weight * weight * variance[j] if known else 0.0
+        weights[j] += weight if known else 0.0
+        number[j] += np.uint16(known)
+        found[j] |= flags[j] if known else _CLEAN
+        every[j] |= flags[j]

@@ -16,7 +16,7 @@ from larun.algorithms.arrays import read_only
 from larun.algorithms.jit import over_rows
 from larun.algorithms.mapping import Mapping as PixelMapping
 from larun.algorithms.order import median_network
-from larun.algorithms.resample import ResampleOptions, chosen_kernel, resample, resample_variance
+from larun.algorithms.resample import ResampleOptions, chosen_kernel, resample_into, resample_variance
 from larun.algorithms.stack_kernels import level_rows, mark_rows, mean_rows, middle_rows, spread_rows
 from larun.detector import Section
 from larun.errors import OptionError
@@ -29,7 +29,6 @@ _FWHM = 2.3548200450309493
 _WIDEST = 6  # pixels: half the width of what frames are blurred by, at most
 HALO = 8  # pixels of the output that rejection sees beyond a band or a section
 _CHUNK = 8
-_BAND_ROWS = 64
 _MOST = 0.34  # of the frames may see something else in a pixel; if more do, it is a star that varies
 #: Flags of a frame's pixel that keep it out of the mean; a saturated pixel too, where others saw the star.
 _OUT = fl.UNUSABLE
@@ -207,23 +206,31 @@ def stack(
     )
     per_row = len(layers) * nx * 16 + nx * 64  # bytes
     band = int(np.clip(options.max_memory / 3 / per_row // _STEP * _STEP, _STEP, 512))
+    size = len(layers) * (min(band, ny) + 2 * HALO) * (nx + 2 * HALO)
+    room = np.empty((3, size), np.uint32)  # of one band after the other
     for start in range(0, ny, band):
         stop = min(start + band, ny)
         part = slice(start, stop)
-        _band(layers, options, made.rows(part), wanted._replace(y0=wanted.y0 + start, y1=wanted.y0 + stop), shape)
+        own = wanted._replace(y0=wanted.y0 + start, y1=wanted.y0 + stop)
+        _band(layers, options, made.rows(part), room, own, shape)
     return made
 
 
 def _band(
-    layers: Sequence[Layer], options: MeanOptions, made: Stacked, section: Section, shape: tuple[int, int]
+    layers: Sequence[Layer],
+    options: MeanOptions,
+    made: Stacked,
+    room: NDArray[np.uint32],
+    section: Section,
+    shape: tuple[int, int],
 ) -> None:
     """A part of a stack of some shape, with as much around it as its pixels are compared with."""
     (ny, nx), (y0, y1, x0, x1) = shape, section
     outer = Section(max(0, y0 - HALO), min(ny, y1 + HALO), max(0, x0 - HALO), min(nx, x1 + HALO))
     rows, columns = outer.shape
-    values = np.empty((len(layers), rows, columns), np.float32)
-    variance = np.empty_like(values)
-    flags = np.empty((len(layers), rows, columns), np.uint32)
+    size = len(layers), rows, columns
+    words = [plane[: math.prod(size)].reshape(size) for plane in room]
+    values, variance, flags = words[0].view(np.float32), words[1].view(np.float32), words[2]
     amplitudes: list[dict[str, NDArray[np.float32]]] = []
     for k, layer in enumerate(layers):
         amplitudes.append(_laid(layer, options, outer, made.shared, (values[k], variance[k], flags[k])))
@@ -296,7 +303,6 @@ def _laid(
     out: tuple[NDArray[np.float32], NDArray[np.float32], NDArray[np.uint32]],
 ) -> dict[str, NDArray[np.float32]]:
     """A frame on a part of the stack, scaled and levelled, NaN where it is unusable; amplitudes of shared noise."""
-    values, variance, flags = out
     mapping, before = layer.mapping.part(section)
     reach = mapping.reach()
     ny = layer.shape[0]
@@ -304,7 +310,7 @@ def _laid(
         (0, 0) if reach is None else (max(0, math.floor(reach[0]) - MARGIN), min(ny, math.ceil(reach[1]) + MARGIN))
     )
     if end <= begin:
-        values[:], variance[:], flags[:] = np.nan, np.nan, fl.NO_DATA
+        out[0][:], out[1][:], out[2][:] = np.nan, np.nan, fl.NO_DATA
         return {}
     given = layer.read(begin, end)
     chosen = attrs.evolve(options.resample, kernel=chosen_kernel(layer.mapping, options.resample.kernel))
@@ -313,23 +319,24 @@ def _laid(
     for name, plane in given.shared.items():
         if name not in common:
             noise = noise + np.abs(plane)
-    made = resample(given.data, noise, given.flags, moved, options=chosen)
-    assert made.variance is not None
-    flags[:] = made.flags[:, before:]
-    planes = tuple(np.ascontiguousarray(plane[:, before:]) for plane in (made.data, made.variance, made.flags))
-    limits = float(layer.scale), tuple(float(value) for value in layer.plane), (section.y0, section.x0), _OUT
-    over_rows(len(values), functools.partial(_level, planes, limits, (values, variance)), _BAND_ROWS)
+    made = out
+    if before:
+        made = np.empty(moved.shape, np.float32), np.empty(moved.shape, np.float32), np.empty(moved.shape, np.uint32)
+    scale, sky, unusable = float(layer.scale), tuple(float(value) for value in layer.plane), np.uint32(_OUT)
+    first = section.y0, section.x0 - before
+
+    def level(start: int, stop: int) -> None:
+        level_rows(scale, sky, first, unusable, start, stop, made)
+
+    resample_into(given.data, noise, given.flags, moved, made, options=chosen, after=level)
+    if before:
+        out[0][:], out[1][:], out[2][:] = (item[:, before:] for item in made)
     return {
         name: (np.sqrt(np.abs(warped)) * np.sign(warped) * np.float32(layer.scale)).astype(np.float32)
         for name, plane in given.shared.items()
         if name in common
         for warped in (resample_variance(plane, moved, options=chosen)[:, before:],)
     }
-
-
-def _level(planes: Any, limits: Any, out: Any, start: int, stop: int) -> None:
-    scale, plane, first, out_flags = limits
-    level_rows(planes, scale, plane, first, out_flags, start, stop, out)
 
 
 def _reject(
