@@ -42,6 +42,8 @@ if TYPE_CHECKING:
     from larun.model.planes import Shared
     from larun.model.pointspread.options import PsfFitOptions, PsfOptions
     from larun.model.psf import PSF
+    from larun.model.quality.grading import grade
+    from larun.model.quality.measured import Quality
     from larun.model.recipe import Recipe
     from larun.model.reference.stars import ReferenceCatalog, ReferenceStars
     from larun.model.reference.store import ReferenceStore
@@ -86,6 +88,7 @@ _HOMES = {
     "Provenance": "larun.provenance",
     "PsfFitOptions": "larun.model.pointspread.options",
     "PsfOptions": "larun.model.pointspread.options",
+    "Quality": "larun.model.quality.measured",
     "Recipe": "larun.model.recipe",
     "ReferenceCatalog": "larun.model.reference.stars",
     "ReferenceStars": "larun.model.reference.stars",
@@ -113,6 +116,7 @@ _HOMES = {
     "ZeroPointOptions": "larun.model.photometry.options",
     "ZeroPoints": "larun.model.photometry.many",
     "audit": "larun.model.audit",
+    "grade": "larun.model.quality.grading",
     "operation": "larun.provenance",
     "read_measurements": "larun.model.measure.measurements",
     "repeatability": "larun.model.photometry.repeatability",
@@ -151,6 +155,7 @@ __all__ = [  # noqa: RUF022  # PSF is a class, no constant
     "Provenance",
     "PsfFitOptions",
     "PsfOptions",
+    "Quality",
     "Recipe",
     "ReferenceCatalog",
     "ReferenceStars",
@@ -180,6 +185,7 @@ __all__ = [  # noqa: RUF022  # PSF is a class, no constant
     "audit",
     "errors",
     "flags",
+    "grade",
     "instruments",
     "operation",
     "plots",

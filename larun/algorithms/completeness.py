@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from larun.errors import OptionError
 
-__all__ = ["Completeness", "completeness", "filtered_limit"]
+__all__ = ["Completeness", "completeness", "filtered_limit", "flux_limit"]
 
 _LEAST = 20
 _Z90 = 1.2815515655446004  # of a normal distribution
@@ -142,3 +142,11 @@ def filtered_limit(star: NDArray[np.float64], shape: NDArray[np.float64], *, sig
     100.0
     """
     return threshold * sigma * math.sqrt(float(np.sum(shape**2))) / float(np.sum(star * shape))
+
+
+def flux_limit(star: NDArray[np.float64], fwhm: float, *, sigma: float, threshold: float) -> float:
+    """Total flux of a star that has the signal to noise ``threshold`` behind a Gaussian filter of this FWHM."""
+    half = len(star) // 2
+    line = np.arange(-half, half + 1)
+    shape = np.exp(-0.5 * (line[:, None] ** 2 + line**2) / (fwhm / 2.3548) ** 2)
+    return filtered_limit(star, shape, sigma=sigma, threshold=threshold)

@@ -12,9 +12,10 @@ from larun import flags as flagtable
 from larun.algorithms.arrays import read_only
 from larun.algorithms.detect import DetectOptions, candidates, checked_planes
 from larun.algorithms.jit import kernel
+from larun.algorithms.peaks import Planes
 from larun.algorithms.shapes import full_width, measure, position_angle
 
-__all__ = ["DEFAULT_FWHM", "FwhmEstimate", "alike", "estimate_fwhm"]
+__all__ = ["DEFAULT_FWHM", "AlikeStars", "FwhmEstimate", "alike", "estimate_fwhm", "stars_of_one_size"]
 
 #: Returned, with ``stars=0``, where no star can be measured.
 DEFAULT_FWHM = 3.0
@@ -48,6 +49,30 @@ class FwhmEstimate(NamedTuple):
     fwhm: float
     stars: int
     minor: float
+
+
+class AlikeStars(NamedTuple):
+    """Stars that agree in size and shape, by falling S/N; one element a star (float64).
+
+    Attributes
+    ----------
+    x, y : (n,)
+        Position, pixels.
+    snr : (n,)
+        Of the matched filter by which they were found.
+    fwhm, minor : (n,)
+        By adaptive moments, before the pixel blurred it: geometric mean of the axes, and along the minor axis, pixels.
+    e1, e2 : (n,)
+        Components of the ellipticity 1 - b/a of these moments: times cos 2 theta and sin 2 theta.
+    """
+
+    x: NDArray[np.float64]
+    y: NDArray[np.float64]
+    snr: NDArray[np.float64]
+    fwhm: NDArray[np.float64]
+    minor: NDArray[np.float64]
+    e1: NDArray[np.float64]
+    e2: NDArray[np.float64]
 
 
 _NONE = FwhmEstimate(DEFAULT_FWHM, 0, DEFAULT_FWHM)
@@ -87,7 +112,19 @@ def estimate_fwhm(
     >>> estimate_fwhm(empty, empty, empty + 1, empty.astype(np.uint32))
     FwhmEstimate(fwhm=3.0, stars=0, minor=3.0)
     """
-    planes = checked_planes(data, background_level, noise_variance, flags)
+    found = stars_of_one_size(checked_planes(data, background_level, noise_variance, flags))
+    if found is None:
+        return _NONE
+    bright = slice(0, max(_FEWEST, int((found.snr > _BRIGHT_SNR).sum())))
+    return FwhmEstimate(float(np.median(found.fwhm)), found.x.size, float(np.median(found.minor[bright])))
+
+
+def stars_of_one_size(planes: Planes) -> AlikeStars | None:
+    """The bright, unsaturated sources of an image that have the size and shape most of them share: its stars.
+
+    Isolated ones alone, where those are enough; None where fewer than 5 agree. How they are told is said in
+    :func:`estimate_fwhm`.
+    """
     options = DetectOptions(fwhm=_SEARCH_FWHM, threshold=_SEARCH_SNR)
     peaks, snr = candidates(planes, options, 1.0)
     peaks, snr = peaks[:_MOST_STARS], snr[:_MOST_STARS]
@@ -99,7 +136,7 @@ def estimate_fwhm(
         star = width > _SHARPEST
     star &= (found.flags & flagtable.UNUSABLE == 0) & found.inside
     if star.sum() < _FEWEST:
-        return _NONE
+        return None
     angle = np.radians(2 * theta)
     traits = np.column_stack([np.log(width), ellipticity * np.cos(angle), ellipticity * np.sin(angle)])
     radius = 3 * math.exp(_mode(traits[star])[0])
@@ -109,9 +146,9 @@ def estimate_fwhm(
         if chosen.size:
             chosen = chosen[_agree(traits[chosen], _mode(traits[chosen]), *_ALIKE[1])]
         if chosen.size >= _FEWEST:
-            bright = chosen[: max(_FEWEST, int((snr[chosen] > _BRIGHT_SNR).sum()))]
-            return FwhmEstimate(float(np.median(width[chosen])), chosen.size, float(np.median(minor[bright])))
-    return _NONE
+            parts = (found.x, found.y, snr, width, minor, traits[:, 1], traits[:, 2])
+            return AlikeStars(*(np.asarray(part[chosen], np.float64) for part in parts))
+    return None
 
 
 def _agree(

@@ -20,8 +20,9 @@ from larun.cli.warmup import compile_first
 from larun.errors import FileError, OptionError
 from larun.model.catalog import SourceCatalog
 from larun.model.frame import Frame
-from larun.model.night import Night, Summary
+from larun.model.night import Night
 from larun.model.stacking.series import groups_of, stack_groups
+from larun.model.summary import Summary
 from larun.report import demo as tables
 from larun.report import figure
 from larun.report import night as night_tables

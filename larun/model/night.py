@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import functools
 import math
-import warnings
-from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 from functools import partial
 from pathlib import Path
@@ -13,25 +11,29 @@ from typing import TYPE_CHECKING, Any, Self
 
 import attrs
 
-from larun.errors import LarunError, LarunWarning, OptionError
-from larun.model import display, grouping, jobs, loading, registry, workers
+from larun.errors import LarunError, OptionError
+from larun.model import display, grouping, jobs, loading, workers
 from larun.model.frame import Frame
 from larun.model.grouping import Group
 from larun.model.jobs import Row, Task
 from larun.model.masters import Master, Masters, Selection
 from larun.model.raw import exposures
 from larun.model.raw.exposures import Exposure
+from larun.model.raw.opening import RawPart
 from larun.model.raw.reduction import leveled_reader
 from larun.model.recipe import Recipe
+from larun.model.summary import Summary
 from larun.model.transfer import measured_values
 
 if TYPE_CHECKING:
+    from astropy.table import QTable
+
     from larun.model.building import BuildOptions
     from larun.model.checks.verdict import Report, Verdict
     from larun.model.replay.whatif import WhatIf
     from larun.model.stacking.series import StackRow
 
-__all__ = ["Night", "Summary"]
+__all__ = ["Night"]
 
 Progress = Callable[[str, int, int], None]
 
@@ -42,36 +44,6 @@ def _path(value: str | Path) -> Path:
 
 def _paths(values: str | Path | Iterable[str | Path]) -> list[Path]:
     return [Path(value) for value in ([values] if isinstance(values, str | Path) else values)]
-
-
-@attrs.frozen
-class Summary:
-    """What a reduction did, row by row.
-
-    Parameters
-    ----------
-    rows : tuple of Row
-        One per master and science frame, and per file that could not be used.
-    verdicts : tuple of Verdict
-        Of the cheap tests, on a pair of raw frames of each group of biases and of flats; :meth:`Night.check` runs all.
-    """
-
-    rows: tuple[Row, ...]
-    verdicts: tuple[Verdict, ...] = ()
-
-    @property
-    def failed(self) -> tuple[Row, ...]:
-        """The rows that failed, with the reason in ``message``."""
-        return tuple(row for row in self.rows if row.status == "failed")
-
-    @property
-    def done(self) -> tuple[Row, ...]:
-        """The rows that were computed now."""
-        return tuple(row for row in self.rows if row.status == "done")
-
-    def to_dicts(self) -> list[dict[str, Any]]:
-        """Plain values for JSON."""
-        return [attrs.asdict(row) for row in self.rows]
 
 
 @attrs.frozen
@@ -86,6 +58,8 @@ class Night:
         What the headers do not say or get wrong, for every file: by quantity or by keyword.
     camera : type
         Class to read the files with; by default every header chooses its own.
+    left_out : frozenset of RawPart
+        Files, or parts of them, that are as if they were not there: see :meth:`select`.
 
     Examples
     --------
@@ -97,6 +71,7 @@ class Night:
     folder: Path = attrs.field(converter=_path)
     given: Mapping[str, Any] = attrs.field(factory=dict, kw_only=True)
     camera: type[Frame] = attrs.field(default=Frame, kw_only=True)
+    left_out: frozenset[RawPart] = attrs.field(default=frozenset(), kw_only=True)
 
     @functools.cached_property
     def files(self) -> tuple[Exposure, ...]:
@@ -108,7 +83,7 @@ class Night:
             If the folder does not exist or holds no FITS file.
         """
         found = (exposures.examine(path, self.camera, self.given) for path in exposures.find(self.folder))
-        return tuple(item for items in found for item in items)
+        return tuple(item for items in found for item in items if item.part not in self.left_out)
 
     _repr_html_ = display.night_html
 
@@ -246,43 +221,15 @@ class Night:
         LarunWarning
             If science frames require a kind of master that will not be there.
         """
+        from larun.model.planned import planned
+
+        self._check_folder(out)
         chosen = recipe or Recipe()
-        night = self._following(chosen)
-        night._check_folder(out)
-        groups = night._groups(chosen)
-        there = {group.kind for group in groups}
-        there |= {master.kind for folder in _paths(masters) for master in Masters.read(folder)}
-        if "dark" in there:
-            there.add("bias")  # a dark that holds its bias serves for it
-        night._warn_of_missing(there | set(chosen.calibrate["without"]))
-        rows = [
-            {
-                "product": str(Path(out) / "masters" / f"{group.name}.fits"),
-                "from": f"{len(group.exposures)} {group.kind} frames",
-            }
-            for group in groups
-        ]
-        for task in night.tasks(Path(out), chosen):
-            rows.append({"product": str(task.frame_path), "from": task.raw.name})
-            rows.append({"product": str(task.catalog_path), "from": task.frame_path.name})
-        return tuple(rows)
+        return planned(self._following(chosen), Path(out), chosen, _paths(masters))
 
     def _check_folder(self, out: str | Path) -> None:
         if Path(out).resolve() == self.folder.resolve():
             raise OptionError(f"{out}: is the folder of the raw files: give the products a folder of their own")
-
-    def _warn_of_missing(self, there: set[str]) -> None:
-        """Tell which masters the science frames require and will not find."""
-        cameras = Counter(item.camera for item in self.of("science") if item.camera is not None)
-        for camera, count in cameras.items():
-            for kind in sorted(camera.required - there):
-                warnings.warn(
-                    f"{count} science frames of {camera.__name__} require a {kind} master and there is none: give a "
-                    f"folder that holds one (--masters DIR), or say without=('{kind}',) (--without {kind})"
-                    f"{registry.unclaimed(camera)}",
-                    LarunWarning,
-                    stacklevel=3,
-                )
 
     def reduce(
         self,
@@ -373,6 +320,48 @@ class Night:
         done = [row for row in self.reduce(out, recipe=recipe).rows if row.kind == "science" and row.status != "failed"]
         groups = groups_of([Path(out) / "frames" / f"{Path(row.path).stem}.fits" for row in done], tuple(by))
         return stack_groups(groups, Path(out) / "stacks", **how)
+
+    def quality(self, *, out: str | Path | None = None, recipe: Recipe | None = None) -> QTable:
+        """How good each science frame is, and what it is worth among those of its object and filter.
+
+        Parameters
+        ----------
+        out : path, optional
+            Folder of a reduction, which is done or completed first; without it frames are calibrated in memory.
+        recipe : Recipe, optional
+            How they are calibrated.
+
+        Returns
+        -------
+        QTable
+            One row a frame: ``frame``, ``object``, ``filter``, ``airmass``, ``mid_time`` and what
+            :func:`larun.grade` says. A frame that cannot be measured has NaN and the ``reason``.
+        """
+        from larun.model.quality.nights import night_quality
+
+        return night_quality(self, out, recipe or Recipe())
+
+    def select(self, condition: str, *, out: str | Path | None = None, recipe: Recipe | None = None) -> Self:
+        """This night with only the science frames for which a condition on :meth:`quality` holds.
+
+        Calibration frames stay. Frames that are left out are told with their numbers, in a warning.
+
+        Parameters
+        ----------
+        condition : str
+            ``"fwhm < 3 and ellipticity < 0.15"``, ``"worth > 0.5"``, ``"filter == 'V'"``; see
+            :func:`larun.expression.parse`.
+        out, recipe
+            As for :meth:`quality`.
+
+        Raises
+        ------
+        OptionError
+            If it is no condition, or no frame satisfies it.
+        """
+        from larun.model.quality.nights import parts_without
+
+        return attrs.evolve(self, left_out=self.left_out | parts_without(self, condition, out, recipe or Recipe()))
 
     def replay(
         self,

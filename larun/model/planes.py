@@ -31,6 +31,7 @@ __all__ = [
     "is_wcs_card",
     "mixed_acf",
     "mixed_noise",
+    "pixel_scale",
     "same_plane",
     "shifted_wcs",
     "total_variance",
@@ -227,6 +228,17 @@ def _typical_variance(image: Image, *, relative: bool) -> float:
     typical = float(np.median(image.variance[good]))
     level = float(np.median(np.abs(image.data[good]))) if relative else 1.0
     return typical / level**2 if level > 0 else typical
+
+
+def pixel_scale(image: Image) -> float | None:
+    """Arcseconds a pixel by the WCS; None without one, or where it is none of a sky."""
+    wcs = image.wcs
+    if wcs is None:
+        return None
+    from astropy.wcs.utils import proj_plane_pixel_scales
+
+    scale = 3600 * float(np.sqrt(np.prod(proj_plane_pixel_scales(wcs))))
+    return scale if np.isfinite(scale) and scale > 0 else None
 
 
 def is_wcs_card(keyword: str) -> bool:

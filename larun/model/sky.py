@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from larun.model.astrometry.solution import Solution
     from larun.model.pointspread.options import PsfOptions
     from larun.model.psf import PSF
+    from larun.model.quality.measured import Quality
 
 __all__ = ["SkyImage"]
 
@@ -95,6 +96,29 @@ class SkyImage(Image):
                 stacklevel=4,
             )
         return found
+
+    def quality(self) -> Quality:
+        """How sharp, round and deep the image is: profiles fitted to its stars, their change over the field, its noise.
+
+        Returns
+        -------
+        Quality
+            Every number named for what it is; with fewer than 5 stars that agree in size, only sky and noise.
+
+        Raises
+        ------
+        OptionError
+            If neighbouring pixels see different colours.
+
+        Examples
+        --------
+        >>> import larun
+        >>> print(larun.Frame.read("out/frames/m13.fits").quality())  # doctest: +SKIP
+        """
+        from larun.model.quality.measured import quality_of
+
+        self._refuse_mosaic()
+        return quality_of(self)
 
     def _refuse_mosaic(self) -> None:
         """Raise where neighbouring pixels see different colours: no star has a shape there."""

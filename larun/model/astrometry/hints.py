@@ -6,11 +6,10 @@ import math
 import re
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-import numpy as np
-
 from larun.errors import HeaderError, OptionError
 from larun.io.dates import parse_angle
 from larun.io.headers import get_number
+from larun.model.planes import pixel_scale
 
 if TYPE_CHECKING:
     from larun.model.image import Image
@@ -134,13 +133,9 @@ def _header_pointing(image: Image) -> tuple[tuple[float, float] | None, str]:
 
 
 def _header_scale(image: Image) -> tuple[float | None, str]:
-    wcs = image.wcs
-    if wcs is not None:
-        from astropy.wcs.utils import proj_plane_pixel_scales
-
-        made = 3600 * float(np.sqrt(np.prod(proj_plane_pixel_scales(wcs))))
-        if _SMALLEST < made < _LARGEST:
-            return made, "WCS of the header"
+    made = pixel_scale(image)
+    if made is not None and _SMALLEST < made < _LARGEST:
+        return made, "WCS of the header"
     header = image._header
     found, keyword = get_number(header, _SCALE_CARDS)
     if found is not None and keyword and _SMALLEST < found < _LARGEST:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from larun.algorithms.completeness import Completeness, completeness
+from larun.algorithms.completeness import Completeness, completeness, flux_limit
 from larun.algorithms.emptystars import add_stars
 from larun.algorithms.robust import Estimate
 from larun.errors import OptionError
@@ -19,7 +19,7 @@ from larun.model.checks.emptyplaces import empty_places
 from larun.model.checks.facts import FrameFacts
 from larun.model.checks.material import Material
 from larun.model.checks.noisefacts import free_pixels
-from larun.model.checks.starshape import flux_limit, star_shape
+from larun.model.checks.starshape import star_shape
 from larun.model.checks.verdict import Evidence, Series, Verdict, grade, untested
 from larun.model.recipe import Recipe
 

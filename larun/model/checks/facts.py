@@ -15,7 +15,7 @@ from larun.algorithms.hollow import hollowness
 from larun.model.checks.noisefacts import NoiseFacts, noise_facts
 from larun.model.checks.skyfacts import SkyFacts, sky_facts
 from larun.model.measure.ellipses import values_of
-from larun.model.planes import total_variance
+from larun.model.planes import pixel_scale, total_variance
 
 if TYPE_CHECKING:
     from larun.model.catalog import SourceCatalog
@@ -142,7 +142,7 @@ def frame_facts(name: str, frame: Frame, catalog: SourceCatalog) -> FrameFacts:
         mid_jd=None if time.mid_text is None else time.jd_utc,
         airmass=time.airmass,
         center=_center(frame),
-        scale=_scale(frame),
+        scale=pixel_scale(frame),
         sources=len(catalog.table),
         saturated=int(np.count_nonzero(frame.flags & fl.SATURATED)),
         cosmic_pixels=int(np.count_nonzero(frame.flags & fl.COSMIC)),
@@ -204,13 +204,3 @@ def _center(frame: Frame) -> tuple[float, float] | None:
     ny, nx = frame.shape
     ra, dec = wcs.wcs_pix2world([[(nx - 1) / 2, (ny - 1) / 2]], 0)[0]
     return (float(ra), float(dec)) if math.isfinite(ra) and math.isfinite(dec) else None
-
-
-def _scale(frame: Frame) -> float | None:
-    wcs = frame.wcs
-    if wcs is None:
-        return None
-    from astropy.wcs.utils import proj_plane_pixel_scales
-
-    scale = float(np.sqrt(np.prod(proj_plane_pixel_scales(wcs))) * 3600)
-    return scale if math.isfinite(scale) and scale > 0 else None

@@ -12,10 +12,11 @@ from numpy.typing import NDArray
 from larun import flags as fl
 from larun.algorithms.annulus import mask_radius
 from larun.algorithms.background import Background
+from larun.algorithms.completeness import flux_limit
 from larun.algorithms.pixelnoise import BlockNoise, block_noise, correlation, mean_of_blocks
 from larun.algorithms.robust import Estimate, clipped_scatter
 from larun.model.checks.emptyplaces import empty_places, open_pixels
-from larun.model.checks.starshape import flux_limit, star_shape
+from larun.model.checks.starshape import star_shape
 from larun.model.measure.ellipses import values_of
 from larun.model.measure.measuring import ApertureOptions, photometered, placed
 from larun.model.planes import total_variance

@@ -1,4 +1,4 @@
-"""What the stars of a frame look like, and how bright one must be behind the filter of the detection."""
+"""What the stars of a frame look like."""
 
 from __future__ import annotations
 
@@ -9,7 +9,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from larun import flags as fl
-from larun.algorithms.completeness import filtered_limit
 from larun.algorithms.emptystars import moffat_stamp, star_stamp
 from larun.model.measure.ellipses import values_of
 
@@ -17,7 +16,7 @@ if TYPE_CHECKING:
     from larun.model.catalog import SourceCatalog
     from larun.model.frame import Frame
 
-__all__ = ["flux_limit", "star_shape"]
+__all__ = ["star_shape"]
 
 _TEMPLATES = 30
 _REACH = 3.5  # times the FWHM
@@ -47,11 +46,3 @@ def star_shape(frame: Frame, catalog: SourceCatalog, level: NDArray[np.float32])
     usable = (frame.flags & fl.UNUSABLE) == 0
     stamp = star_stamp(frame.data - level, usable, points[chosen, 0], points[chosen, 1], half)
     return (moffat_stamp(fwhm, half), False) if stamp is None else (stamp, True)
-
-
-def flux_limit(star: NDArray[np.float64], fwhm: float, *, sigma: float, threshold: float) -> float:
-    """Total flux of a star that has the signal to noise ``threshold`` behind a Gaussian filter of this FWHM."""
-    half = len(star) // 2
-    line = np.arange(-half, half + 1)
-    shape = np.exp(-0.5 * (line[:, None] ** 2 + line**2) / (fwhm / 2.3548) ** 2)
-    return filtered_limit(star, shape, sigma=sigma, threshold=threshold)

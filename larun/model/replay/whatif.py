@@ -24,8 +24,8 @@ from larun.model.replay.planning import Plan, Planned, masters_in, on_disk
 from larun.provenance import Parent, Provenance
 
 if TYPE_CHECKING:
-    from larun.model.night import Summary
     from larun.model.recipe import Difference
+    from larun.model.summary import Summary
 
 __all__ = ["WhatIf"]
 
