@@ -14,6 +14,7 @@ from larun.plots.masters import show_master
 from larun.plots.overlay import draw_catalog, draw_flags
 from larun.plots.photometry import show_zero_point, show_zero_points
 from larun.plots.psf import show_psf
+from larun.plots.quality import show_quality
 
 __all__ = [
     "draw_catalog",
@@ -25,6 +26,7 @@ __all__ = [
     "show_growth",
     "show_master",
     "show_psf",
+    "show_quality",
     "show_solution",
     "show_zero_point",
     "show_zero_points",

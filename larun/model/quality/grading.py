@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Hashable, Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -29,7 +29,7 @@ _ELONGATED = (0.1, 5.0)  # ellipticity, and robust deviations above the middle o
 _SPARSE = 0.5  # of the stars that frames usually have
 
 
-def grade(frames: Iterable[SkyImage | Quality | str | Path]) -> QTable:
+def grade(frames: Iterable[SkyImage | Quality | str | Path], *, groups: Sequence[Hashable] | None = None) -> QTable:
     """Compare frames of one field, and say why some are worth less.
 
     The worth of a frame for faint stars is (T / (noise x FWHM))^2, T the light that it has of the same stars: clouds,
@@ -39,6 +39,8 @@ def grade(frames: Iterable[SkyImage | Quality | str | Path]) -> QTable:
     ----------
     frames : iterable of SkyImage, Quality or path
         Calibrated frames in one filter.
+    groups : sequence, optional
+        What each frame belongs to, such as its object and filter: it is compared with the others of its group only.
 
     Returns
     -------
@@ -50,7 +52,7 @@ def grade(frames: Iterable[SkyImage | Quality | str | Path]) -> QTable:
     Raises
     ------
     OptionError
-        If there are no frames.
+        If there are no frames, or ``groups`` has another length.
 
     Examples
     --------
@@ -66,20 +68,34 @@ def grade(frames: Iterable[SkyImage | Quality | str | Path]) -> QTable:
     found = [_measured(one) for one in given]
     if not found:
         raise OptionError("there are no frames to grade")
-    reference = max(found, key=lambda one: (one.stars, -one.fwhm if math.isfinite(one.fwhm) else -math.inf))
-    light = np.array([_light(one, reference) for one in found])
-    raw = light**2 * np.array([one.worth for one in found])
-    worth = raw / np.nanmax(raw) if np.isfinite(raw).any() else raw
-    time = np.array([one.exposure or math.nan for one in found])
-    clear = light * (reference.exposure or math.nan) / time
+    keys = [None] * len(found) if groups is None else list(groups)
+    if len(keys) != len(found):
+        raise OptionError(f"groups={groups!r}: {len(keys)} for {len(found)} frames")
+    light, clear, worth = (np.full(len(found), np.nan) for _ in range(3))
+    reasons = np.full(len(found), "", object)
+    for key in dict.fromkeys(keys):
+        mine = [n for n, other in enumerate(keys) if other == key]
+        light[mine], clear[mine], worth[mine], reasons[mine] = _compared([found[n] for n in mine])
     rows = [one.to_dict() for one in found]
     table = QTable({name: [row[name] for row in rows] for name in rows[0]})
     table["light"], table["transparency"], table["worth"] = light, clear, worth
     for name in table.colnames:
         if table[name].dtype.kind == "f":
             table[name].info.format = ".4g"
-    table["reason"] = _reasons(found, light, worth)
+    table["reason"] = [str(reason) for reason in reasons]
     return table
+
+
+def _compared(
+    found: Sequence[Quality],
+) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64], list[str]]:
+    """Light, transparency, worth and reasons of frames of one field."""
+    reference = max(found, key=lambda one: (one.stars, -one.fwhm if math.isfinite(one.fwhm) else -math.inf))
+    light = np.array([_light(one, reference) for one in found])
+    raw = light**2 * np.array([one.worth for one in found])
+    worth = raw / np.nanmax(raw) if np.isfinite(raw).any() else raw
+    time = np.array([one.exposure or math.nan for one in found])
+    return light, light * (reference.exposure or math.nan) / time, worth, _reasons(found, light, worth)
 
 
 def _measured(given: SkyImage | Quality | str | Path) -> Quality:

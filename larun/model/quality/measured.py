@@ -56,7 +56,8 @@ class Quality:
     fwhm_moments : float
         Median by adaptive moments: what :meth:`larun.SkyImage.star_size` gives.
     half_light, most_light : float
-        Radii in pixels that hold 50 and 80 % of the light within 4 FWHM by the curve of growth, pixels included.
+        Radii in pixels that hold 50 and 80 % of the light within 4 FWHM by the curve of growth: of the star on its
+        pixels, no profile assumed.
     e1, e2 : float
         Medians of the components of the ellipticity (a - b) / (a + b): times cos 2 theta and sin 2 theta.
     sky, noise : float

@@ -50,30 +50,27 @@ def parts_without(night: Night, condition: str, out: str | Path | None, recipe: 
 def _graded(night: Night, out: str | Path | None, recipe: Recipe) -> tuple[list[Task], QTable]:
     from astropy.table import QTable, vstack
 
-    found: dict[tuple[str, str], list[tuple[Task, Quality | str]]] = {}
-    for task, quality in _qualities(night, out, recipe):
-        found.setdefault((task.item.object or "", task.item.filter or ""), []).append((task, quality))
-    tasks, tables = [], []
-    for (name, band), mine in found.items():
-        measured = [(task, one) for task, one in mine if isinstance(one, Quality)]
-        failed = [(task, one) for task, one in mine if isinstance(one, str)]
-        ordered = [task for task, _ in (*measured, *failed)]
-        table = grade([one for _, one in measured]) if measured else QTable()
-        if failed:
-            lost = QTable({"name": [task.name for task, _ in failed], "reason": [reason for _, reason in failed]})
-            table = vstack([table, lost]).filled(np.nan) if measured else lost
-        table.remove_column("name")
-        table.add_column([task.name for task in ordered], name="frame", index=0)
-        table["object"], table["filter"] = [name] * len(table), [band] * len(table)
-        table["airmass"] = [np.nan if task.item.airmass is None else task.item.airmass for task in ordered]
-        table["mid_time"] = [task.item.mid_time or "" for task in ordered]
-        tasks += ordered
-        tables.append(table)
-    if not tables:
+    found = list(_qualities(night, out, recipe))
+    if not found:
         raise OptionError(f"{night.folder}: there is no science frame")
-    whole = vstack(tables)
-    order = np.argsort(np.asarray([task.name for task in tasks]), kind="stable")
-    return [tasks[n] for n in order], whole[order]
+    measured = [(task, one) for task, one in found if isinstance(one, Quality)]
+    failed = [(task, one) for task, one in found if isinstance(one, str)]
+    parts = []
+    if measured:
+        parts.append(grade([one for _, one in measured], groups=[(t.item.object, t.item.filter) for t, _ in measured]))
+    if failed:
+        parts.append(QTable({"name": [task.name for task, _ in failed], "reason": [reason for _, reason in failed]}))
+    table = vstack(parts)
+    if measured and failed:
+        table = table.filled(np.nan)
+    tasks = [task for task, _ in (*measured, *failed)]
+    table.remove_column("name")
+    table.add_column([task.name for task in tasks], name="frame", index=0)
+    table["object"], table["filter"] = [[getattr(t.item, name) or "" for t in tasks] for name in ("object", "filter")]
+    table["airmass"] = [np.nan if task.item.airmass is None else task.item.airmass for task in tasks]
+    table["mid_time"] = [task.item.mid_time or "" for task in tasks]
+    order = np.argsort([task.name for task in tasks], kind="stable")
+    return [tasks[n] for n in order], table[order]
 
 
 def _qualities(night: Night, out: str | Path | None, recipe: Recipe) -> Iterator[tuple[Task, Quality | str]]:

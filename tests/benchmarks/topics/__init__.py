@@ -9,6 +9,7 @@ TOPICS = (
     "detect",
     "photometer",
     "psf",
+    "quality",
     "solve",
     "resample",
     "align",
