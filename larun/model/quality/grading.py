@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
 __all__ = ["grade"]
 
+_PIXEL = 2.3548 / math.sqrt(12)  # FWHM of a Gaussian as wide as a pixel
 _NEAR = 1.5  # pixels between a star and where it should be
 _FEWEST = 5  # stars in common
 _LOW = 0.8  # of the best frame: below it a frame is told why
@@ -92,7 +93,7 @@ def _compared(
     """Light, transparency, worth and reasons of frames of one field."""
     reference = max(found, key=lambda one: (one.stars, -one.fwhm if math.isfinite(one.fwhm) else -math.inf))
     light = np.array([_light(one, reference) for one in found])
-    raw = light**2 * np.array([one.worth for one in found])
+    raw = light**2 * np.array([_weight(one) for one in found])
     worth = raw / np.nanmax(raw) if np.isfinite(raw).any() else raw
     time = np.array([one.exposure or math.nan for one in found])
     return light, light * (reference.exposure or math.nan) / time, worth, _reasons(found, light, worth)
@@ -105,6 +106,11 @@ def _measured(given: SkyImage | Quality | str | Path) -> Quality:
         return given
     image = given if isinstance(given, SkyImage) else SkyImage.read(given)
     return image.quality()
+
+
+def _weight(one: Quality) -> float:
+    """1 / (noise x FWHM as the pixel has blurred it)^2."""
+    return 1 / (one.noise * math.hypot(one.fwhm, _PIXEL)) ** 2 if one.noise > 0 else math.nan
 
 
 def _light(one: Quality, reference: Quality) -> float:

@@ -26,7 +26,6 @@ if TYPE_CHECKING:
 
 __all__ = ["Quality", "quality_of"]
 
-_SHARES = (0.5, 0.8)
 _FEWEST = 5  # stars
 _REACH = 3.5  # FWHM to each side of the star whose limit is computed
 _CELL_STARS = 3
@@ -55,9 +54,9 @@ class Quality:
         programs call the FWHM.
     fwhm_moments : float
         Median by adaptive moments: what :meth:`larun.SkyImage.star_size` gives.
-    half_light, most_light : float
-        Radii in pixels that hold 50 and 80 % of the light within 4 FWHM by the curve of growth: of the star on its
-        pixels, no profile assumed.
+    half_light : float
+        Radius in pixels that holds half of the light within 4 FWHM by the curve of growth: of the star on its pixels,
+        no profile assumed.
     e1, e2 : float
         Medians of the components of the ellipticity (a - b) / (a + b): times cos 2 theta and sin 2 theta.
     sky, noise : float
@@ -84,7 +83,6 @@ class Quality:
     fwhm_gaussian: float
     fwhm_moments: float
     half_light: float
-    most_light: float
     e1: float
     e2: float
     sky: float
@@ -117,15 +115,6 @@ class Quality:
         """-2.5 log10 of :attr:`limit`: on the instrumental scale of a catalogue's ``mag`` columns."""
         return -2.5 * math.log10(self.limit) if self.limit > 0 else math.nan
 
-    @property
-    def worth(self) -> float:
-        """1 / (noise x FWHM)^2, in the unit of the image: the weight of the frame for faint stars, light being equal.
-
-        Frames with different exposures or clouds are compared by :func:`larun.grade`.
-        """
-        blurred = math.hypot(self.fwhm, 2.3548 / math.sqrt(12))
-        return 1 / (self.noise * blurred) ** 2 if self.noise > 0 else math.nan
-
     def to_dict(self) -> dict[str, Any]:
         """Plain numbers by name: what conditions (``"fwhm < 3 and ellipticity < 0.15"``) can use."""
         field = self.field
@@ -139,7 +128,6 @@ class Quality:
             "fwhm_gaussian": self.fwhm_gaussian,
             "fwhm_moments": self.fwhm_moments,
             "half_light": self.half_light,
-            "most_light": self.most_light,
             "ellipticity": self.ellipticity,
             "position_angle": self.position_angle,
             "e1": self.e1,
@@ -203,7 +191,7 @@ class Quality:
             f"{self.name}: {self.stars} stars",
             f"  FWHM        {self.fwhm:.3f} ± {self.fwhm_error:.3f} px{pixels} (Moffat, beta {self.beta:.2f})",
             f"              {self.fwhm_gaussian:.3f} px by Gaussians, {self.fwhm_moments:.3f} px by moments",
-            f"  light       50 % within {self.half_light:.2f} px, 80 % within {self.most_light:.2f} px",
+            f"  light       half of it within {self.half_light:.2f} px",
             f"  ellipticity {self.ellipticity:.3f} at {self.position_angle:.0f} deg",
         ]
         if self.field is not None:
@@ -238,12 +226,12 @@ def quality_of(image: SkyImage) -> Quality:
         warnings.warn(f"{image!r}: too few stars to say how wide they are", LarunWarning, stacklevel=3)
         nothing = AlikeStars(*(np.empty(0),) * 7)
         shapes = StarShapes(*(np.empty(0),) * 6, math.nan)
-        return _told(about, nothing, shapes, np.empty(0), (math.nan, math.nan), None)
+        return _told(about, nothing, shapes, np.empty(0), math.nan, None)
     shapes = star_shapes(planes, found, gain=image.detector.amplifiers[0].gain or 1.0)
-    radii, _ = light_radii(planes, found, _SHARES)
+    (radius,), _ = light_radii(planes, found, (0.5,))
     flux = core_fluxes(planes, found, _median(found.fwhm))
     field = fit_field(found.x, found.y, shapes.fwhm, shapes.fwhm_error, image.shape)
-    return _told(about, found, shapes, flux, radii, field)
+    return _told(about, found, shapes, flux, radius, field)
 
 
 def _told(
@@ -251,7 +239,7 @@ def _told(
     stars: AlikeStars,
     shapes: StarShapes,
     flux: NDArray[np.float64],
-    radii: tuple[float, ...],
+    radius: float,
     field: FieldFit | None,
 ) -> Quality:
     from astropy.table import QTable
@@ -284,8 +272,7 @@ def _told(
         beta=shapes.beta,
         fwhm_gaussian=_median(shapes.fwhm_gaussian),
         fwhm_moments=_median(stars.fwhm),
-        half_light=radii[0],
-        most_light=radii[1],
+        half_light=radius,
         e1=_median(shapes.e1),
         e2=_median(shapes.e2),
         limit=_limit(width, shapes.beta, _median(stars.fwhm), about["noise"]),

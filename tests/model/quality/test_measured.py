@@ -31,7 +31,7 @@ def test_a_frame_tells_what_it_was_made_of(good):
     assert np.isnan(good.to_dict()["fwhm_arcsec"])
     assert good.exposure == 60.0
     assert "FWHM" in str(good)
-    assert good.worth == pytest.approx(1 / (225 * (3.0**2 + 0.462)), rel=0.06)
+    assert good.half_light == pytest.approx(2.0, rel=0.1)
 
 
 def test_half_of_the_stars_at_the_limit_are_found(good):
