@@ -22,6 +22,7 @@ from concurrent.futures import Future, ThreadPoolExecutor, wait
 from typing import Any, TypeVar
 
 from larun.algorithms import kernel_cache
+from larun.algorithms.linked import linked_compiler
 from larun.errors import OptionError
 
 __all__ = [
@@ -42,8 +43,8 @@ _LOCK = threading.RLock()
 _KERNELS: list[Kernel] = []
 _threads: int | None = None
 
-#: Seconds on one core that all kernels take together.
-_SECONDS = 35.0
+#: Seconds on one core that kernels of a purpose take together.
+_SECONDS = {"night": 20.0, "stacks": 30.0, "everything": 45.0}
 
 
 class Kernel:
@@ -77,11 +78,14 @@ class Kernel:
     def inner(self) -> Any:
         """The dispatcher that other kernels call.
 
-        Without the wrappers that Python needs, it compiles faster. It is not kept: the kernel that calls it is, whole.
+        Without the wrappers that Python needs and without machine code, it compiles faster. It is not kept: the kernel
+        that calls it is, whole.
         """
         with _LOCK:
             if self._inner is None:
-                self._inner = self._dispatcher(no_cfunc_wrapper=True, no_cpython_wrapper=True)
+                self._inner = self._dispatcher(
+                    no_cfunc_wrapper=True, no_cpython_wrapper=True, pipeline_class=linked_compiler()
+                )
         return self._inner
 
     def misses(self) -> int:
@@ -142,9 +146,9 @@ def kernels() -> tuple[Kernel, ...]:
 # -- said once ---------------------------------------------------------------------------------------------------------
 
 
-def compiling(processes: int = 1) -> str:
+def compiling(processes: int = 1, purpose: str = "everything") -> str:
     """What is said when kernels are compiled for the first time."""
-    seconds = 5 * max(1, round(_SECONDS / processes / 5))
+    seconds = 5 * max(1, round(_SECONDS[purpose] / processes / 5))
     return f"compiling kernels, once per installation: about {seconds} s; `larun warmup` does it beforehand"
 
 

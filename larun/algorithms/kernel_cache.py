@@ -28,7 +28,7 @@ from typing import Any
 
 from larun.errors import LarunWarning
 
-__all__ = ["bases", "cache_for", "first_time", "folder", "is_whole", "set_whole"]
+__all__ = ["bases", "cache_for", "first_time", "folder", "is_ready", "set_ready"]
 
 #: A folder of another digest is removed when nobody has used it for so long.
 KEEP_DAYS = 14.0
@@ -51,7 +51,7 @@ def folder() -> Path | None:
     """The folder of this version's kernels; None, with a warning once, if there is none and none can be made."""
     choices = [base / f"kernels-{_digest()}" for base in bases()]
     for choice in choices:
-        if (choice / _whole_name()).is_file():
+        if (choice / _ready("everything")).is_file():
             return choice
     for choice in choices:
         try:
@@ -75,15 +75,15 @@ def folder() -> Path | None:
     return None
 
 
-def is_whole() -> bool:
-    """Whether all kernels were compiled before, for this Python, numba and kind of processor."""
+def is_ready(purpose: str = "everything") -> bool:
+    """Whether the kernels of a purpose, or all, were compiled before, for this Python, numba and kind of processor."""
     kept = folder()
-    return kept is not None and (kept / _whole_name()).is_file()
+    return kept is not None and any((kept / _ready(name)).is_file() for name in ("everything", purpose))
 
 
-def set_whole() -> None:
-    """Note that all kernels are there."""
-    _mark(_whole_name())
+def set_ready(purpose: str = "everything") -> None:
+    """Note that the kernels of a purpose are there."""
+    _mark(_ready(purpose))
 
 
 def first_time() -> bool:
@@ -96,7 +96,7 @@ def first_time() -> bool:
     if kept is None:  # the warning says it all
         return False
     told = f"told-{_machine()}"
-    if (kept / told).exists() or is_whole():
+    if (kept / told).exists() or is_ready():
         return False
     _mark(told)
     return True
@@ -164,8 +164,8 @@ def _machine() -> str:
     return hashlib.sha256(repr((*about, name or binding.get_host_cpu_name(), features)).encode()).hexdigest()[:12]
 
 
-def _whole_name() -> str:
-    return f"whole-{_machine()}"
+def _ready(purpose: str) -> str:
+    return f"{purpose}-{_machine()}"
 
 
 def _mark(name: str) -> None:

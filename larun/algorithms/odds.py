@@ -318,7 +318,8 @@ def _best(guesses: Any, stars: Any, others: Any, grid: Any, limits: Any, state: 
         score, found, tried = _odds_of(guess, stars, others, grid, limits, taken, (trial, P))
         if score > best:
             where, best, hits, looked = n, score, found, tried
-            state[:] = trial
+            for k in range(len(state)):  # an assignment of arrays takes ten times as long to compile
+                state[k] = trial[k]
             if score > limits[7]:
                 break
     return where, best, hits, looked

@@ -41,7 +41,11 @@ def select(values: Any, k: int, count: int) -> float:
 def median_of(values: Any, count: int) -> float:
     """Median of the first ``count`` values, with the smaller half moved before the rest."""
     upper = select(values, count // 2, count)
-    lower = upper if count % 2 else np.max(values[: count // 2])
+    lower = upper
+    if count % 2 == 0:
+        lower = values[0]
+        for i in range(1, count // 2):
+            lower = max(lower, values[i])
     return 0.5 * float(lower + upper)
 
 

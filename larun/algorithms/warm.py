@@ -51,7 +51,7 @@ from larun.algorithms.stored_kernels import Stored
 from larun.algorithms.subtraction import SubtractOptions, look_at, subtract
 from larun.errors import NotAligned
 
-__all__ = ["FRAME_PARTS", "PARTS", "compile_all"]
+__all__ = ["FRAME_PARTS", "PARTS", "PURPOSES", "compile_all"]
 
 _N = 64
 _STARS = ((16.2, 18.1), (45.7, 40.4), (20.3, 47.9))
@@ -186,11 +186,16 @@ def _odds() -> None:
     match_lists(places, places)
 
 
-def _resample() -> None:
+def _resample(kernel: str = "lanczos3") -> None:
     image, mapping = _image(), affine(np.eye(2), [0.5, 0.0], (_N, _N))
-    for kernel in ("lanczos3", "area"):
-        resample(image.data, image.variance, image.flags, mapping, options=ResampleOptions(kernel=kernel))
-        acf_at((term_of(mapping, kernel),), image.x, image.y, [3.0])
+    flags = image.flags.copy()
+    flags[30, 10:14] = fl.BAD  # what is masked is filled
+    resample(image.data, image.variance, read_only(flags, np.uint32), mapping, options=ResampleOptions(kernel=kernel))
+    acf_at((term_of(mapping, kernel),), image.x, image.y, [3.0])
+
+
+def _area() -> None:
+    _resample("area")
 
 
 def _quick() -> None:
@@ -243,29 +248,37 @@ def _subtract() -> None:
 
 #: What is compiled together; what takes longest comes first, so that processes end together.
 PARTS: Mapping[str, Callable[[], None]] = {
-    "combine": _combine,
-    "stored": _stored,
     "detect": _detect,
-    "resample": _resample,
+    "combine": _combine,
+    "psf": _psf,
     "quick": _quick,
-    "stack": _stack,
-    "subtract": _subtract,
-    "clean": _clean,
-    "background": _background,
-    "morphology": _morphology,
-    "ellipse": _ellipse,
-    "aperture": _aperture,
-    "calibrate": _calibrate,
-    "combine_by_scatter": _combine_by_scatter,
+    "stored": _stored,
+    "resample": _resample,
     "annulus": _annulus,
     "bad_pixels": _bad_pixels,
-    "psf": _psf,
-    "profiles": _profiles,
+    "clean": _clean,
     "odds": _odds,
+    "stack": _stack,
+    "calibrate": _calibrate,
+    "aperture": _aperture,
+    "background": _background,
+    "combine_by_scatter": _combine_by_scatter,
+    "profiles": _profiles,
+    "morphology": _morphology,
+    "area": _area,
+    "ellipse": _ellipse,
 }
 
 #: Those that a science frame needs from its raw file to its catalogue.
 FRAME_PARTS = ("calibrate", "clean", "background", "detect", "aperture", "annulus")
+
+_NIGHT = (*FRAME_PARTS, "combine", "stored", "bad_pixels")
+#: Those that a purpose needs: a night from its raw files to catalogues, its stacks besides, everything.
+PURPOSES: Mapping[str, tuple[str, ...]] = {
+    "night": _NIGHT,
+    "stacks": (*_NIGHT, "quick", "odds", "resample", "stack"),
+    "everything": tuple(PARTS),
+}
 
 
 def compile_all(processes: int, parts: Sequence[str] = tuple(PARTS)) -> int:
@@ -276,21 +289,23 @@ def compile_all(processes: int, parts: Sequence[str] = tuple(PARTS)) -> int:
     processes : int
         How many to start; 1 compiles in this process.
     parts : sequence of str, optional
-        Which of :data:`PARTS`; by default all, and then it is noted that nothing is left to compile.
+        Which of :data:`PARTS`, by default all. Which purposes are served then is noted.
 
     Raises
     ------
     concurrent.futures.process.BrokenProcessPool
         If a process is killed.
     """
+    parts = [name for name in PARTS if name in set(parts)]
     count = min(processes, len(parts))
     if count <= 1 or kernel_cache.folder() is None:  # where nothing is kept, no process helps another
         made = sum(_run(name) for name in parts)
     else:
         with ProcessPoolExecutor(count, get_context("spawn"), initializer=_start) as pool:
             made = sum(pool.map(_run, parts))
-    if set(parts) == set(PARTS):
-        kernel_cache.set_whole()
+    for purpose, needed in PURPOSES.items():
+        if set(needed) <= set(parts):
+            kernel_cache.set_ready(purpose)
     return made
 
 

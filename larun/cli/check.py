@@ -30,7 +30,7 @@ def show(
     """Test a folder of raw frames or of products, and tell what was found; code 1 if anything is bad."""
     if pictures is not None:
         require()  # not after a minute of tests
-    compile_first()
+    compile_first("everything")
     with progress_bar() as progress:
         if (folder / "frames").is_dir() and (folder / "catalogs").is_dir():
             if out is not None:

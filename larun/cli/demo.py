@@ -90,7 +90,7 @@ def run(options: DemoOptions, as_json: bool) -> int:
     with progress_bar() as progress:
         progress("compiling kernels", 0, 3)
         with clock("compile"):
-            compile_first()
+            compile_first("stacks")
         progress("simulating the night", 1, 3)
         with clock("simulate"):
             truth = _simulated(options)

@@ -47,7 +47,7 @@ def make_masters(folder: Path, out: Path, recipe: Recipe, as_json: bool) -> int:
     ]
     if not any(night.of(kind) for kind in {"bias", "dark", "flat"} - set(recipe.calibrate["without"])):
         raise OptionError(f"{folder}: holds no calibration frames to use ({tables.counts(night.files)}; see larun ls)")
-    compile_first()
+    compile_first("night")
     with progress_bar() as progress:
         night.masters(out, recipe=recipe, progress=progress, report=rows.append)
     return _report(rows, out, as_json)
@@ -69,7 +69,7 @@ def plan(folder: Path, out: Path, recipe: Recipe, masters: Iterable[Path], as_js
 def reduce(folder: Path, out: Path, recipe: Recipe, masters: Iterable[Path], jobs: int | None, as_json: bool) -> int:
     """The whole chain for every science frame of a night."""
     night = Night(folder)
-    compile_first()
+    compile_first("night")
     with progress_bar() as progress:
         summary = night.reduce(out, recipe=recipe, masters=list(masters), processes=jobs, progress=progress)
     if not as_json:

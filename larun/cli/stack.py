@@ -37,11 +37,13 @@ def stack(
     as_json: Json = False,
 ) -> int:
     """Put calibrated frames of a field on one another: one stack for each object and filter."""
+    from larun.cli.warmup import compile_first
     from larun.model.stacking.options import StackOptions
     from larun.model.stacking.series import groups_of, stack_groups
 
     groups = groups_of(files, [part.strip() for part in by.split(",")])
     options = StackOptions(footprint=footprint)
+    compile_first("stacks")
     rows = stack_groups(groups, out, options=options, align=align, reject=reject, weights=weights, method=method)
     if as_json:
         from larun.report.terminal import write_json

@@ -22,24 +22,24 @@ class Warmth(NamedTuple):
     seconds: float
 
 
-def compile_kernels(processes: int | None = None) -> Warmth:
-    """Compile every kernel that no earlier run has kept.
+def compile_kernels(purpose: str = "everything") -> Warmth:
+    """Compile what no earlier run has kept, in as many processes as there may be threads.
 
     Parameters
     ----------
-    processes : int, optional
-        Processes that compile; by default as many as there may be threads.
+    purpose : str
+        A key of :data:`larun.algorithms.warm.PURPOSES`.
 
     Raises
     ------
     LarunError
         If a process that compiles is killed.
     """
-    from larun.algorithms.warm import compile_all
+    from larun.algorithms.warm import PURPOSES, compile_all
 
     start = time.perf_counter()
     try:
-        compiled = compile_all(jit.threads() if processes is None else processes)
+        compiled = compile_all(jit.threads(), PURPOSES[purpose])
     except BrokenProcessPool as error:
         raise LarunError(
             "a process that compiled kernels was killed (out of memory?): set LARUN_THREADS=1 and try again"
@@ -47,13 +47,13 @@ def compile_kernels(processes: int | None = None) -> Warmth:
     return Warmth(len(jit.kernels()), compiled, time.perf_counter() - start)
 
 
-def compile_first() -> None:
-    """On the first run of an installation: say so once, and compile; else do nothing."""
-    if kernel_cache.folder() is None or kernel_cache.is_whole():
+def compile_first(purpose: str) -> None:
+    """On the first run of an installation: say so once, and compile what the command needs; else do nothing."""
+    if kernel_cache.folder() is None or kernel_cache.is_ready(purpose):
         return
     if kernel_cache.first_time():
-        say("note", jit.compiling(jit.threads()))
-    compile_kernels()
+        say("note", jit.compiling(jit.threads(), purpose))
+    compile_kernels(purpose)
 
 
 def show(as_json: bool) -> int:

@@ -36,7 +36,7 @@ def _context() -> BaseContext:
     if "forkserver" not in multiprocessing.get_all_start_methods():
         return multiprocessing.get_context("spawn")
     context = multiprocessing.get_context("forkserver")
-    if kernel_cache.folder() is not None and kernel_cache.is_whole():  # else it would compile, unseen
+    if kernel_cache.folder() is not None and kernel_cache.is_ready("night"):  # else it would compile, unseen
         context.set_forkserver_preload([_PRELOADED])
     return context
 

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from larun.algorithms import jit, kernel_cache, moments, warm
+from larun.algorithms import jit, kernel_cache, moments, order, warm
 from larun.algorithms.jit import over_rows
 from larun.errors import LarunWarning
 
@@ -193,7 +193,7 @@ def test_a_whole_folder_is_used_where_it_cannot_be_written(fresh: Path, monkeypa
 
     made = kernel_cache.folder()
     small_kernel()(1.0)
-    kernel_cache.set_whole()
+    kernel_cache.set_ready()
     kernel_cache.folder.cache_clear()
     for module, name in ((kernel_cache.tempfile, "TemporaryFile"), (kernel_cache.os, "utime"), (Path, "mkdir")):
         monkeypatch.setattr(module, name, refuse)
@@ -310,4 +310,23 @@ def test_parts_are_compiled_in_processes(fresh: Path) -> None:
     parts = ("annulus", "aperture")
     assert warm.compile_all(2, parts) > 4
     assert {path.name.partition(".")[0] for path in fresh.rglob("*.nbc")} == set(parts)
-    assert not kernel_cache.is_whole()  # there are other parts
+    assert not kernel_cache.is_ready()  # there are other parts
+
+
+def test_what_a_purpose_needs_is_noted_apart(fresh: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(warm, "PARTS", dict.fromkeys(warm.PARTS, lambda: None))
+    warm.compile_all(1, warm.PURPOSES["night"])
+    assert [name for name in warm.PURPOSES if kernel_cache.is_ready(name)] == ["night"]
+    warm.compile_all(1, warm.PURPOSES["stacks"])
+    assert [name for name in warm.PURPOSES if kernel_cache.is_ready(name)] == ["night", "stacks"]
+    kernel_cache.set_ready()
+    assert all(map(kernel_cache.is_ready, warm.PURPOSES))
+
+
+def test_kernels_that_only_kernels_call_have_no_machine_code(fresh: Path) -> None:
+    outer = jit.Kernel(order.median_of.__wrapped__)  # type: ignore[attr-defined]
+    assert outer(np.array([3.0, 1.0, 2.0]), 3) == 2.0
+    inner = [own for own in outer._compiled.py_func.__globals__.values() if hasattr(own, "overloads")]
+    libraries = [made.library for own in inner for made in own.overloads.values()]
+    assert libraries
+    assert {library.get_pointer_to_function(library.name) for library in libraries} == {0}

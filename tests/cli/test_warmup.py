@@ -26,7 +26,7 @@ def signatures():
     return {kernel.__module__ + "." + kernel.__name__: set(kernel._compiled.signatures)
             for kernel in jit.kernels() if kernel._compiled}
 
-if __name__ == "__main__" and not kernel_cache.is_whole():
+if __name__ == "__main__" and not kernel_cache.is_ready():
     compile_all(jit.threads())  # sooner done than here
 compile_all(1)
 known, before = len(jit.kernels()), signatures()
@@ -37,6 +37,7 @@ frame = larun.Frame.read(next((out / "frames").glob("*.fits")))
 frame.detect().morphology().photometer(aperture="kron")
 frame.photometer([(20.0, 30.0), (90.5, 80.5)])
 larun.MasterBias.combine(sorted(Path(sys.argv[1]).glob("bias*")), clip="mad")
+larun.Stack.combine(sorted((out / "frames").glob("*.fits"))[:2])
 after = signatures()
 assert len(before) > 10, before
 more = {name: own ^ before.get(name, set()) for name, own in after.items() if own != before.get(name)}
@@ -61,7 +62,7 @@ def test_warmup_says_how_many_kernels(larun: Larun) -> None:
     assert (again.code, again.err) == (0, "")
     assert f"{made['kernels']} kernels ready" in again.out
     assert "all there before" in again.out
-    assert kernel_cache.is_whole()
+    assert kernel_cache.is_ready()
 
 
 @pytest.fixture
@@ -70,7 +71,7 @@ def fresh(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Any:
     monkeypatch.setenv("NUMBA_CACHE_DIR", str(tmp_path / "base"))
     monkeypatch.setattr(kernel_cache, "_told", False)
     monkeypatch.setattr("larun.cli.warmup.jit.threads", lambda: 1)
-    monkeypatch.setattr(warm, "compile_all", lambda _: (calls.append(1), kernel_cache.set_whole(), 0)[2])
+    monkeypatch.setattr(warm, "compile_all", lambda *_: (calls.append(1), kernel_cache.set_ready(), 0)[2])
     calls: list[int] = []
     kernel_cache.folder.cache_clear()
     yield calls
@@ -78,13 +79,13 @@ def fresh(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Any:
 
 
 def test_the_first_run_says_so_once(fresh: list[int], capsys: pytest.CaptureFixture[str]) -> None:
-    compile_first()
-    compile_first()
+    compile_first("night")
+    compile_first("night")
     kernel_cache._told = False  # as another process
-    compile_first()
+    compile_first("night")
     captured = capsys.readouterr()
     assert captured.out == ""
-    assert captured.err == f"note: {jit.compiling()}\n"
+    assert captured.err == f"note: {jit.compiling(1, 'night')}\n"
     assert fresh == [1]
 
 
