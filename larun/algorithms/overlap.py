@@ -12,14 +12,14 @@ from typing import Any
 import numpy as np
 
 from larun import flags as fl
-from larun.algorithms.jit import kernel
+from larun.algorithms.jit import kernel, optimized_kernel
 
 __all__ = ["outline", "overlap_rows"]
 
 _CLEAN, _EDGE, _NO_DATA = np.uint32(0), fl.EDGE, fl.NO_DATA
 
 
-@kernel
+@optimized_kernel
 def _edge(x0: Any, y0: Any, x1: Any, y1: Any, cover: Any, area: Any) -> None:
     """Add a side of an outline: in every cell it passes, how far it climbs, and the area to the right of it."""
     if y0 == y1:
@@ -48,7 +48,7 @@ def _edge(x0: Any, y0: Any, x1: Any, y1: Any, cover: Any, area: Any) -> None:
         t, x, y = end, next_x, next_y
 
 
-@kernel
+@optimized_kernel
 def outline(x: Any, y: Any, left: Any, bottom: Any, cover: Any, area: Any) -> Any:
     """The part of each input pixel that lies inside an outline.
 
