@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from larun.model.catalog import SourceCatalog
     from larun.model.checks.verdict import Report, Verdict
     from larun.model.curves.options import LightCurveOptions
+    from larun.model.curves.transit import TransitFit, TransitOptions
     from larun.model.frame import Frame
     from larun.model.headers import Classified
     from larun.model.image import Image
@@ -111,6 +112,8 @@ _HOMES = {
     "StackOptions": "larun.model.stacking.options",
     "Story": "larun.model.replay.story",
     "Verdict": "larun.model.checks.verdict",
+    "TransitFit": "larun.model.curves.transit",
+    "TransitOptions": "larun.model.curves.transit",
     "WhatIf": "larun.model.replay.whatif",
     "ZeroPoint": "larun.model.photometry.zero_point",
     "ZeroPointOptions": "larun.model.photometry.options",
@@ -177,6 +180,8 @@ __all__ = [  # noqa: RUF022  # PSF is a class, no constant
     "Stack",
     "StackOptions",
     "Story",
+    "TransitFit",
+    "TransitOptions",
     "Verdict",
     "WhatIf",
     "ZeroPoint",

@@ -11,7 +11,7 @@ from typing import Annotated
 
 import typer
 
-from larun.cli import align, instrument, quality, refcat, sky, stack, zeropoint
+from larun.cli import align, instrument, lightcurve, quality, refcat, sky, stack, zeropoint
 from larun.cli.arguments import Instrument, Json, Keyword, Setting
 from larun.cli.options import Picture, Stretch
 from larun.cli.recipe import recipe_app
@@ -96,6 +96,7 @@ app.add_typer(align.app)
 app.add_typer(sky.app)
 app.add_typer(stack.app)
 app.add_typer(quality.app)
+app.add_typer(lightcurve.app)
 
 
 @app.callback()

@@ -25,6 +25,7 @@ from larun.provenance import Parent, Provenance, environment, operation, recordi
 if TYPE_CHECKING:
     from astropy.table import QTable
 
+    from larun.model.curves.transit import TransitFit, TransitOptions
     from larun.model.sky import SkyImage
 
 __all__ = ["LightCurve", "read_tabular"]
@@ -188,6 +189,35 @@ class LightCurve(Tabular):
         clear = (np.asarray(own["flags"]) & np.uint32(_BAD)) == 0
         return np.asarray(np.isfinite(flux) & np.isfinite(error) & clear)
 
+    def fit_transit(self, options: TransitOptions, *, star: int = 1) -> TransitFit:
+        """A planet in front of a star: mid-time, depth and their errors. Needs the extra ``transit`` (batman).
+
+        Parameters
+        ----------
+        options : TransitOptions
+            Orbit, limb darkening, what is free, and the trend that multiplies the transit.
+        star : int
+            Number of the star.
+
+        Returns
+        -------
+        TransitFit
+            Errors are those of the least-squares fit, times the root of the reduced chi-squared where that is above 1,
+            times ``beta`` for red noise in what is left. Points with a flagged pixel do not count.
+
+        Raises
+        ------
+        MissingExtra
+            If batman is not installed.
+        CatalogError
+            If there are too few points, or they do not tell what is free.
+        OptionError
+            If a variable of the trend is not known.
+        """
+        from larun.model.curves.transit import fit_transit
+
+        return fit_transit(self, options, star)
+
     def __repr__(self) -> str:
         count, stars = len(self._table), len(self._table.meta["stars"])
         used = sum(item["used"] for item in self._table.meta["stars"])
@@ -216,6 +246,65 @@ class LightCurve(Tabular):
         }
         write_table(Path(path), self._table, record, overwrite=overwrite)
         return Path(path)
+
+    def write_aavso(
+        self,
+        path: str | Path,
+        *,
+        name: str,
+        observer: str,
+        band: str,
+        star: int = 1,
+        magnitude: float | None = None,
+        overwrite: bool = False,
+    ) -> Path:
+        """Write the points that can be trusted in the AAVSO's extended format, differential to the ensemble.
+
+        Parameters
+        ----------
+        path : path
+        name, observer, band : str
+            Of the star, as the AAVSO calls it; your code; and its code of the filter (``V``, ``CV``).
+        star : int
+            Number of the star.
+        magnitude : float, optional
+            Standard magnitude at relative flux 1; by default magnitudes are differential about 0.
+        overwrite : bool
+            Replace a file of larun; any other file is never replaced.
+
+        Raises
+        ------
+        FileError
+            If the path may not be written.
+        OptionError
+            If a name has no printable text.
+
+        Notes
+        -----
+        Times are JD in UTC, as the AAVSO wants them.
+        """
+        from larun.model.curves.formats import write_aavso
+
+        about: dict[str, Any] = {"name": name, "observer": observer, "band": band, "star": star}
+        return write_aavso(self, path, **about, magnitude=magnitude, overwrite=overwrite)
+
+    def write_exoclock(self, path: str | Path, *, star: int = 1, overwrite: bool = False) -> Path:
+        """Write time, relative flux and error of the points that can be trusted, as ExoClock takes them.
+
+        The first lines say what the times are, and how long exposures were.
+        """
+        from larun.model.curves.formats import write_exoclock
+
+        return write_exoclock(self, path, star=star, overwrite=overwrite)
+
+    def write_measurements(self, path: str | Path, *, overwrite: bool = False) -> Path:
+        """Write a measurement table that AstroImageJ opens: targets ``T1`` and so on, comparison stars ``C2``.
+
+        ``rel_flux`` is that of this light curve, over its median.
+        """
+        from larun.model.curves.formats import write_measurement_table
+
+        return write_measurement_table(self, path, overwrite=overwrite)
 
     @classmethod
     def read(cls, path: str | Path, *, verify: bool = True) -> Self:

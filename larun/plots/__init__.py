@@ -10,6 +10,7 @@ from larun.plots.catalog import show_catalog
 from larun.plots.evidence import show_evidence
 from larun.plots.growth import show_growth
 from larun.plots.image import show
+from larun.plots.lightcurve import show_light_curve, show_scatter
 from larun.plots.masters import show_master
 from larun.plots.overlay import draw_catalog, draw_flags
 from larun.plots.photometry import show_zero_point, show_zero_points
@@ -24,9 +25,11 @@ __all__ = [
     "show_catalog",
     "show_evidence",
     "show_growth",
+    "show_light_curve",
     "show_master",
     "show_psf",
     "show_quality",
+    "show_scatter",
     "show_solution",
     "show_zero_point",
     "show_zero_points",

@@ -1,0 +1,267 @@
+"""``larun lightcurve``: from a folder of frames to the light curve of a star."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import attrs
+import typer
+
+from larun.cli.arguments import Instrument, Json, Keyword
+from larun.cli.running import FAILED, OK, command, say
+from larun.errors import FileError, OptionError
+
+if TYPE_CHECKING:
+    from larun.model.curves.transit import TransitFit
+    from larun.model.lightcurve import LightCurve
+
+__all__ = ["app", "parse_target"]
+
+app = typer.Typer()
+
+
+@attrs.frozen(kw_only=True)
+class _Wishes:
+    """What is measured, and what is written."""
+
+    target: str
+    out: Path
+    reference: str | None
+    coordinates: str | None
+    options: dict[str, Any]
+    formats: tuple[str, ...]
+    about: dict[str, str]
+    transit: dict[str, Any] | None
+
+
+@app.command("lightcurve")
+@command
+def lightcurve(
+    folder: Annotated[Path, typer.Argument(metavar="DIR", help="Raw night, its reduction, or a folder of frames.")],
+    target: Annotated[
+        str,
+        typer.Option("--target", "-t", metavar="X,Y|RA,DEC", help="Pixels, or on the sky: 19:04:09,+36:38."),
+    ],
+    out: Annotated[Path, typer.Option("--out", "-o", metavar="OUT", help="Where it all goes.")] = Path("lightcurve"),
+    reference: Annotated[
+        str | None, typer.Option(metavar="NAME", help="Frame whose pixels are meant (default: the first in time).")
+    ] = None,
+    coordinates: Annotated[
+        str | None, typer.Option(metavar="RA,DEC", help="Of the target, for times at the barycentre.")
+    ] = None,
+    filter_: Annotated[str | None, typer.Option("--filter", metavar="NAME", help="Frames in this filter only.")] = None,
+    object_: Annotated[str | None, typer.Option("--object", metavar="NAME", help="Frames of this object only.")] = None,
+    radius: Annotated[float | None, typer.Option(help="Of the aperture (default: what scatters least).")] = None,
+    radius_unit: Annotated[str, typer.Option(metavar="UNIT", help="pixel, or fwhm of each frame.")] = "pixel",
+    diameter: Annotated[float | None, typer.Option(help="Of the telescope, metres: errors with scintillation.")] = None,
+    transit: Annotated[
+        str | None, typer.Option(metavar="P,A,B[,K]", help="Fit a transit: days, a/R*, impact, Rp/R* to begin with.")
+    ] = None,
+    trend: Annotated[str, typer.Option(metavar="NAMES", help="Of the fit: time,time2,airmass,x,y,fwhm,sky.")] = "time",
+    limb_darkening: Annotated[str, typer.Option(metavar="U1,U2", help="Quadratic, of the fit.")] = "0.4,0.25",
+    formats: Annotated[str, typer.Option("--format", metavar="NAMES", help="Also aavso, exoclock, aij.")] = "",
+    name: Annotated[str, typer.Option(help="Of the star, for the AAVSO.")] = "target",
+    observer: Annotated[str, typer.Option(help="Code of the observer, for the AAVSO.")] = "NONE",
+    without: Annotated[str, typer.Option(metavar="KINDS", help="Do without these masters: bias,dark,flat.")] = "",
+    keyword: Keyword = None,
+    instrument: Instrument = None,
+    as_json: Json = False,
+) -> int:
+    """The light curve of a star from a folder: frames reduced if they are raw, table, picture and report."""
+    from larun.cli import options
+
+    options.load_instruments(instrument)
+    wishes = _Wishes(
+        target=target,
+        out=out,
+        reference=reference,
+        coordinates=coordinates,
+        options={"radius": radius, "unit": radius_unit, "diameter": diameter},
+        formats=tuple(part.strip() for part in formats.split(",") if part.strip()),
+        about={"name": name, "observer": observer},
+        transit=_transit(transit, trend, limb_darkening),
+    )
+    _checked(wishes)
+    out.mkdir(parents=True, exist_ok=True)
+    frames = _frames(folder, out, (keyword, without))
+    return _run(_selected(frames, object_, filter_), wishes, as_json)
+
+
+def parse_target(text: str) -> Any:
+    """Pixels as ``[[x, y]]``, or a ``SkyCoord`` where the text is sexagesimal or names units.
+
+    Raises
+    ------
+    OptionError
+        If it is neither.
+    """
+    first, comma, second = (part.strip() for part in text.partition(","))
+    if not comma:
+        raise OptionError(f"{text!r}: give X,Y in pixels or RA,DEC as 19:04:09.8,+36:37:57")
+    try:
+        place = [float(first), float(second)]
+        if all(map(math.isfinite, place)):
+            return [place]
+    except ValueError:
+        pass
+    return _sky(text)
+
+
+def _sky(text: str) -> Any:
+    """Sky coordinates of text: sexagesimal hours and degrees, or degrees as plain numbers."""
+    from astropy.coordinates import SkyCoord
+
+    first, _, second = (part.strip() for part in text.partition(","))
+    plain = first.replace(".", "", 1).lstrip("+-").isdigit()
+    try:
+        return SkyCoord([first], [second], unit=("deg" if plain else "hourangle", "deg"), frame="icrs")
+    except (ValueError, TypeError) as error:
+        raise OptionError(
+            f"{text!r}: is no place on the sky: 19:04:09.8,+36:37:57 or 286.04,36.63 ({error})"
+        ) from error
+
+
+def _transit(text: str | None, trend: str, limb: str) -> dict[str, Any] | None:
+    if text is None:
+        return None
+    try:
+        numbers = [float(part) for part in text.split(",")]
+        law = [float(part) for part in limb.split(",")]
+    except ValueError as error:
+        raise OptionError(f"--transit {text} --limb-darkening {limb}: must be numbers with commas") from error
+    if len(numbers) not in (3, 4) or len(law) != 2:
+        raise OptionError(f"--transit {text}: period, a/R*, impact, and Rp/R* if you like; --limb-darkening U1,U2")
+    made = dict(zip(("period", "semi_major_axis", "impact", "radius_ratio"), numbers, strict=False))
+    return made | {"limb_darkening": law, "trend": tuple(part.strip() for part in trend.split(",") if part.strip())}
+
+
+def _checked(wishes: _Wishes) -> None:
+    """Refuse what makes no sense before anything is reduced."""
+    from larun.model.curves.formats import FORMATS
+    from larun.model.curves.options import LightCurveOptions
+    from larun.model.curves.transit import TransitOptions
+
+    parse_target(wishes.target)
+    if wishes.coordinates is not None:
+        _sky(wishes.coordinates)
+    LightCurveOptions(**wishes.options)
+    if wishes.transit is not None:
+        TransitOptions(**wishes.transit)
+    unknown = [name for name in wishes.formats if name not in FORMATS]
+    if unknown:
+        raise OptionError(f"--format {','.join(unknown)}: must be of {', '.join(FORMATS)}")
+
+
+def _frames(folder: Path, out: Path, how: tuple[list[str] | None, str]) -> list[Path]:
+    """Calibrated frames of a folder; a raw night is reduced first, its cosmic rays flagged only."""
+    from larun.io.product import is_product
+
+    if not folder.is_dir():
+        raise FileError(f"{folder}: no such folder")
+    inside = folder / "frames" if (folder / "frames").is_dir() else folder
+    made = [path for path in sorted(inside.glob("*.fits")) if is_product(path)]
+    if made:
+        return made
+    from larun.cli import options
+    from larun.cli.progress import progress_bar
+    from larun.cli.warmup import compile_first
+    from larun.model.night import Night
+
+    keywords, without = how
+    recipe = options.recipe_from(
+        settings=[f"calibrate.without={without}"] if without else None, keywords=keywords, flag_only=True
+    )
+    compile_first()
+    with progress_bar() as progress:
+        summary = Night(folder).reduce(out / "reduced", recipe=recipe, progress=progress)
+    for row in summary.failed:
+        say("error", row.message if row.name in row.message else f"{row.name}: {row.message}")
+    found = sorted((out / "reduced" / "frames").glob("*.fits"))
+    if not found:
+        raise FileError(f"{folder}: holds no science frame that could be calibrated")
+    return found
+
+
+def _selected(frames: list[Path], object_: str | None, filter_: str | None) -> list[Path]:
+    """The frames of one object in one filter."""
+    from larun.model.stacking.series import groups_of
+
+    groups = groups_of(frames)
+    kept = {
+        key: paths
+        for key, paths in groups.items()
+        if (object_ is None or key[0] == object_) and (filter_ is None or key[1] == filter_)
+    }
+    if len(kept) != 1:
+        names = "; ".join(f"{key[0]} in {key[1] or 'no filter'} ({len(paths)})" for key, paths in groups.items())
+        what = "no frames are left" if not kept else "frames of several objects or filters"
+        raise OptionError(f"{what}: there are {names}; choose with --object and --filter")
+    return next(iter(kept.values()))
+
+
+def _reference(frames: list[Path], name: str | None) -> Path | None:
+    if name is None:
+        return None
+    fitting = [path for path in frames if name in (str(path), path.name) or path.name.startswith(f"{name}.")]
+    if len(fitting) != 1:
+        raise OptionError(f"--reference {name}: must name one of the frames, {frames[0].name} … {frames[-1].name}")
+    return fitting[0]
+
+
+def _run(frames: list[Path], wishes: _Wishes, as_json: bool) -> int:
+    from larun.model.curves.formats import FORMATS, write_as
+    from larun.model.curves.options import LightCurveOptions
+    from larun.model.curves.transit import TransitOptions
+    from larun.model.image import Image
+    from larun.model.lightcurve import LightCurve
+    from larun.report import lightcurve as report
+
+    curve = LightCurve.extract(
+        frames,
+        parse_target(wishes.target),
+        reference=_reference(frames, wishes.reference),
+        coordinates=None if wishes.coordinates is None else _sky(wishes.coordinates),
+        options=LightCurveOptions(**wishes.options),
+    )
+    fit = None if wishes.transit is None else curve.fit_transit(TransitOptions(**wishes.transit))
+    made = [curve.write(wishes.out / "lightcurve.ecsv", overwrite=True)]
+    band = getattr(Image.read(frames[0], verify=False), "filter", None) or "CV"
+    for kind in wishes.formats:
+        path = wishes.out / f"lightcurve{FORMATS[kind]}"
+        made.append(write_as(curve, kind, path, {**wishes.about, "band": band}, overwrite=True))
+    made += _pictures(curve, fit, wishes.out)
+    made.append(report.write(curve, fit, wishes.out / "lightcurve.txt"))
+    if as_json:
+        from larun.report.terminal import write_json
+
+        write_json({**report.facts(curve, fit), "files": [str(path) for path in made]})
+    else:
+        from larun.report.terminal import cell, console
+
+        for line in report.lines(curve, fit):
+            console().print(cell(line), soft_wrap=True)
+        console().print(cell("files: " + ", ".join(str(path) for path in made)), soft_wrap=True)
+    return OK if curve.good().any() else FAILED
+
+
+def _pictures(curve: LightCurve, fit: TransitFit | None, out: Path) -> list[Path]:
+    from larun.report import figure
+
+    if not figure.can_draw():
+        return []
+    from matplotlib.figure import Figure
+
+    from larun import plots
+
+    made = []
+    for name, draw in (
+        ("lightcurve.png", lambda sheet: plots.show_light_curve(curve, sheet, fit=fit)),
+        ("scatter.png", lambda sheet: plots.show_scatter(curve, sheet)),
+    ):
+        height = 9.0 if name == "lightcurve.png" else 4.5
+        sheet = Figure(figsize=(7.5, height), layout="constrained")
+        draw(sheet)
+        made.append(plots.save(sheet, out / name, overwrite=True))
+    return made

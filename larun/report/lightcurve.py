@@ -1,0 +1,99 @@
+"""What a light curve says of itself: as lines of text, as plain values, as a file."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from larun import flags as fl
+from larun.io.atomic import atomic_path
+
+if TYPE_CHECKING:
+    from larun.model.curves.transit import TransitFit
+    from larun.model.lightcurve import LightCurve
+
+__all__ = ["facts", "lines", "write"]
+
+
+def facts(curve: LightCurve, fit: TransitFit | None = None) -> dict[str, Any]:
+    """Plain values for JSON."""
+    meta = curve.meta
+    stars = meta["stars"]
+    made: dict[str, Any] = {
+        "frames": len(curve.curve()),
+        "points": int(curve.good().sum()),
+        "targets": curve.targets,
+        "comparison_stars": sum(item["used"] for item in stars),
+        "rejected_stars": sum(not item["used"] for item in stars[curve.targets :]),
+        "target": stars[0],
+        **{name: meta[name] for name in ("time", "aperture", "aperture_chosen", "field", "beta", "excess")},
+        "scintillation": meta["scintillation"],
+        "scintillation_note": meta["scintillation_note"],
+        "cosmic_rays": meta["cosmic_rays"],
+        "flagged": _flagged(curve),
+    }
+    if fit is not None:
+        made["transit"] = {
+            "t_mid": fit.t_mid,
+            "t_mid_error": fit.t_mid_error,
+            "depth": fit.depth,
+            "depth_error": fit.depth_error,
+            "duration": fit.duration,
+            "values": dict(fit.values),
+            "errors": dict(fit.errors),
+            "trend": dict(fit.trend),
+            "beta": fit.beta,
+            "chi2": fit.chi2,
+            "point_to_point": fit.point_to_point,
+            "predicted": fit.predicted,
+        }
+    return made
+
+
+def _flagged(curve: LightCurve) -> dict[str, int]:
+    """How many points of the first target see each flag."""
+    bits = np.asarray(curve.curve()["flags"], np.uint32)
+    return {name: count for name, count in fl.counts_of(bits, ()).items() if count}
+
+
+def lines(curve: LightCurve, fit: TransitFit | None = None) -> list[str]:
+    """The same in sentences."""
+    made = facts(curve, fit)
+    target, aperture = made["target"], made["aperture"]
+    unit = "pixels" if aperture["unit"] == "pixel" else "FWHM of each frame"
+    flagged = ", ".join(f"{name} {count}" for name, count in made["flagged"].items())
+    said = [
+        f"{made['points']} of {made['frames']} points can be trusted" + (f" (flagged: {flagged})" if flagged else ""),
+        f"times: {made['time']}",
+        f"aperture: {aperture['radius']:.3g} {unit} ({made['aperture_chosen']})",
+        f"comparison stars: {made['comparison_stars']}, {made['rejected_stars']} rejected; zero point of each frame: "
+        f"{'a level' if made['field'] == 'constant' else 'a plane over the image'}",
+        f"scatter from point to point {_parts(target['point_to_point'])}, noise {_parts(target['predicted'])}; red "
+        f"noise of comparison stars: beta {made['beta']:.2f}",
+        f"scintillation: {made['scintillation_note']}",
+        f"cosmic rays: {made['cosmic_rays']}",
+    ]
+    if fit is not None:
+        scale = "BJD_TDB" if fit.barycentric else "JD (UTC)"
+        said += [
+            f"mid-transit: {scale} {fit.t_mid:.5f} ± {fit.t_mid_error:.5f} ({1440 * fit.t_mid_error:.1f} min)",
+            f"depth: {100 * fit.depth:.2f} ± {100 * fit.depth_error:.2f} %, Rp/R* {fit.values['radius_ratio']:.4f} ± "
+            f"{fit.errors['radius_ratio']:.4f}; {24 * fit.duration:.2f} h from first to last contact",
+            f"trend: {', '.join(fit.trend)}; reduced chi-squared {fit.chi2:.2f}, beta {fit.beta:.2f}, "
+            f"what is left scatters {_parts(fit.point_to_point)} from point to point",
+        ]
+    return said
+
+
+def _parts(value: float | None) -> str:
+    return "not known" if value is None else f"{1e3 * value:.2f} ‰"
+
+
+def write(curve: LightCurve, fit: TransitFit | None, path: Path) -> Path:
+    """The lines as a file that may be replaced by the next."""
+    text = "\n".join(["light curve by larun", *lines(curve, fit)]) + "\n"
+    with atomic_path(path, overwrite=True) as temporary:
+        temporary.write_text(text, encoding="utf-8")
+    return path
