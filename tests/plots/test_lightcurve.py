@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 
 from larun import plots
-from tests.model.curves.test_transit import PLANET, made, night
+from tests.model.curves.nights import curve_of as made
+from tests.model.curves.test_transit import PLANET, night
 
 
 def test_points_model_and_frames_are_drawn(figure):

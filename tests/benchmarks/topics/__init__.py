@@ -14,6 +14,7 @@ TOPICS = (
     "resample",
     "align",
     "stack",
+    "lightcurve",
     "read",
     "cold",
     "night",

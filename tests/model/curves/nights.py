@@ -7,6 +7,9 @@ import numpy as np
 from scipy.special import erf
 
 import larun
+from larun.model.curves.calibrating import COLUMNS
+from larun.model.measure.schema import table
+from larun.provenance import Provenance, Root
 
 SHAPE = (220, 240)
 SKY, READ = 300.0, 5.0
@@ -86,3 +89,16 @@ def night(seed, *, frames=36, targets=6, variable=True, slope=0.004, header=None
         image = picture(x + drift[k, 0], y + drift[k, 1], light, 2.8 + 0.5 * phase[k])
         made.append(frame(image, rng, START + 0.12 * phase[k], **(header or {})))
     return Night(made, x + drift[0, 0], y + drift[0, 1], flux, relative, drift)
+
+
+def curve_of(flux, error, time, **columns):
+    """A light curve of one star from arrays."""
+    count = len(time)
+    values = {column.name: np.full(count, np.nan) for column in COLUMNS if column.dtype is np.float64}
+    values |= {"star": np.ones(count), "role": np.full(count, "target"), "frame": np.full(count, "a.fits")}
+    values |= {"flags": np.zeros(count), "jd_utc": time, "bjd_tdb": time, "exposure": np.full(count, 60.0)}
+    values |= {"flux": flux, "flux_error": np.broadcast_to(error, count), **columns}
+    rows = table(COLUMNS, values, "electron")
+    rows.meta = {"targets": 1, "stars": [{"star": 1, "used": False}], "time": "BJD_TDB"}
+    root = Root(kind="memory", pixels="0", given={}, header="", instrument="")
+    return larun.LightCurve(table=rows, provenance=Provenance(root=root))

@@ -5,29 +5,14 @@ import pytest
 
 import larun
 from larun.errors import CatalogError, OptionError
-from larun.model.curves.calibrating import COLUMNS
 from larun.model.curves.transit import _Model
-from larun.model.measure.schema import table
-from larun.provenance import Provenance, Root
 from tests.conftest import real_data
+from tests.model.curves.nights import curve_of as made
 
 PLANET = larun.TransitOptions(
     period=3.0300722, semi_major_axis=10.45, impact=0.18, radius_ratio=0.13, limb_darkening=(0.44, 0.25)
 )
 WINN = {"period": 3.0300722, "semi_major_axis": 10.45, "impact": 0.18, "radius_ratio": 0.137}
-
-
-def made(flux, error, time, **columns):
-    """A light curve of one star from arrays."""
-    count = len(time)
-    values = {column.name: np.full(count, np.nan) for column in COLUMNS if column.dtype is np.float64}
-    values |= {"star": np.ones(count), "role": np.full(count, "target"), "frame": np.full(count, "a.fits")}
-    values |= {"flags": np.zeros(count), "jd_utc": time, "bjd_tdb": time, "exposure": np.full(count, 60.0)}
-    values |= {"flux": flux, "flux_error": np.broadcast_to(error, count), **columns}
-    rows = table(COLUMNS, values, "electron")
-    rows.meta = {"targets": 1, "stars": [{"star": 1, "used": False}], "time": "BJD_TDB"}
-    root = Root(kind="memory", pixels="0", given={}, header="", instrument="")
-    return larun.LightCurve(table=rows, provenance=Provenance(root=root))
 
 
 def night(seed, *, ratio=0.1358, late=0.004, red=0.0, trend=0.006, count=140):
