@@ -173,7 +173,7 @@ def _frames(folder: Path, out: Path, how: tuple[list[str] | None, str]) -> list[
     recipe = options.recipe_from(
         settings=[f"calibrate.without={without}"] if without else None, keywords=keywords, flag_only=True
     )
-    compile_first()
+    compile_first("stacks")
     with progress_bar() as progress:
         summary = Night(folder).reduce(out / "reduced", recipe=recipe, progress=progress)
     for row in summary.failed:
