@@ -105,12 +105,16 @@ def solve_crowd(
     if not (search.passes >= 1 and 1 <= search.threshold < np.inf and 0 <= search.distrust < 1 and search.nearest >= 0):
         raise OptionError(f"{search}: passes and threshold must be at least 1, distrust below 1, nearest not negative")
 
-    def solved(xs: NDArray[np.float64], ys: NDArray[np.float64], light: NDArray[np.float64] | None) -> FieldFits:
-        lags = None if acf is None else acf(xs, ys)
-        return solve_field(planes, psf, xs, ys, flux=light, options=options, acf=lags, sky=sky)
-
     at = np.column_stack([np.atleast_1d(np.asarray(part, np.float64)) for part in (x, y)])
     given, made = len(at), 0
+
+    def solved(xs: NDArray[np.float64], ys: NDArray[np.float64], light: NDArray[np.float64] | None) -> FieldFits:
+        lags = None if acf is None else acf(xs, ys)
+        free = np.ones(xs.size, bool)  # what is found in the remains is free
+        free[:given] = options.free_position
+        wanted = attrs.evolve(options, free_position=free)
+        return solve_field(planes, psf, xs, ys, flux=light, options=wanted, acf=lags, sky=sky)
+
     fits = solved(at[:, 0], at[:, 1], None)
     quiet = _quiet(planes[3], psf.fwhm)
     while made < search.passes:

@@ -51,8 +51,8 @@ class FieldOptions:
     ----------
     reach : int, optional
         A star is fitted on the pixels within so many rows and columns; by default two FWHM, at least 4.
-    free_position : bool
-        Fit positions; else they stay, which is forced photometry.
+    free_position : bool or (n,) bool
+        Fit positions, all or some; else they stay, which is forced photometry.
     free_sky : bool
         Fit a constant with each group, on top of the given level.
     gain : float
@@ -70,7 +70,7 @@ class FieldOptions:
     """
 
     reach: int | None = None
-    free_position: bool = True
+    free_position: bool | NDArray[np.bool_] = True
     free_sky: bool = False
     gain: float = 1.0
     limit: float | None = None
@@ -280,7 +280,7 @@ class _Field:
         self.at = np.column_stack([np.where(np.isfinite(start), start, 0.0), x, y])[self.index]
         count = len(self.index)
         self.free = np.zeros(count, bool)
-        self.held = np.full(count, not options.free_position)
+        self.held = ~np.broadcast_to(np.asarray(options.free_position, bool), x.shape)[self.index]
         self.first, self.members = groups_of(self.at[:, 1], self.at[:, 2], options.link * psf.fwhm, options.most)
         self.group = np.zeros(count, np.int64)
         self.group[self.members] = np.repeat(np.arange(self.first.size - 1), np.diff(self.first))

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Mapping, Sequence
-from pathlib import Path
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, Self, TypeVar
 
 import attrs
@@ -13,21 +12,20 @@ from numpy.typing import NDArray
 
 from larun.errors import CatalogError, OptionError
 from larun.flags import TABLE
-from larun.model import registry
+from larun.model.catalogfiles import CatalogFiles
 from larun.model.image import piped
-from larun.model.tabular import Tabular
-from larun.provenance import Provenance, environment, operation, recording
+from larun.provenance import Provenance, operation, recording
 
 if TYPE_CHECKING:
     from astropy.units import Quantity
 
     from larun.algorithms.growth import CurveOfGrowth
-    from larun.model.checks.verdict import Verdict
     from larun.model.measure.ellipses import KronOptions
     from larun.model.measure.matching import Match
     from larun.model.photometry.options import ZeroPointOptions
     from larun.model.photometry.zero_point import ZeroPoint
-    from larun.model.recipe import Recipe
+    from larun.model.pointspread.options import PsfFitOptions
+    from larun.model.psf import PSF
     from larun.model.sky import SkyImage
 
 __all__ = ["SourceCatalog"]
@@ -45,8 +43,19 @@ def _photometer_arguments(arguments: dict[str, Any]) -> dict[str, Any]:
     return recorded(arguments)
 
 
+def _images_of(record: Provenance) -> list[str]:
+    """Ids of what a catalogue was measured on."""
+    return [
+        parent.provenance.id
+        for node in record.line()
+        if node.step is not None and node.step.operation in ("detect", "forced_photometry", "from_table")
+        for parent in node.parents
+        if parent.role in ("self", "image")
+    ]
+
+
 @attrs.frozen(kw_only=True, eq=False, repr=False)
-class SourceCatalog(Tabular):
+class SourceCatalog(CatalogFiles):
     """Sources and their measurements, an immutable value around an astropy ``QTable``.
 
     Parameters
@@ -57,6 +66,8 @@ class SourceCatalog(Tabular):
         What was measured; absent after reading or pickling, see :meth:`attach`.
     provenance : Provenance
         Where it came from.
+    psf : PSF or None
+        With which it was measured; absent as the image is.
 
     Examples
     --------
@@ -69,6 +80,7 @@ class SourceCatalog(Tabular):
     """
 
     image: SkyImage | None = None
+    psf: PSF | None = None
 
     @classmethod
     @operation("from_table", version=2, reach="global", leave_out=("table",))
@@ -129,15 +141,8 @@ class SourceCatalog(Tabular):
         CatalogError
             If the image is not the one the catalogue was made from.
         """
-        wanted = [
-            parent.provenance.id
-            for node in self.provenance.line()
-            if node.step is not None and node.step.operation in ("detect", "forced_photometry", "from_table")
-            for parent in node.parents
-            if parent.role in ("self", "image")
-        ]
         record = getattr(image, "provenance", None)
-        if not hasattr(image, "data") or record is None or record.id not in wanted:
+        if not hasattr(image, "data") or record is None or record.id not in _images_of(self.provenance):
             raise CatalogError(f"{image!r} is not the image this catalogue was measured on")
         return self._replace(image=image)
 
@@ -224,9 +229,10 @@ class SourceCatalog(Tabular):
         sky: str | None = None,
         annulus: tuple[float, float] | None = None,
         aperture: str = "circular",
-        options: KronOptions | Mapping[str, Any] | None = None,
+        method: str | PSF = "aperture",
+        options: KronOptions | PsfFitOptions | Mapping[str, Any] | None = None,
     ) -> Self:
-        """Measure the sources in apertures on their image.
+        """Measure the sources on their image: in apertures, or with its point-spread function.
 
         Parameters
         ----------
@@ -235,25 +241,30 @@ class SourceCatalog(Tabular):
         unit : {"fwhm", "pixel"}
             Unit of the radii and of the annulus. For ellipses: the FWHM of each source along each axis, as the pixels
             show it, or the geometric mean of the semi-axes in pixels.
-        sky : {"annulus", "background", "none"}, optional
+        sky : {"annulus", "background", "fitted", "none"}, optional
             Local sky by a clipped median with neighbours masked; the background mesh; or no sky at all. By default the
-            annulus for circles and the mesh for ellipses: an annulus fit for stars lies in the wings of a galaxy.
+            annulus for circles and the mesh for ellipses: an annulus fit for stars lies in the wings of a galaxy. With
+            a PSF the mesh, measured again without the stars, or a constant that is fitted with each group of stars.
         annulus : (float, float), optional
             Inner and outer radius of the sky annulus, in ``unit``. By default from 5 FWHM, or 1 FWHM beyond the
             largest aperture if that is farther, and 3 FWHM wide.
         aperture : {"circular", "elliptical", "kron"}
             Circles; ellipses that follow each source's shape; or one ellipse of Kron's radius for each source, which
             holds nearly all the light of a star or a galaxy (SExtractor's FLUX_AUTO).
-        options : KronOptions or mapping, optional
-            ``factor``, ``minimum`` and ``reach`` of Kron apertures.
+        method : {"aperture", "psf"} or PSF
+            Apertures; or fits of the point-spread function (:meth:`larun.SkyImage.psf`, or the one that is given) to
+            all sources together, so that none is measured with its neighbours' light.
+        options : KronOptions, PsfFitOptions or mapping, optional
+            ``factor``, ``minimum`` and ``reach`` of Kron apertures; of a PSF ``crowded`` (search beneath the stars for
+            others, and add them), ``positions``, ``engine`` and more.
 
         Returns
         -------
         SourceCatalog
             Circles: with ``sky``, ``aperture_flux_k`` … for each radius and ``mag_total``; the aperture correction
             and its own error, common to all stars, are in ``meta``. Ellipses: with ``semi_major``, ``semi_minor``,
-            ``ellipse_theta``, and ``ellipse_flux_k`` … or ``kron_radius``, ``kron_flux`` …. What was measured in other
-            kinds of apertures stays.
+            ``ellipse_theta``, and ``ellipse_flux_k`` … or ``kron_radius``, ``kron_flux`` …. PSF: with ``flux_psf``,
+            ``mag_psf``, ``x_psf`` … and ``psf_status``. What was measured otherwise stays.
 
         Raises
         ------
@@ -264,10 +275,41 @@ class SourceCatalog(Tabular):
         """
         from larun.model.measure import measuring
 
-        given = {"radii": radii, "unit": unit, "sky": sky, "annulus": annulus, "aperture": aperture, "options": options}
-        chosen = measuring.ApertureOptions(**measuring.recorded(given))
+        given = {"radii": radii, "unit": unit, "sky": sky, "annulus": annulus, "aperture": aperture}
+        wanted = measuring.recorded(given | {"method": method, "options": options})
         image = self._require_image()
+        if "method" in wanted:
+            from larun.model.pointspread import photometry
+
+            made = photometry.of_catalog(self, image, **wanted)
+            recording().fit(**made.facts)
+            return self._replace(table=made.table, psf=made.psf)
+        chosen = measuring.ApertureOptions(**wanted)
         return self._replace(table=measuring.photometered(self._table, image, chosen, neighbours=self._table))
+
+    @operation("residual", reach="global")
+    def residual(self, psf: PSF | None = None) -> SkyImage:
+        """The image without its stars, as they were measured with a PSF; the sky stays.
+
+        Parameters
+        ----------
+        psf : PSF, optional
+            By default that of the catalogue; needed after reading.
+
+        Returns
+        -------
+        SkyImage
+            Of the image's class, with its noise and flags. What is left of stars shows where the PSF is wrong.
+
+        Raises
+        ------
+        CatalogError
+            If there is no image, or no photometry with a PSF.
+        """
+        from larun.model.pointspread import photometry
+
+        image = self._require_image()
+        return image._replace(data=photometry.remains(self, image, psf or self.psf))
 
     @operation("morphology", version=3, reach="global")
     def morphology(self) -> Self:
@@ -390,102 +432,3 @@ class SourceCatalog(Tabular):
 
         options = measuring.ApertureOptions(radii=radii, unit=unit, sky=sky, annulus=annulus)
         return measuring.growth(self._table, self._require_image(), options)
-
-    # -- disk ------------------------------------------------------------------------------------------------------
-
-    def write(
-        self,
-        path: str | Path,
-        *,
-        overwrite: bool = False,
-        recipe: Recipe | None = None,
-        verdicts: Sequence[Verdict] = (),
-    ) -> Path:
-        """Write a file that :meth:`read` turns back into an identical catalogue; the suffix chooses the format.
-
-        ``.ecsv`` is text, ``.fits`` a binary table, ``.parquet`` for pandas and databases, ``.vot`` or ``.xml`` a
-        VOTable for TOPCAT and Aladin.
-
-        A ``recipe`` is kept in the record, beside the provenance, as that by which the catalogue was made; so are
-        ``verdicts`` of a check.
-
-        Raises
-        ------
-        FileError
-            If the file exists and ``overwrite`` is not set.
-        OptionError
-            If the suffix is unknown.
-        MissingExtra
-            If ``.parquet`` is asked for and pyarrow is not installed.
-        """
-        from larun.io.tables import write_table
-
-        record: dict[str, Any] = {
-            "class": registry.name_of(type(self)),
-            "provenance": self.provenance.to_dict(),
-            "environment": dict(environment()),
-        }
-        if recipe is not None:
-            record["recipe"] = recipe._note(self)
-        if verdicts:
-            record["checks"] = [verdict.note for verdict in verdicts]
-        write_table(Path(path), self._table, record, overwrite=overwrite)
-        return Path(path)
-
-    def write_regions(
-        self,
-        path: str | Path,
-        *,
-        radius: float | str = 5.0,
-        shape: str = "circle",
-        coordinates: str = "image",
-        label: str | None = None,
-        overwrite: bool = False,
-    ) -> Path:
-        """Write the sources as a DS9 region file; ``image.photometer("stars.reg")`` measures at its places.
-
-        Parameters
-        ----------
-        path : path
-            Usually ends in ``.reg``.
-        radius : float or str
-            Pixels, or the name of a column of pixels; where that is NaN, a point is drawn.
-        shape : {"circle", "ellipse"}
-            Ellipses have ``radius`` as half their major axis, and the ``ellipticity`` and ``theta`` of the source;
-            one without a shape becomes a circle.
-        coordinates : {"image", "icrs", "fk5", "galactic"}
-            Pixels, or the sky through the WCS of the image.
-        label : str, optional
-            Column whose values are written beside the sources.
-        overwrite : bool
-            Replace a region file of larun; any other file is never replaced.
-
-        Raises
-        ------
-        CatalogError
-            If a column is missing, or sky coordinates are asked for and there is no image with a WCS.
-        FileError
-            If the file exists and ``overwrite`` is not set.
-        """
-        from larun.io.regions import write_regions
-        from larun.model.measure.marking import regions_of
-
-        marks = regions_of(self, radius=radius, shape=shape, coordinates=coordinates, label=label)
-        write_regions(Path(path), marks, overwrite=overwrite)
-        return Path(path)
-
-    @classmethod
-    def read(cls, path: str | Path, *, verify: bool = True) -> Self:
-        """Read a catalogue written by :meth:`write`; it comes without its image.
-
-        Raises
-        ------
-        FileError
-            If the file cannot be read.
-        CorruptProduct
-            If it does not match its digests, or its record does not follow from its own content.
-        """
-        from larun.io.tables import read_table
-
-        table, record = read_table(Path(path), verify=verify)
-        return cls(table=table, provenance=Provenance.from_dict(record["provenance"], str(path)))

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
     from larun.model.astrometry.options import SolveOptions
     from larun.model.astrometry.solution import Solution
-    from larun.model.pointspread.options import PsfOptions
+    from larun.model.pointspread.options import PsfFitOptions, PsfOptions
     from larun.model.psf import PSF
     from larun.model.quality.measured import Quality
 
@@ -183,15 +183,23 @@ class SkyImage(Image):
             table["flux"].info.description = detecting.FLUX[method]
         return SourceCatalog(table=table, image=self, provenance=self.provenance)
 
-    @operation("forced_photometry", version=5, reach="global", leave_out=("positions",))
+    @operation(
+        "forced_photometry",
+        version=5,
+        reach="global",
+        leave_out=("positions",),
+        resolve=measuring.recorded_forced,
+    )
     def photometer(
         self,
         positions: ArrayLike | Any,
         radii: tuple[float, ...] = measuring.RADII,
         *,
         unit: str = "fwhm",
-        sky: str = "annulus",
+        sky: str | None = None,
         annulus: tuple[float, float] | None = None,
+        method: str | PSF = "aperture",
+        options: PsfFitOptions | Mapping[str, Any] | None = None,
     ) -> SourceCatalog:
         """Forced photometry: measure given positions, whether or not anything is seen there.
 
@@ -204,6 +212,9 @@ class SkyImage(Image):
         radii, unit, sky, annulus
             As for :meth:`larun.model.catalog.SourceCatalog.photometer`. Stars that would spoil the sky annulus are
             found by :meth:`detect` first.
+        method, options
+            As there, but positions are fixed unless ``options`` say ``positions="free"``. With a PSF, the other stars
+            that :meth:`detect` finds are fitted too, so that none spoils the flux at a position.
 
         Returns
         -------
@@ -215,15 +226,23 @@ class SkyImage(Image):
         CatalogError
             If sky coordinates are given and the image has no WCS.
         """
-        options = measuring.ApertureOptions(radii=radii, unit=unit, sky=sky, annulus=annulus)
+        given = {"radii": radii, "unit": unit, "sky": sky, "annulus": annulus, "method": method, "options": options}
+        wanted = measuring.recorded_forced(given)
+        circles = None if "method" in wanted else measuring.ApertureOptions(**wanted)
         x, y = positions_of(self, positions)
         recording().resolve(positions=np.column_stack([x, y]))
         if hasattr(positions, "provenance"):
             recording().parent("positions", positions.provenance)
         found = self.detect()._table
         table = measuring.placed(self, x, y, found)
-        made = measuring.photometered(table, self, options, neighbours=found)
-        return SourceCatalog(table=made, image=self, provenance=self.provenance)
+        if circles is not None:
+            made = measuring.photometered(table, self, circles, neighbours=found)
+            return SourceCatalog(table=made, image=self, provenance=self.provenance)
+        from larun.model.pointspread import photometry
+
+        by_psf = photometry.of_positions(self, table, found, **wanted)
+        recording().fit(**by_psf.facts)
+        return SourceCatalog(table=by_psf.table, image=self, psf=by_psf.psf, provenance=self.provenance)
 
     @operation("psf", reach="global", resolve=_psf_arguments)
     def psf(

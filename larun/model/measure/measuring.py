@@ -33,6 +33,7 @@ __all__ = [
     "photometered",
     "placed",
     "recorded",
+    "recorded_forced",
     "with_sky_coordinates",
 ]
 
@@ -58,8 +59,14 @@ def recorded(arguments: dict[str, Any]) -> dict[str, Any]:
     Raises
     ------
     OptionError
-        If they do not fit the aperture.
+        If they do not fit the aperture or the method.
     """
+    from larun.model.pointspread import photometry as by_psf
+
+    if by_psf.is_psf(arguments["method"]):
+        only = {"radii": None, "unit": "fwhm", "annulus": None, "aperture": "circular"}
+        return by_psf.recorded(arguments, only)
+    arguments.pop("method")
     aperture, given = arguments.pop("aperture"), arguments.pop("options")
     options = kron_options(aperture, given)
     if aperture == "kron":
@@ -73,6 +80,18 @@ def recorded(arguments: dict[str, Any]) -> dict[str, Any]:
         arguments["sky"] = "annulus" if aperture == "circular" else "background"
     arguments |= {} if aperture == "circular" else {"aperture": aperture}
     return arguments | ({} if options is None else {"options": options})
+
+
+def recorded_forced(arguments: dict[str, Any]) -> dict[str, Any]:
+    """As :func:`recorded`, of forced photometry, whose apertures are circles."""
+    from larun.model.pointspread import photometry as by_psf
+
+    if by_psf.is_psf(arguments["method"]):
+        return by_psf.recorded(arguments, {"radii": RADII, "unit": "fwhm", "annulus": None})
+    arguments.pop("method")
+    if arguments.pop("options") is not None:
+        raise OptionError("options: are for method='psf'; apertures of given positions have none")
+    return arguments | {"sky": "annulus" if arguments["sky"] is None else arguments["sky"]}
 
 
 @attrs.frozen(kw_only=True)
