@@ -19,6 +19,9 @@ from larun.flags import BAD, SATURATED
 
 __all__ = ["CrowdFits", "SearchOptions", "solve_crowd"]
 
+#: In one pass nothing is found nearer to what is found than this, in FWHM.
+_APART = 2.2
+
 
 @attrs.frozen(kw_only=True)
 class SearchOptions:
@@ -36,7 +39,7 @@ class SearchOptions:
         Nothing is found nearer to a star than this, in FWHM.
     """
 
-    passes: int = 3
+    passes: int = 5
     threshold: float = 5.0
     distrust: float = 0.03
     nearest: float = 0.5
@@ -112,7 +115,9 @@ def solve_crowd(
         lags = None if acf is None else acf(xs, ys)
         free = np.ones(xs.size, bool)  # what is found in the remains is free
         free[:given] = options.free_position
-        wanted = attrs.evolve(options, free_position=free)
+        limit = np.full(xs.size, 1.2 * psf.fwhm)  # what is found lies beyond the star, where its light is not fitted
+        limit[:given] = max(1.0, psf.fwhm / 2) if options.limit is None else options.limit
+        wanted = attrs.evolve(options, free_position=free, limit=limit)
         return solve_field(planes, psf, xs, ys, flux=light, options=wanted, acf=lags, sky=sky)
 
     fits = solved(at[:, 0], at[:, 1], None)
@@ -163,7 +168,14 @@ def _beneath(
     if known.any() and len(places):
         distance, _ = cKDTree(np.column_stack([fits.x, fits.y])[known]).query(places)
         good &= distance > search.nearest * psf.fwhm
-    return np.ascontiguousarray(np.column_stack([places, found.flux])[good], np.float64)
+    stars = np.column_stack([places, found.flux])[good]
+    # a star hidden beside another leaves something on both sides: the fainter waits until the next pass
+    alone = np.ones(len(stars), bool)
+    pairs = cKDTree(stars[:, :2]).query_pairs(_APART * psf.fwhm, output_type="ndarray").reshape(-1, 2)
+    for one, other in pairs[np.lexsort((pairs[:, 1], pairs[:, 0]))]:  # in falling order of S/N
+        if alone[one]:
+            alone[other] = False
+    return np.ascontiguousarray(stars[alone], np.float64)
 
 
 def _real(fits: FieldFits, given: int, fwhm: float, search: SearchOptions) -> NDArray[np.bool_]:

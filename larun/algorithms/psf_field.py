@@ -57,7 +57,7 @@ class FieldOptions:
         Fit a constant with each group, on top of the given level.
     gain : float
         Electrons per unit of the data, for the photon noise of stars.
-    limit : float, optional
+    limit : float or (n,) float, optional
         How far a position may go from where it starts, pixels; by default half the FWHM, at least 1.
     mask : int
         Bits of flags that make a pixel unusable; by default with SATURATED.
@@ -73,7 +73,7 @@ class FieldOptions:
     free_position: bool | NDArray[np.bool_] = True
     free_sky: bool = False
     gain: float = 1.0
-    limit: float | None = None
+    limit: float | NDArray[np.float64] | None = None
     mask: int = int(UNUSABLE)
     link: float = 1.5
     most: int = 40
@@ -268,12 +268,13 @@ class _Field:
         acf: NDArray[Any] | None,
     ) -> None:
         self.planes, self.psf, self.options = planes, psf, options
-        self.reach, self.limit = _checked(psf, options)
+        self.reach, limit = _checked(psf, options)
         self.given = np.column_stack([x, y])
         ny, nx = planes[0].shape
         with np.errstate(invalid="ignore"):
             inside = (x >= -0.5) & (x < nx - 0.5) & (y >= -0.5) & (y < ny - 0.5)
         self.index = np.flatnonzero(inside)
+        self.limit = np.broadcast_to(limit, x.shape)[self.index]
         start = np.zeros(x.size) if flux is None else np.asarray(flux, np.float64)
         if start.shape != x.shape:
             raise OptionError(f"flux has shape {start.shape}, x {x.shape}: they must agree")
@@ -455,13 +456,13 @@ class _Field:
         )
 
 
-def _checked(psf: PSF, options: FieldOptions) -> tuple[int, float]:
+def _checked(psf: PSF, options: FieldOptions) -> tuple[int, NDArray[np.float64]]:
     """Reach and limit, checked."""
     reach = min(fit_reach(psf.fwhm), psf.radius - 2) if options.reach is None else int(options.reach)
     if not 2 <= reach <= psf.radius - 1:
         raise OptionError(f"reach = {reach}: must be 2 to {psf.radius - 1} pixels, which is how far the PSF is known")
-    limit = max(1.0, psf.fwhm / 2) if options.limit is None else float(options.limit)
-    if not 0 < limit < np.inf:
+    limit = np.asarray(max(1.0, psf.fwhm / 2) if options.limit is None else options.limit, np.float64)
+    if not np.all((limit > 0) & (limit < np.inf)):
         raise OptionError(f"limit = {limit}: must be a positive number of pixels")
     if not 0 < options.gain < np.inf:
         raise OptionError(f"gain = {options.gain}: must be positive")
@@ -470,7 +471,7 @@ def _checked(psf: PSF, options: FieldOptions) -> tuple[int, float]:
             f"link = {options.link}, most = {options.most}, iterations = {options.iterations}: must be 0 to 5 FWHM, "
             "1 to 200 stars, and at least 5 rounds"
         )
-    return reach, min(limit, psf.radius - reach + 0.4)
+    return reach, np.minimum(limit, psf.radius - reach + 0.4)
 
 
 def _lags(acf: NDArray[Any] | None, index: NDArray[np.int64]) -> NDArray[np.float64]:

@@ -87,7 +87,7 @@ class PsfFitOptions:
     positions: str | None = attrs.field(default=None)
     reach: int | None = attrs.field(default=None, validator=_optional(2, 100, whole=True))
     link: float = attrs.field(default=1.5, validator=between(0, 5))
-    passes: int = attrs.field(default=3, validator=between(1, 20, whole=True))
+    passes: int = attrs.field(default=5, validator=between(1, 20, whole=True))
     threshold: float = attrs.field(default=5.0, validator=between(3, 1000))
 
     def __attrs_post_init__(self) -> None:
