@@ -32,8 +32,13 @@ _HEAD = 7  # numbers before the nodes of a term
 
 #: Part of an aperture's radius within which the correlation is averaged, measured against the scatter of sums of noise.
 _WITHIN = 0.7
-#: Samples along each axis: for one term, for each of many, over a whole image.
-_SAMPLES, _FEWER, _OVERALL = 5, 3, 23
+#: Samples along each axis: for one term, for each of many.
+_SAMPLES, _FEWER = 5, 3
+#: Samples over a whole image: of all terms together, and of each at least and at most.
+_OVERALL, _LEAST, _MOST = 16384, 512, 4096
+#: Steps of a sequence that fills a square evenly and meets no period (Roberts 2018): the position between pixels, on
+#: which all depends, is periodic over an image that is turned a little.
+_STEPS = (0.7548776662466927, 0.5698402909980532)
 _MANY = 4
 
 
@@ -181,11 +186,13 @@ def mean_acf(terms: tuple[Term, ...], shape: tuple[int, int]) -> NDArray[np.floa
     Returns
     -------
     ndarray of float32, (2 k + 1, 2 k + 1)
-        ``⟨cov(p, p + lag)⟩ / ⟨√(v_p v_{p + lag})⟩``, 1 at lag 0.
+        ``⟨cov(p, p + lag)⟩ / ⟨v⟩``, 1 at lag 0: for sums of pixels whose variance is taken as smooth.
     """
-    y, x = ((np.arange(_OVERALL) + 0.5) / _OVERALL * size for size in shape)
-    columns, rows = (np.rint(item).ravel()[None] for item in np.meshgrid(x, y))
-    return np.asarray(_correlation(terms, columns, rows)[0], np.float32)
+    count = np.arange(min(max(_OVERALL // len(terms), _LEAST), _MOST))
+    columns, rows = (
+        np.floor((0.5 + count * step) % 1 * size)[None] for step, size in zip(_STEPS, shape[::-1], strict=True)
+    )
+    return np.asarray(_correlation(terms, columns, rows, smooth=True)[0], np.float32)
 
 
 def acf_at(terms: tuple[Term, ...], x: ArrayLike, y: ArrayLike, radii: ArrayLike) -> NDArray[np.float64]:
@@ -218,8 +225,10 @@ def acf_at(terms: tuple[Term, ...], x: ArrayLike, y: ArrayLike, radii: ArrayLike
     return made
 
 
-def _correlation(terms: tuple[Term, ...], x: NDArray[Any], y: NDArray[Any]) -> NDArray[np.float64]:
-    """Mean correlation (n, k, k) over samples (n, s) of each place."""
+def _correlation(
+    terms: tuple[Term, ...], x: NDArray[Any], y: NDArray[Any], *, smooth: bool = False
+) -> NDArray[np.float64]:
+    """Mean correlation (n, k, k) over samples (n, s) of each place: over the variance of each pixel, or of all."""
     total, scale = np.zeros((len(x), _SIDE, _SIDE)), np.zeros((len(x), _SIDE, _SIDE))
     for mapping, name, weight, origin in terms:
         nodes = read_only(mapping.x, np.float64), read_only(mapping.y, np.float64)
@@ -232,6 +241,8 @@ def _correlation(terms: tuple[Term, ...], x: NDArray[Any], y: NDArray[Any]) -> N
     scale[lost] = 1.0
     total[lost] = 0.0
     total[lost, LAGS, LAGS] = 1.0
+    if smooth:
+        scale[:] = scale[:, LAGS, LAGS][:, None, None]
     made = np.divide(total, scale, out=np.zeros_like(total), where=scale > 0)
     flat = made.reshape(len(x), -1)  # noise correlates a with b as b with a: one half of the lags is enough
     flat[:, : flat.shape[1] // 2] = flat[:, : flat.shape[1] // 2 : -1]

@@ -21,6 +21,7 @@ from larun.model.checks.material import Material
 from larun.model.checks.noisefacts import free_pixels
 from larun.model.checks.starshape import star_shape
 from larun.model.checks.verdict import Evidence, Series, Verdict, grade, untested
+from larun.model.measure.detecting import filtered_noise
 from larun.model.recipe import Recipe
 
 if TYPE_CHECKING:
@@ -106,7 +107,7 @@ def injected_stars(frame: Frame, catalog: SourceCatalog, recipe: Recipe) -> Inje
     threshold = float(detect.get("threshold", 5.0))
     width = fwhm if detect.get("fwhm") is None else float(detect["fwhm"])
     sigma = float(np.sqrt(np.median(sky.variance[y0 : y0 + window.shape[0] : 8, x0 : x0 + window.shape[1] : 8])))
-    limit = flux_limit(star, width, sigma=sigma, threshold=threshold)
+    limit = flux_limit(star, width, sigma=sigma * filtered_noise(frame, width), threshold=threshold)
     rng = np.random.default_rng(int(frame.provenance.id[15:30], 16))
     open_here = free[y0 : y0 + window.shape[0], x0 : x0 + window.shape[1]]
     fluxes, found = [], []

@@ -17,6 +17,7 @@ from larun.algorithms.pixelnoise import BlockNoise, block_noise, correlation, me
 from larun.algorithms.robust import Estimate, clipped_scatter
 from larun.model.checks.emptyplaces import empty_places, open_pixels
 from larun.model.checks.starshape import star_shape
+from larun.model.measure.detecting import filtered_noise
 from larun.model.measure.ellipses import values_of
 from larun.model.measure.measuring import ApertureOptions, photometered, placed
 from larun.model.planes import total_variance
@@ -204,7 +205,7 @@ def noise_facts(frame: Frame, catalog: SourceCatalog) -> NoiseFacts:
         limit=flux_limit(
             star_shape(frame, catalog, sky.level)[0],
             fwhm,
-            sigma=float(np.sqrt(np.median(sky.variance[::16, ::16]))),
+            sigma=float(np.sqrt(np.median(sky.variance[::16, ::16]))) * filtered_noise(frame, fwhm),
             threshold=5.0,
         ),
     )

@@ -10,12 +10,13 @@ import numpy as np
 
 from larun.algorithms.background import Background
 from larun.algorithms.detect import Detections, DetectOptions, detect_matched, detect_peaks
+from larun.algorithms.peaks import gaussian_profile, noise_factor
 from larun.errors import OptionError
 
 if TYPE_CHECKING:
     from larun.model.sky import SkyImage
 
-__all__ = ["ENGINES", "FLUX", "METHODS", "detect", "recorded"]
+__all__ = ["ENGINES", "FLUX", "METHODS", "detect", "filtered_noise", "recorded"]
 
 
 class Engine(NamedTuple):
@@ -41,6 +42,12 @@ FLUX: dict[str, str] = {
     "sep": "isophotal sum: the pixels above the threshold",
     "segmentation": "sum of the pixels of the segment",
 }
+
+
+def filtered_noise(image: SkyImage, fwhm: float) -> float:
+    """By what the noise behind the filter of ``detect`` is larger than that of independent pixels: 1 on most images."""
+    star = gaussian_profile(fwhm)
+    return noise_factor(star, star, None if image.noise_acf is None else image.noise_acf.astype(np.float64))
 
 
 def recorded(arguments: dict[str, Any]) -> dict[str, Any]:

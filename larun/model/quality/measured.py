@@ -17,6 +17,7 @@ from larun.algorithms.psf import moffat_psf
 from larun.algorithms.robust import median_error
 from larun.algorithms.starquality import FieldFit, StarShapes, core_fluxes, fit_field, light_radii, star_shapes
 from larun.errors import LarunWarning, OptionError
+from larun.model.measure.detecting import filtered_noise
 from larun.model.planes import pixel_scale
 
 if TYPE_CHECKING:
@@ -231,7 +232,10 @@ def quality_of(image: SkyImage) -> Quality:
     (radius,), _ = light_radii(planes, found, (0.5,))
     flux = core_fluxes(planes, found, _median(found.fwhm))
     field = fit_field(found.x, found.y, shapes.fwhm, shapes.fwhm_error, image.shape)
-    return _told(about, found, shapes, flux, radius, field)
+    told = _told(about, found, shapes, flux, radius, field)
+    if image.noise_acf is None or not math.isfinite(told.limit):
+        return told
+    return attrs.evolve(told, limit=told.limit * filtered_noise(image, told.fwhm_moments))  # its noise hangs together
 
 
 def _told(
