@@ -128,6 +128,13 @@ class Background:
         """The filtered mesh of the scatter."""
         return self._rms.mesh.astype(np.float32)
 
+    def halved(self) -> Background:
+        """The background of the image binned by two: of means of four pixels, whose noise is half if independent."""
+        ny, nx = self._level._shape
+        shape = ny // 2, nx // 2
+        level, rms = _Map(self._level.mesh, shape, positive=False), _Map(self._rms.mesh / 2, shape, positive=True)
+        return Background(level, rms, None, self.fraction_used)
+
     def __iter__(self) -> Iterator[NDArray[np.float32]]:
         yield from (self.level, self.rms, self.variance, self.mesh_level, self.mesh_rms, self.fraction_used)
 

@@ -13,9 +13,9 @@ from larun.algorithms.arrays import read_only
 from larun.algorithms.detect import DetectOptions, candidates, checked_planes
 from larun.algorithms.jit import kernel
 from larun.algorithms.peaks import Planes
-from larun.algorithms.shapes import full_width, measure, position_angle
+from larun.algorithms.shapes import Measured, full_width, measure, position_angle
 
-__all__ = ["DEFAULT_FWHM", "AlikeStars", "FwhmEstimate", "alike", "estimate_fwhm", "stars_of_one_size"]
+__all__ = ["DEFAULT_FWHM", "AlikeStars", "FwhmEstimate", "alike", "estimate_fwhm", "fwhm_of", "stars_of_one_size"]
 
 #: Returned, with ``stars=0``, where no star can be measured.
 DEFAULT_FWHM = 3.0
@@ -112,7 +112,23 @@ def estimate_fwhm(
     >>> estimate_fwhm(empty, empty, empty + 1, empty.astype(np.uint32))
     FwhmEstimate(fwhm=3.0, stars=0, minor=3.0)
     """
-    found = stars_of_one_size(checked_planes(data, background_level, noise_variance, flags))
+    return _estimate(stars_of_one_size(checked_planes(data, background_level, noise_variance, flags)))
+
+
+def fwhm_of(found: Measured, snr: NDArray[np.float64]) -> FwhmEstimate:
+    """As :func:`estimate_fwhm`, of sources that have been measured.
+
+    Parameters
+    ----------
+    found : Measured
+        In falling order of S/N.
+    snr : (n,) float64
+        S/N of their maxima.
+    """
+    return _estimate(_of_one_size(found, snr))
+
+
+def _estimate(found: AlikeStars | None) -> FwhmEstimate:
     if found is None:
         return _NONE
     bright = slice(0, max(_FEWEST, int((found.snr > _BRIGHT_SNR).sum())))
@@ -129,6 +145,10 @@ def stars_of_one_size(planes: Planes) -> AlikeStars | None:
     peaks, snr = candidates(planes, options, 1.0)
     peaks, snr = peaks[:_MOST_STARS], snr[:_MOST_STARS]
     found = measure(planes, peaks, mask=int(flagtable.UNUSABLE), fwhm=_SEARCH_FWHM, gain=1.0, growth=6.0)
+    return _of_one_size(found, snr)
+
+
+def _of_one_size(found: Measured, snr: NDArray[np.float64]) -> AlikeStars | None:
     with np.errstate(invalid="ignore"):
         size, ellipticity, theta = position_angle(found.xx, found.xy, found.yy)
         width = full_width(size, found.profile)

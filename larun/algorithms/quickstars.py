@@ -1,4 +1,4 @@
-"""Positions of the bright stars of an image, in a fraction of the time a catalogue takes: enough to align by.
+"""Positions and size of the bright stars of an image, in a fraction of the time a catalogue takes: enough to align by.
 
 Stars are found on the image binned by two, whose background costs a quarter, and placed on the image itself, in small
 cuts around them.
@@ -6,19 +6,20 @@ cuts around them.
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from larun import flags as fl
 from larun.algorithms.arrays import read_only
-from larun.algorithms.background import BackgroundOptions, background
+from larun.algorithms.background import Background, BackgroundOptions, background
 from larun.algorithms.detect import FINDING_MASK, DetectOptions, candidates, checked_planes
+from larun.algorithms.fwhm import FwhmEstimate, fwhm_of
 from larun.algorithms.jit import kernel, over_rows
-from larun.algorithms.shapes import full_width, measure, position_angle
+from larun.algorithms.shapes import Measured, full_width, measure, position_angle
 
-__all__ = ["quick_stars"]
+__all__ = ["QuickStars", "quick_sources", "quick_stars"]
 
 _MESH = 32  # binned pixels
 _SEARCH = 2.0  # FWHM of the filter, binned pixels
@@ -31,8 +32,31 @@ _HALF = 16  # pixels of a cut to each side: three times the FWHM
 _BORDER = 1
 
 
+class QuickStars(NamedTuple):
+    """Bright stars of an image.
+
+    Attributes
+    ----------
+    xy : ndarray of float64, (n, 2)
+        Positions in pixels, the brightest first.
+    size : FwhmEstimate
+        Of those that agree; of no stars where they do not.
+    """
+
+    xy: NDArray[np.float64]
+    size: FwhmEstimate
+
+
 def quick_stars(data: NDArray[np.float32], flags: NDArray[np.uint32]) -> NDArray[np.float64] | None:
-    """Positions of the brightest stars, the brightest first.
+    """Positions of the brightest stars (n, 2), the brightest first, as :func:`quick_sources` has them; or None."""
+    found = quick_sources(data, flags)
+    return None if found is None else found.xy
+
+
+def quick_sources(
+    data: NDArray[np.float32], flags: NDArray[np.uint32], sky: Background | None = None
+) -> QuickStars | None:
+    """Positions and size of the brightest stars.
 
     Parameters
     ----------
@@ -40,11 +64,13 @@ def quick_stars(data: NDArray[np.float32], flags: NDArray[np.uint32]) -> NDArray
         Image.
     flags : (ny, nx) uint32
         Flags; saturated stars are stars too.
+    sky : Background, optional
+        Of the image, if it is known.
 
     Returns
     -------
-    ndarray of float64, (n, 2), or None
-        In pixels. None where stars are few, faint, blurred or sharper than pixels: then it takes a full search.
+    QuickStars or None
+        None where stars are few, faint, blurred or sharper than pixels: then it takes a full search.
     """
     ny, nx = data.shape
     if min(ny, nx) < 4 * _HALF:
@@ -54,20 +80,39 @@ def quick_stars(data: NDArray[np.float32], flags: NDArray[np.uint32]) -> NDArray
     over_rows(len(small), lambda start, stop: _halve(image, bits, np.uint32(FINDING_MASK), small, state, start, stop))
     if not np.any(state == 0):
         return None
-    sky = background(small, None, state, options=BackgroundOptions(mesh=_MESH))
-    planes = checked_planes(small, sky.level, sky.variance, state)
-    peaks, _ = candidates(planes, DetectOptions(fwhm=_SEARCH, threshold=_SNR), 1.0)
+    coarse = background(small, None, state, options=BackgroundOptions(mesh=_MESH)) if sky is None else sky.halved()
+    planes = checked_planes(small, coarse.level, coarse.variance, state)
+    peaks, snr = candidates(planes, DetectOptions(fwhm=_SEARCH, threshold=_SNR), 1.0)
     if len(peaks) < _FEWEST:
         return None
-    peaks = peaks[:_MOST]
+    peaks, snr = peaks[:_MOST], snr[:_MOST]
     rows, columns = np.divmod(peaks, nx // 2)
-    cuts = _Cuts(image, bits, 2 * rows, 2 * columns, (sky.level.ravel()[peaks], 4 * sky.variance.ravel()[peaks]))
-    found, width = cuts.measured(_FWHM)
+    cuts = _Cuts(image, bits, 2 * rows, 2 * columns, (coarse.level.ravel()[peaks], 4 * coarse.variance.ravel()[peaks]))
+    found = cuts.measured(_FWHM)
+    width = _width(found)
     if not _WIDTHS[0] <= width <= _WIDTHS[1]:
         return None
     if not 1 / _NEAR < width / _FWHM < _NEAR:
-        found, _ = cuts.measured(width)
-    return found if len(found) >= _FEWEST else None
+        found = cuts.measured(width)
+    good = np.flatnonzero(_placed(found))
+    order = good[np.argsort(-found.flux[good], kind="stable")]
+    if len(order) < _FEWEST:
+        return None
+    return QuickStars(np.column_stack([found.x[order], found.y[order]]), fwhm_of(found, snr))
+
+
+def _placed(found: Measured) -> NDArray[np.bool_]:
+    known = np.isfinite(found.x) & np.isfinite(found.y) & np.isfinite(found.flux)
+    return np.asarray(known & ((found.flags & fl.NO_DATA) == 0))
+
+
+def _width(found: Measured) -> float:
+    """The median FWHM; NaN where too few have one."""
+    with np.errstate(invalid="ignore"):
+        size, _, _ = position_angle(found.xx, found.xy, found.yy)
+        widths = full_width(size, found.profile)
+    known = widths[_placed(found) & np.isfinite(widths)]
+    return float(np.median(known)) if 2 * len(known) > len(widths) else float("nan")
 
 
 class _Cuts:
@@ -93,20 +138,11 @@ class _Cuts:
         level, noise = (np.repeat(item.astype(np.float32), side * side).reshape(flat) for item in sky)
         self.planes = checked_planes(pixels.reshape(flat), level, noise, bits.reshape(flat))
 
-    def measured(self, fwhm: float) -> tuple[NDArray[np.float64], float]:
-        """Positions, the brightest first, and the median FWHM."""
+    def measured(self, fwhm: float) -> Measured:
+        """The stars on the image, in the order of the cuts."""
         found = measure(self.planes, self.start, mask=FINDING_MASK, fwhm=fwhm, gain=1.0)
-        with np.errstate(invalid="ignore"):
-            size, _, _ = position_angle(found.xx, found.xy, found.yy)
-            widths = full_width(size, found.profile)
-        good = np.isfinite(found.x) & np.isfinite(found.y) & np.isfinite(found.flux) & ((found.flags & fl.NO_DATA) == 0)
-        order = np.flatnonzero(good)[np.argsort(-found.flux[good], kind="stable")]
         side = 2 * _HALF
-        y = found.y - side * (self.start // (side * side)) + self.y0
-        x = found.x + self.x0
-        known = widths[good & np.isfinite(widths)]
-        width = float(np.median(known)) if 2 * len(known) > len(widths) else float("nan")
-        return np.column_stack([x[order], y[order]]), width
+        return found._replace(x=found.x + self.x0, y=found.y - side * (self.start // (side * side)) + self.y0)
 
 
 @kernel

@@ -142,8 +142,10 @@ def _phase(x: Any) -> Any:
 @kernel
 def _until(part: Any, phase: Any, drift: Any, most: Any) -> Any:
     """How many pixels there are until the rounded part changes, from the first on."""
+    if drift == 0.0:
+        return most
     room = min((phase + 0.5) / _PHASES, 1.0) - part if drift > 0.0 else part - max((phase - 0.5) / _PHASES, 0.0)
-    return int(min(room / max(abs(drift), 1e-12) + 1.0, float(most)))
+    return int(min(room / abs(drift) + 1.0, float(most)))
 
 
 @kernel

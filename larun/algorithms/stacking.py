@@ -205,7 +205,7 @@ def stack(
         {name: np.zeros((ny, nx), np.float32) for name in common},
     )
     per_row = len(layers) * nx * 16 + nx * 64  # bytes
-    band = int(np.clip(options.max_memory / 3 / per_row // _STEP * _STEP, _STEP, 512))
+    band = int(np.clip(options.max_memory / 3 / per_row // _STEP * _STEP, _STEP, 256))
     size = len(layers) * (min(band, ny) + 2 * HALO) * (nx + 2 * HALO)
     room = np.empty((3, size), np.uint32)  # of one band after the other
     for start in range(0, ny, band):

@@ -379,7 +379,8 @@ def read_entry(file: IO[bytes], entry: Entry) -> tuple[fits.Header, NDArray[Any]
         return header, None
     kind = _DTYPE[header["BITPIX"]]
     shape = tuple(header[f"NAXIS{axis}"] for axis in range(header["NAXIS"], 0, -1))
-    words = np.empty(shape, f"u{kind[1]}")
+    made = np.empty(shape, f"u{kind[1]}" if header.get("BZERO", 0) else kind)  # an owner, which nobody need copy
+    words = made.view(f"u{kind[1]}")
     file.seek(entry.data_start)
     file.readinto(words)  # type: ignore[attr-defined]  # open_plain gives buffered binary files
     if np.little_endian:
@@ -387,5 +388,4 @@ def read_entry(file: IO[bytes], entry: Entry) -> tuple[fits.Header, NDArray[Any]
     zero = header.get("BZERO", 0)
     if zero:
         words ^= np.array(zero, words.dtype)
-        return header, words
-    return header, words.view(kind)
+    return header, made

@@ -24,7 +24,7 @@ from larun.model.planes import Shared, freeze, shifted_wcs
 from larun.model.sky import SkyImage
 from larun.model.stacking.heading import heading, time_of
 from larun.model.stacking.laying import Grid, Laid, aligned, best, grid_of, laid, noise_term
-from larun.model.stacking.members import Member, facts, measured
+from larun.model.stacking.members import Member, all_measured, facts
 from larun.model.stacking.options import StackOptions
 from larun.provenance import Parent, operation, recording
 
@@ -58,7 +58,7 @@ class Stack(Frame):
     rejected: NDArray[np.uint16] = attrs.field(converter=freeze, metadata={"plane": "REJECTED"})
 
     @classmethod
-    @operation("stack", version=2, reach="global", leave_out=("frames", "reference"))
+    @operation("stack", version=3, reach="global", leave_out=("frames", "reference"))
     def combine(
         cls,
         frames: Iterable[SkyImage | str | Path],
@@ -104,9 +104,9 @@ class Stack(Frame):
             If there are no frames, one is raw or was resampled before, or an option makes no sense.
         """
         how = options.mean(method)
-        members = _each_once([measured(frame) for frame in _listed(frames)])
+        members, given = _measured(_listed(frames), reference, options.max_memory)
         members, lost = _without(members, reject)
-        chosen = _reference(members, reference)
+        chosen = best(members) if given is None else _among(members, given)
         recording().resolve(reference=chosen.provenance.id)
         found, more = _aligned(members, chosen, align, options.transform)
         grid = grid_of([*found, *_of_reference(found, chosen, align)], chosen, options.footprint)
@@ -180,6 +180,25 @@ def _listed(frames: Iterable[SkyImage | str | Path]) -> list[SkyImage | str | Pa
     return listed
 
 
+def _measured(
+    frames: list[SkyImage | str | Path], reference: SkyImage | str | Path | None, max_memory: float
+) -> tuple[list[Member], Member | None]:
+    """The frames, and the reference where one is named: measured once where it is one of them."""
+    count = len(frames)
+    if reference is None:
+        return _each_once(all_measured(frames, max_memory)), None
+    same = (number for number, frame in enumerate(frames) if _is_same(frame, reference))
+    index = next(same, count)
+    found = all_measured(frames if index < count else [*frames, reference], max_memory)
+    return _each_once(found[:count]), found[index]
+
+
+def _is_same(one: SkyImage | str | Path, two: SkyImage | str | Path) -> bool:
+    if isinstance(one, SkyImage) or isinstance(two, SkyImage):
+        return one is two
+    return Path(one).absolute() == Path(two).absolute()
+
+
 def _each_once(members: list[Member]) -> list[Member]:
     """By record, so that no name and no order decides; a frame that is there twice counts once."""
     by_id: dict[str, Member] = {}
@@ -216,11 +235,9 @@ def _why(names: Sequence[str], row: dict[str, Any], reject: str) -> str:
     return f"{said} ({reject})"
 
 
-def _reference(members: list[Member], given: SkyImage | str | Path | None) -> Member:
-    if given is None:
-        return best(members)
-    own = measured(given)
-    return next((member for member in members if member.provenance.id == own.provenance.id), own)
+def _among(members: list[Member], given: Member) -> Member:
+    """The member that is the same frame, or the frame itself."""
+    return next((member for member in members if member.provenance.id == given.provenance.id), given)
 
 
 def _aligned(

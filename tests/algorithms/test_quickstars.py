@@ -5,8 +5,10 @@ import pytest
 
 from larun import flags as fl
 from larun import simulate
+from larun.algorithms.background import background
+from larun.algorithms.fwhm import estimate_fwhm
 from larun.algorithms.jit import set_threads
-from larun.algorithms.quickstars import quick_stars
+from larun.algorithms.quickstars import quick_sources, quick_stars
 
 SHAPE = (601, 640)
 
@@ -83,3 +85,19 @@ def test_threads_do_not_matter():
         assert np.array_equal(many, quick_stars(data, flags))
     finally:
         set_threads(None)
+
+
+@pytest.mark.parametrize("fwhm", [2.0, 3.0, 4.5])
+def test_the_size_of_the_stars_is_that_of_a_full_search(fwhm):
+    data, flags, _ = scene(fwhm)
+    flags[data > 6e4] = fl.SATURATED
+    data[::97, ::101] += 3e4  # cosmic rays are no stars
+    sky = background(data, None, flags)
+    size = quick_sources(data, flags).size
+    full = estimate_fwhm(data, sky.level, sky.variance, flags)
+    assert size.stars > 30
+    assert size.fwhm == pytest.approx(fwhm, rel=0.03)
+    assert size.fwhm == pytest.approx(full.fwhm, rel=0.015)
+    known = quick_sources(data, flags, sky)
+    assert known.size.fwhm == pytest.approx(size.fwhm, rel=0.01)
+    assert np.median(np.min(np.hypot(*(known.xy[:, None] - quick_stars(data, flags)).T), axis=0)) < 0.01

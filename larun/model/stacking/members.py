@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,7 +13,9 @@ from numpy.typing import NDArray
 
 from larun import flags as fl
 from larun.algorithms.aperture import aperture_sums
-from larun.algorithms.quickstars import quick_stars
+from larun.algorithms.background import background
+from larun.algorithms.jit import over_rows
+from larun.algorithms.quickstars import quick_sources
 from larun.algorithms.stacking import Rows
 from larun.errors import OptionError
 from larun.io.rows import product_rows
@@ -26,9 +28,10 @@ if TYPE_CHECKING:
     from larun.model.sky import SkyImage
     from larun.model.time.timing import ExposureTime
 
-__all__ = ["Member", "measured"]
+__all__ = ["Member", "all_measured", "measured"]
 
 _RADIUS = 1.5  # FWHM, the pixel's included: an aperture that holds the same part of a star in any seeing
+_KEPT = 0.55  # of the memory: the rest is for bands of all frames
 _PIXEL = 2.3548 / math.sqrt(12)  # FWHM of a Gaussian as wide as a pixel
 
 
@@ -81,21 +84,45 @@ class Member:
 
     def sky_at(self, x: NDArray[np.float64], y: NDArray[np.float64]) -> NDArray[np.float64]:
         """Level of the sky at positions, linear between the middles of cells; NaN outside the frame."""
-        rows, columns = self.mesh.shape
-        at_y, at_x = (
-            (v + 0.5) * n / size - 0.5 for v, n, size in ((y, rows, self.shape[0]), (x, columns, self.shape[1]))
-        )
-        j, i = (np.clip(np.floor(v), 0, max(n - 2, 0)).astype(np.intp) for v, n in ((at_y, rows), (at_x, columns)))
-        v, u = np.clip(at_y - j, 0, 1), np.clip(at_x - i, 0, 1)
-        down, right = np.minimum(j + 1, rows - 1), np.minimum(i + 1, columns - 1)
-        low = self.mesh[j, i] * (1 - u) + self.mesh[j, right] * u
-        high = self.mesh[down, i] * (1 - u) + self.mesh[down, right] * u
-        inside = (x > -0.5) & (x < self.shape[1] - 0.5) & (y > -0.5) & (y < self.shape[0] - 0.5)
-        return np.asarray(np.where(inside, low * (1 - v) + high * v, np.nan))
+        return _sky_at(self.mesh, self.shape, x, y)
 
 
-def measured(given: SkyImage | str | Path) -> Member:
-    """Measure a frame: an image, or a product that is read now and again by rows.
+def _sky_at(
+    mesh: NDArray[np.float64], shape: tuple[int, int], x: NDArray[np.float64], y: NDArray[np.float64]
+) -> NDArray[np.float64]:
+    rows, columns = mesh.shape
+    at_y, at_x = ((v + 0.5) * n / size - 0.5 for v, n, size in ((y, rows, shape[0]), (x, columns, shape[1])))
+    j, i = (np.clip(np.floor(v), 0, max(n - 2, 0)).astype(np.intp) for v, n in ((at_y, rows), (at_x, columns)))
+    v, u = np.clip(at_y - j, 0, 1), np.clip(at_x - i, 0, 1)
+    down, right = np.minimum(j + 1, rows - 1), np.minimum(i + 1, columns - 1)
+    low = mesh[j, i] * (1 - u) + mesh[j, right] * u
+    high = mesh[down, i] * (1 - u) + mesh[down, right] * u
+    inside = (x > -0.5) & (x < shape[1] - 0.5) & (y > -0.5) & (y < shape[0] - 0.5)
+    return np.asarray(np.where(inside, low * (1 - v) + high * v, np.nan))
+
+
+def all_measured(given: Sequence[SkyImage | str | Path], max_memory: float) -> list[Member]:
+    """Measure frames, several at a time; those of files stay in memory where all of them fit into half of it.
+
+    Raises
+    ------
+    OptionError
+        As :func:`measured`.
+    """
+    size = sum(Path(item).stat().st_size for item in given if isinstance(item, str | Path) and Path(item).is_file())
+    keep = size <= _KEPT * max_memory
+    found: dict[int, Member] = {}
+
+    def work(start: int, stop: int) -> None:
+        for number in range(start, stop):
+            found[number] = measured(given[number], keep=keep)
+
+    over_rows(len(given), work, band=1)
+    return [found[number] for number in range(len(given))]
+
+
+def measured(given: SkyImage | str | Path, *, keep: bool = False) -> Member:
+    """Measure a frame: an image, or a product that is read now and, unless it is kept, again by rows.
 
     Raises
     ------
@@ -111,13 +138,19 @@ def measured(given: SkyImage | str | Path) -> Member:
         raise OptionError(f"{name}: {image!r} is raw: calibrate it before it is stacked")
     if image._resampling is not None:
         raise OptionError(f"{name}: {image!r} was resampled before: stack the frames it was made of, or as they were")
-    sky = image.background()
-    stars = quick_stars(image.data, image.flags)
-    if stars is None:  # few, faint or blurred ones
+    if keep:
+        path = None
+    sky = background(image.data, None, image.flags)
+    mesh = sky.mesh_level.astype(np.float64)
+    quick = quick_sources(image.data, image.flags, sky)
+    if quick is not None:
+        stars = quick.xy
+    else:  # few, faint or blurred ones
         with unrecorded():
             stars = bright_stars(image)
-    fwhm = float(image.star_size(sky).fwhm)
-    light, error = _fluxes(image, sky.level, stars[:, 0], stars[:, 1], _RADIUS * math.hypot(fwhm, _PIXEL))
+    size = quick.size if quick is not None and quick.size.stars else image.star_size()
+    fwhm = float(size.fwhm)
+    light, error = _fluxes(image, mesh, stars, _RADIUS * math.hypot(fwhm, _PIXEL))
     exposure = getattr(image, "exposure", None)
     return Member(
         name=name,
@@ -132,19 +165,21 @@ def measured(given: SkyImage | str | Path) -> Member:
         fwhm=fwhm,
         sky=float(np.median(sky.mesh_level)),
         noise=float(np.median(sky.mesh_rms)),
-        mesh=sky.mesh_level.astype(np.float64),
+        mesh=mesh,
         exposure=float(exposure) if exposure is not None and exposure > 0 else None,
         time=getattr(image, "time", None),
     )
 
 
 def _fluxes(
-    image: Image, level: NDArray[np.float32], x: NDArray[np.float64], y: NDArray[np.float64], radius: float
+    image: Image, mesh: NDArray[np.float64], stars: NDArray[np.float64], radius: float
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    sums = aperture_sums(image.data - level, total_variance(image), image.flags, x, y, [radius])
+    x, y = stars[:, 0], stars[:, 1]
+    sums = aperture_sums(image.data, total_variance(image), image.flags, x, y, [radius])
     assert sums.variance is not None
-    bad = ((sums.flags[:, 0] & (fl.UNUSABLE | fl.EDGE)) != 0) | (sums.fraction[:, 0] < 1) | (sums.sum[:, 0] <= 0)
-    return np.where(bad, np.nan, sums.sum[:, 0]), np.where(bad, np.nan, np.sqrt(sums.variance[:, 0]))
+    light = sums.sum[:, 0] - sums.area[:, 0] * _sky_at(mesh, image.shape, x, y)
+    bad = ((sums.flags[:, 0] & (fl.UNUSABLE | fl.EDGE)) != 0) | (sums.fraction[:, 0] < 1) | ~(light > 0)
+    return np.where(bad, np.nan, light), np.where(bad, np.nan, np.sqrt(sums.variance[:, 0]))
 
 
 def _rows(image: SkyImage, path: Path | None) -> Callable[[int, int], Rows]:

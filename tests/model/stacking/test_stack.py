@@ -8,6 +8,8 @@ import pytest
 
 import larun
 from larun import flags as fl
+from larun.algorithms.fwhm import FwhmEstimate
+from larun.algorithms.quickstars import QuickStars
 from larun.errors import AlreadyApplied, LarunWarning, NotAligned, OptionError
 from larun.model.planes import Shared
 from larun.model.stacking import members
@@ -218,11 +220,15 @@ def test_nickel_fields_do_not_stack():
             larun.Stack.combine(frames[:1], reference=frames[1])
 
 
+def _strangers(rng, count):
+    return QuickStars(rng.uniform(0, 200, (count, 2)), FwhmEstimate(3.0, 0, 3.0))
+
+
 def test_a_frame_whose_quick_stars_do_not_match_is_searched_in_full(frames, monkeypatch):
     known = [frame.detect().table for frame in frames[:2]]
     wanted = larun.Stack.combine(frames[:2], reference=frames[0], options=INSIDE).provenance.step.fitted["frames"]
     rng = np.random.default_rng(1)
-    monkeypatch.setattr(members, "quick_stars", lambda data, flags: rng.uniform(0, 200, (len(known[0]), 2)))
+    monkeypatch.setattr(members, "quick_sources", lambda *_: _strangers(rng, len(known[0])))
     made = larun.Stack.combine(
         frames[:2], reference=frames[0], options=larun.StackOptions(footprint="reference", scale="none")
     )
