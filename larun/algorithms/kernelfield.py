@@ -18,7 +18,7 @@ from larun.algorithms.jit import kernel, over_rows
 from larun.algorithms.resample_kernels import fill_masked
 from larun.errors import OptionError
 
-__all__ = ["Convolved", "KernelField", "convolve", "polynomial_terms", "terms_at", "tile_size"]
+__all__ = ["Convolved", "KernelField", "convolve", "convolve_variance", "polynomial_terms", "terms_at", "tile_size"]
 
 #: Taps that are summed together: the width of a kernel is filled up to a multiple.
 _STEP = 5
@@ -162,11 +162,7 @@ def convolve(
     bits = read_only(flags, np.uint32)
     lost = _without_value(data, bits, np.uint32(mask))
     planes = [_filled(plane, bits, lost) for plane in ([data] if variance is None else [data, variance])]
-    side = field.images.shape[1]
-    wide = -(-side // _STEP) * _STEP
-    images = np.zeros((len(field.images), side, wide))
-    images[:, :, :side] = field.images[:, ::-1, ::-1]  # a sum over neighbours is a convolution with the turned kernel
-    given = read_only(images, np.float64), read_only(field.coefficients, np.float64), field.order, field.domain
+    given = _given(field)
     out = np.empty(data.shape, np.float32), np.empty(data.shape, np.float32), np.zeros(data.shape, np.uint32)
     if variance is None:
         out = out[0], np.empty((0, 0), np.float32), out[2]
@@ -178,6 +174,43 @@ def convolve(
 
     over_rows(-(-data.shape[0] // size), work, band=1)
     return Convolved(out[0], None if variance is None else out[1], out[2])
+
+
+def convolve_variance(field: KernelField, variance: NDArray[np.float32]) -> NDArray[np.float32]:
+    """``Σ K² v`` of a smooth plane of variances; what lies beyond the image counts as 0.
+
+    Where it changes by less than a hundredth within the kernel's reach, its own value stands for all of it.
+
+    Parameters
+    ----------
+    field : KernelField
+        The kernel.
+    variance : ndarray of float32, (ny, nx)
+        Finite.
+
+    Returns
+    -------
+    ndarray of float32, (ny, nx)
+    """
+    plane = read_only(variance, np.float32)
+    nothing = read_only(np.zeros((0, 0)), np.uint8)
+    out = np.empty((0, 0), np.float32), np.empty(plane.shape, np.float32), np.empty((0, 0), np.uint32)
+    size = tile_size((plane.shape[0], plane.shape[1]))
+    state = read_only(np.zeros((0, 0)), np.uint32), nothing, np.float32(_LOST)
+
+    def work(start: int, stop: int) -> None:
+        _convolve_rows((plane, plane), state, _given(field), (size, np.float32(0.0)), out, start, stop)
+
+    over_rows(-(-plane.shape[0] // size), work, band=1)
+    return out[1]
+
+
+def _given(field: KernelField) -> tuple[Any, ...]:
+    """A field as kernels take it."""
+    side = field.images.shape[1]
+    images = np.zeros((len(field.images), side, -(-side // _STEP) * _STEP))
+    images[:, :, :side] = field.images[:, ::-1, ::-1]  # a sum over neighbours is a convolution with the turned kernel
+    return read_only(images, np.float64), read_only(field.coefficients, np.float64), field.order, field.domain
 
 
 def _without_value(data: NDArray[np.float32], flags: NDArray[np.uint32], mask: np.uint32) -> NDArray[np.uint8]:
@@ -221,10 +254,10 @@ def _convolve_rows(planes: Any, state: Any, field: Any, tiling: Any, out: Any, s
     """Rows ``start`` to ``stop`` of tiles."""
     images, coefficients, order, domain = field
     size, level = tiling
-    ny, nx = out[0].shape
+    ny, nx = planes[0].shape
     side, wide = images.shape[1], images.shape[2]
     half = side // 2
-    squared = out[1].shape[0] > 0
+    plain, squared = out[0].shape[0] > 0, out[1].shape[0] > 0
     weights, squares = np.empty((side, wide), np.float32), np.empty((side, wide), np.float32)
     exact = np.empty((side, wide))
     source = np.zeros((size + side - 1, size + wide - 1), np.float32)
@@ -241,12 +274,16 @@ def _convolve_rows(planes: Any, state: Any, field: Any, tiling: Any, out: Any, s
                     weights[j, i] = np.float32(exact[j, i])
                     squares[j, i] = np.float32(exact[j, i] * exact[j, i])
             place = (y0, y1, x0, x1)
-            _load(planes[0], place, half, level, source)
-            _sum_tile(source, weights, place, line, out[0])
+            if plain:
+                _load(planes[0], place, half, level, source)
+                _sum_tile(source, weights, place, line, out[0])
+                _flag_tile(state, weights, place, half, (share, seen), out[2])
             if squared:
                 _load(planes[1], place, half, np.float32(0.0), source)
-                _sum_tile(source, squares, place, line, out[1])
-            _flag_tile(state, weights, place, half, (share, seen), out[2])
+                if plain or not _is_flat(source, side, place):
+                    _sum_tile(source, squares, place, line, out[1])
+                else:
+                    _scale_tile(planes[1], squares, place, out[1])
 
 
 @kernel
@@ -303,6 +340,30 @@ def _sum_tile(source: Any, weights: Any, place: Any, line: Any, out: Any) -> Non
                     line[x] += a * first[x] + b * second[x] + c * third[x] + d * fourth[x] + e * fifth[x]
         for x in range(x1 - x0):
             out[y0 + y, x0 + x] = line[x]
+
+
+@kernel
+def _is_flat(source: Any, side: int, place: Any) -> bool:
+    """Whether a tile and all that the kernel sees around it are nearly of one value."""
+    y0, y1, x0, x1 = place
+    low = high = source[0, 0]
+    for j in range(y1 - y0 + side - 1):
+        for i in range(x1 - x0 + side - 1):
+            low, high = min(low, source[j, i]), max(high, source[j, i])
+    return bool(high <= np.float32(1.01) * low)
+
+
+@kernel
+def _scale_tile(plane: Any, weights: Any, place: Any, out: Any) -> None:
+    y0, y1, x0, x1 = place
+    total = 0.0
+    for j in range(weights.shape[0]):
+        for i in range(weights.shape[1]):
+            total += weights[j, i]
+    factor = np.float32(total)
+    for y in range(y0, y1):
+        for x in range(x0, x1):
+            out[y, x] = factor * plane[y, x]
 
 
 @kernel

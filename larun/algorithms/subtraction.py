@@ -184,6 +184,8 @@ class Difference(NamedTuple):
         By what the noise was made white.
     acf : ndarray of float32 or None
         Autocorrelation of its noise in the middle of the image; None where it was made white.
+    light : ndarray of float32, (ny, nx)
+        The stars, as blurred as in the image that was not convolved, and on its scale.
     """
 
     data: NDArray[np.float32]
@@ -194,6 +196,12 @@ class Difference(NamedTuple):
     fit: MatchFit
     white: Whitening | None
     acf: NDArray[np.float32] | None
+    light: NDArray[np.float32]
+
+    @property
+    def scale(self) -> float:
+        """Flux on the science image over that on the reference."""
+        return 1 / self.fit.scale if self.convolved == "science" else self.fit.scale
 
 
 def subtract(science: Taken, reference: Taken, *, options: SubtractOptions = SubtractOptions()) -> Difference:
@@ -249,7 +257,7 @@ def subtract(science: Taken, reference: Taken, *, options: SubtractOptions = Sub
         planes.append(np.asarray(plane, np.float32))
     plain[nothing] = np.nan
     one, two = planes[::-1] if turned else planes
-    return Difference(plain, one, two, flags, "science" if turned else "reference", fit, white, acf)
+    return Difference(plain, one, two, flags, "science" if turned else "reference", fit, white, acf, made.data)
 
 
 def _shape(image: Taken) -> tuple[int, int]:

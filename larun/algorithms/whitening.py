@@ -18,14 +18,14 @@ from larun.algorithms.arrays import read_only
 from larun.algorithms.cholesky import solve_positive
 from larun.algorithms.kernelfield import KernelField, polynomial_terms, terms_at
 
-__all__ = ["Spectra", "Whitening", "field_through", "grid_of", "whitening"]
+__all__ = ["Spectra", "Whitening", "cut", "field_through", "grid_of", "whitening"]
 
 #: Places along each axis at which kernels are made.
 _GRID = 5
 #: Part of the largest noise power below which none is believed: frequencies that resampling has emptied.
 _EMPTY = 0.02
 #: Part of the squares of a kernel that may lie beyond the pixels that are kept.
-_CUT = 1e-5
+_CUT = 1e-6
 _MOST = 20
 
 
@@ -108,7 +108,7 @@ def whitening(field: KernelField, shape: tuple[int, int], noise: Callable[[float
             [np.mean(square * through * powers[1]), np.mean(square * through)],
         ]
     order = 2
-    made = [field_through(_cut(part), x, y, order, field.domain) for part in (white, joint)]
+    made = [field_through(cut(part), x, y, order, field.domain) for part in (white, joint)]
     return Whitening(made[0], made[1], (float(sums[0, 0] / sums[0, 1]), float(sums[1, 0] / sums[1, 1])))
 
 
@@ -159,14 +159,17 @@ def _kernel(spectrum: NDArray[Any], size: int) -> NDArray[np.float64]:
     return np.roll(np.fft.ifft2(spectrum).real, (size // 2, size // 2), axis=(0, 1))
 
 
-def _cut(kernels: NDArray[np.float64]) -> NDArray[np.float64]:
-    """The middle that holds nearly all of the squares, with the sums they had."""
+def cut(kernels: NDArray[np.float64], *, keep_sums: bool = True) -> NDArray[np.float64]:
+    """The middle that holds nearly all of the squares of kernels (n, k, k), with the sums they had if that is asked."""
     middle = kernels.shape[1] // 2
-    sums = kernels.sum(axis=(1, 2))
     squares = (kernels**2).sum(axis=(1, 2))
+    half, inner = 0, kernels
     for half in range(1, min(_MOST, middle - 1) + 1):
         inner = kernels[:, middle - half : middle + half + 1, middle - half : middle + half + 1]
         if np.all((inner**2).sum(axis=(1, 2)) > (1 - _CUT) * squares):
             break
-    scale = sums / inner.sum(axis=(1, 2))
-    return np.asarray(inner * scale[:, None, None])
+    if not keep_sums:
+        return inner
+    # what is cut off is a faint halo: spread evenly, it stays at the low frequencies it belongs to
+    missing = kernels.sum(axis=(1, 2)) - inner.sum(axis=(1, 2))
+    return np.asarray(inner + (missing / inner[0].size)[:, None, None])
