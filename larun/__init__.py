@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from larun.algorithms.engine_sep import SepOptions
     from larun.algorithms.jit import set_threads
     from larun.algorithms.overscan import OverscanOptions
+    from larun.algorithms.subtraction import SubtractOptions
     from larun.detector import Amplifier, Detector, Section
     from larun.io.seal import Seal, Sealing
     from larun.model.astrometry.options import SolveOptions
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
     from larun.model.checks.verdict import Report, Verdict
     from larun.model.curves.options import LightCurveOptions
     from larun.model.curves.transit import TransitFit, TransitOptions
+    from larun.model.difference import DifferenceImage
     from larun.model.frame import Frame
     from larun.model.headers import Classified
     from larun.model.image import Image
@@ -70,6 +72,7 @@ _HOMES = {
     "Classified": "larun.model.headers",
     "DaoOptions": "larun.algorithms.engine_dao",
     "Detector": "larun.detector",
+    "DifferenceImage": "larun.model.difference",
     "ExposureTime": "larun.model.time.timing",
     "FileAudit": "larun.model.audit",
     "Frame": "larun.model.frame",
@@ -111,6 +114,7 @@ _HOMES = {
     "Stack": "larun.model.stack",
     "StackOptions": "larun.model.stacking.options",
     "Story": "larun.model.replay.story",
+    "SubtractOptions": "larun.algorithms.subtraction",
     "Verdict": "larun.model.checks.verdict",
     "TransitFit": "larun.model.curves.transit",
     "TransitOptions": "larun.model.curves.transit",
@@ -139,6 +143,7 @@ __all__ = [  # noqa: RUF022  # PSF is a class, no constant
     "Classified",
     "DaoOptions",
     "Detector",
+    "DifferenceImage",
     "ExposureTime",
     "FileAudit",
     "Frame",
@@ -180,6 +185,7 @@ __all__ = [  # noqa: RUF022  # PSF is a class, no constant
     "Stack",
     "StackOptions",
     "Story",
+    "SubtractOptions",
     "TransitFit",
     "TransitOptions",
     "Verdict",

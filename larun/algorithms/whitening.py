@@ -18,7 +18,7 @@ from larun.algorithms.arrays import read_only
 from larun.algorithms.cholesky import solve_positive
 from larun.algorithms.kernelfield import KernelField, polynomial_terms, terms_at
 
-__all__ = ["Spectra", "Whitening", "cut", "field_through", "grid_of", "whitening"]
+__all__ = ["Spectra", "Whitening", "cut", "field_through", "grid_of", "terms_through", "whitening"]
 
 #: Places along each axis at which kernels are made.
 _GRID = 5
@@ -132,6 +132,20 @@ def field_through(
     domain : tuple of float
         As of :class:`larun.algorithms.kernelfield.KernelField`.
     """
+    images = terms_through(samples, x, y, order, domain)
+    return KernelField(
+        images=images, coefficients=read_only(np.eye(polynomial_terms(order)), np.float64), domain=domain
+    )
+
+
+def terms_through(
+    samples: NDArray[np.float64],
+    x: NDArray[np.float64],
+    y: NDArray[np.float64],
+    order: int,
+    domain: tuple[float, float, float, float],
+) -> NDArray[np.float64]:
+    """The polynomials through samples (n, k, k) at places (n,), by least squares: (terms, k, k)."""
     terms = terms_at(x, y, order, domain)
     matrix = np.zeros((terms.shape[1], terms.shape[1]))
     right = np.zeros((terms.shape[1], samples[0].size))
@@ -140,12 +154,7 @@ def field_through(
         right += row[:, None] * sample.reshape(1, -1)
     solved = solve_positive(matrix, right)
     assert solved is not None
-    images = solved.reshape(-1, *samples.shape[1:])
-    return KernelField(
-        images=read_only(images, np.float64),
-        coefficients=read_only(np.eye(polynomial_terms(order)), np.float64),
-        domain=domain,
-    )
+    return read_only(solved.reshape(-1, *samples.shape[1:]), np.float64)
 
 
 def _spectrum(kernel: NDArray[np.floating[Any]], size: int) -> NDArray[np.complex128]:

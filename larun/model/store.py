@@ -282,9 +282,23 @@ def plane_fields(cls: type[Any]) -> dict[str, str]:
     return {f.name: f.metadata["plane"] for f in attrs.fields(cls) if "plane" in f.metadata}
 
 
+def pixel_planes(cls: type[Any]) -> tuple[str, ...]:
+    """Names of the planes a class adds that have the shape of the image; others are kernels, say."""
+    return tuple(f.name for f in attrs.fields(cls) if "plane" in f.metadata and not f.metadata.get("beside"))
+
+
 def cropped_planes(image: Image, cut: tuple[slice, slice]) -> dict[str, Any]:
-    """A window of the planes that a class adds."""
-    return {name: getattr(image, name)[cut].copy() for name in plane_fields(type(image))}
+    """A window of the planes that a class adds, and where the middle of the whole image lies on it."""
+    made: dict[str, Any] = {name: getattr(image, name)[cut].copy() for name in pixel_planes(type(image))}
+    for name in _domains(image):
+        middle_x, wide_x, middle_y, wide_y = getattr(image, name)
+        made[name] = middle_x - cut[1].start, wide_x, middle_y - cut[0].start, wide_y
+    return made
+
+
+def _domains(image: Image) -> list[str]:
+    """Fields that say where the middle of the image lies, and how far it reaches."""
+    return [f.name for f in attrs.fields(type(image)) if f.metadata.get("domain")]
 
 
 def binned_planes(image: Image, factor: int) -> dict[str, Any]:

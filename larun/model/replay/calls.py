@@ -43,6 +43,7 @@ _OPTIONS = {
     "SepOptions": "larun.algorithms.engine_sep",
     "StackOptions": "larun.model.stacking.options",
     "SolveOptions": "larun.model.astrometry.options",
+    "SubtractOptions": "larun.algorithms.subtraction",
     "ZeroPointOptions": "larun.model.photometry.options",
 }
 MASTERS: dict[str, type[Any]] = {"master_bias": MasterBias, "master_dark": MasterDark, "master_flat": MasterFlat}

@@ -42,7 +42,7 @@ from larun.model.replay.window_rules import (
     pedestals_of,
     root_window,
 )
-from larun.model.store import plane_fields
+from larun.model.store import pixel_planes
 from larun.provenance import Provenance
 
 __all__ = ["Pixels", "Windows", "window"]
@@ -150,7 +150,7 @@ class Windows:
         made, cut = self.image(node), section.slices
         variance = None if made.variance is None else made.variance[cut]
         shared = tuple(Shared(item.master, item.variance[cut].copy()) for item in made.shared)
-        own = {name: getattr(made, name)[cut] for name in plane_fields(type(made))}
+        own = {name: getattr(made, name)[cut] for name in pixel_planes(type(made))}
         return Pixels(made.data[cut], variance, made.flags[cut], shared, own)
 
     def _kept(self, key: tuple[str, Section], made: Pixels) -> Pixels:

@@ -1,0 +1,207 @@
+"""What is new, and what is gone, on a difference: extremes of its score, fitted, and reasons to doubt them.
+
+A star that is not where it was leaves two lobes of opposite sign, a dipole. Whether a pair of lobes is likelier one
+dipole than one source and noise is decided by what each explains of the score: the squares of ``s`` for a source, half
+of those of ``s + s'`` for lobes of ``s`` and ``-s'``.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from larun import flags as fl
+from larun.algorithms.arrays import read_only
+from larun.algorithms.peaks import Planes, local_maxima, prominent
+from larun.algorithms.psf import PSF
+from larun.algorithms.psf_fit import FitOptions, fit_reach, fit_stars
+
+__all__ = ["Changes", "find_changes"]
+
+#: A maximum must rise by so much above the pass to a higher one, and by such a part of itself.
+_PROMINENCE, _CONTRAST = 3.0, 0.2
+#: Opposite lobes of this part of the score make a dipole: there half of the squares of both is more than one's.
+_OPPOSITE = math.sqrt(2) - 1
+#: FWHM within which lobes and flags are looked for.
+_AROUND = 1.5
+_SHARP = 2.5  # times the light of a PSF in the highest pixel
+_BRIGHT = 3.0  # times the noise of the sky, as a variance
+_MASKED = 0.1  # share of the pixels around
+
+
+class Changes(NamedTuple):
+    """What :func:`find_changes` returns, one element a source, by falling size of the score.
+
+    Attributes
+    ----------
+    x, y, x_error, y_error : (n,) float64
+        Position and its error, pixels; the pixel of the extreme where no position can be fitted.
+    flux, flux_error : (n,) float64
+        Of the PSF; negative for what is gone.
+    score : (n,) float64
+        In units of the noise, with the sign.
+    chi2 : (n,) float64
+        Of the fit, by its degrees of freedom.
+    opposite : (n,) float64
+        Highest score of the opposite sign within one and a half FWHM, over its own.
+    moment : (n,) float64
+        Of both lobes, flux times pixels, where they are a dipole; else 0.
+    sharpness : (n,) float64
+        Light of the highest pixel over that of a star of this flux.
+    light : (n,) float64
+        Noise variance there over that of the sky: light of stars.
+    masked : (n,) float64
+        Share of the pixels within one and a half FWHM that are not usable.
+    flags : (n,) uint32
+        OR within one and a half FWHM.
+    dipole, bright, saturated, edge, one_pixel, hidden : (n,) bool
+        Reasons to doubt: each by itself.
+    """
+
+    x: NDArray[np.float64]
+    y: NDArray[np.float64]
+    x_error: NDArray[np.float64]
+    y_error: NDArray[np.float64]
+    flux: NDArray[np.float64]
+    flux_error: NDArray[np.float64]
+    score: NDArray[np.float64]
+    chi2: NDArray[np.float64]
+    opposite: NDArray[np.float64]
+    moment: NDArray[np.float64]
+    sharpness: NDArray[np.float64]
+    light: NDArray[np.float64]
+    masked: NDArray[np.float64]
+    flags: NDArray[np.uint32]
+    dipole: NDArray[np.bool_]
+    bright: NDArray[np.bool_]
+    saturated: NDArray[np.bool_]
+    edge: NDArray[np.bool_]
+    one_pixel: NDArray[np.bool_]
+    hidden: NDArray[np.bool_]
+
+    @property
+    def doubt(self) -> NDArray[np.bool_]:
+        """Whether any reason holds."""
+        return self.dipole | self.bright | self.saturated | self.edge | self.one_pixel | self.hidden
+
+
+def find_changes(
+    data: NDArray[np.float32],
+    variance: NDArray[np.float32],
+    flags: NDArray[np.uint32],
+    score: NDArray[np.float32],
+    psf: PSF,
+    *,
+    threshold: float = 5.0,
+    gain: float = 1.0,
+) -> Changes:
+    """Find sources of both signs.
+
+    Parameters
+    ----------
+    data, variance, flags : ndarray, (ny, nx)
+        The difference, all of its noise, its flags.
+    score : ndarray of float32, (ny, nx)
+        Its score.
+    psf : PSF
+        Its PSF.
+    threshold : float
+        Least score.
+    gain : float
+        Electrons per unit.
+
+    Returns
+    -------
+    Changes
+    """
+    clean = np.where(np.isfinite(data), data, np.float32(0))
+    noise = np.where(np.isfinite(variance) & (variance > 0), variance, np.float32(0))
+    bits = flags | np.where(np.isfinite(data), np.uint32(0), fl.NO_DATA)
+    options = FitOptions(gain=gain, reach=min(fit_reach(psf.fwhm), psf.radius - 2))
+    radius = max(2, math.ceil(_AROUND * psf.fwhm))
+    sky = float(np.median(noise[(noise > 0)])) if np.any(noise > 0) else 1.0
+    parts = []
+    for sign in (1, -1):
+        image = read_only(np.float32(sign) * score, np.float32)
+        peaks = local_maxima(image, threshold)
+        value = image.ravel()[peaks].astype(np.float64)
+        required = np.maximum(_PROMINENCE, _CONTRAST * value)
+        peaks = peaks[prominent(image, peaks, required, max(8, math.ceil(4 * psf.fwhm)))]
+        y, x = np.divmod(peaks, score.shape[1])
+        planes = np.asarray(np.float32(sign) * clean, np.float32), np.zeros_like(clean), noise, bits
+        found = fit_stars(planes, psf, x.astype(np.float64), y.astype(np.float64), options=options)
+        fixed = fit_stars(
+            planes,
+            psf,
+            x.astype(np.float64),
+            y.astype(np.float64),
+            options=FitOptions(gain=gain, reach=options.reach, free_position=False),
+        )
+        near = np.hypot(found.x - x, found.y - y) < psf.fwhm
+        free = found.converged & near & np.isfinite(found.flux)
+        columns = {
+            "x": np.where(free, found.x, x),
+            "y": np.where(free, found.y, y),
+            "x_error": np.where(free, found.x_error, 0.5),
+            "y_error": np.where(free, found.y_error, 0.5),
+            "flux": sign * np.where(free, found.flux, fixed.flux),
+            "flux_error": np.where(free, found.flux_error, fixed.flux_error),
+            "score": sign * image.ravel()[peaks].astype(np.float64),
+            "chi2": np.where(free, found.chi2, fixed.chi2),
+        }
+        around = image, planes[0], np.asarray(noise / np.float32(sky), np.float32), bits
+        parts.append(columns | _around(around, columns, psf, radius))
+    joined = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
+    order = np.lexsort((joined["x"], joined["y"], -np.abs(joined["score"])))
+    return _judged({name: column[order] for name, column in joined.items()})
+
+
+def _around(planes: Planes, columns: dict[str, Any], psf: PSF, radius: int) -> dict[str, Any]:
+    """What is seen around each source: in the score, in the data of this sign, the light, and the flags."""
+    image, data, light, flags = planes
+    count = len(columns["x"])
+    made = {name: np.zeros(count) for name in ("opposite", "moment", "sharpness", "light", "masked")}
+    seen = np.zeros(count, np.uint32)
+    ny, nx = image.shape
+    for n in range(count):
+        x, y = columns["x"][n], columns["y"][n]
+        column, row = min(max(round(x), 0), nx - 1), min(max(round(y), 0), ny - 1)
+        y0, x0 = max(row - radius, 0), max(column - radius, 0)
+        window = slice(y0, row + radius + 1), slice(x0, column + radius + 1)
+        rows, cells = np.mgrid[window[0].start : min(window[0].stop, ny), window[1].start : min(window[1].stop, nx)]
+        away = np.hypot(rows - y, cells - x)
+        circle = away <= max(radius, 1.0)
+        part = np.where(circle, image[window], np.float32(np.inf))
+        low = float(part.min())
+        at = np.unravel_index(int(np.argmin(part)), part.shape)
+        own = abs(columns["score"][n])
+        made["opposite"][n] = max(-low, 0.0) / own
+        if made["opposite"][n] > _OPPOSITE:
+            made["moment"][n] = abs(columns["flux"][n]) * 0.5 * (1 + made["opposite"][n]) * float(away[at])
+        top = float(psf.values(column - x, row - y, x, y)[0])
+        light_here = abs(columns["flux"][n]) * top
+        made["sharpness"][n] = data[row, column] / light_here if light_here > 0 else np.nan
+        made["light"][n] = light[row, column]
+        unusable = (flags[window] & fl.UNUSABLE) != 0
+        inside = float(np.count_nonzero(circle))
+        whole = max(math.pi * radius**2, inside)
+        made["masked"][n] = (np.count_nonzero(unusable & circle) + whole - inside) / whole
+        seen[n] = np.bitwise_or.reduce(flags[window][circle]) if circle.any() else 0
+    return {**made, "flags": seen}
+
+
+def _judged(columns: dict[str, Any]) -> Changes:
+    seen = np.asarray(columns["flags"], np.uint32)
+    with np.errstate(invalid="ignore"):
+        reasons = {
+            "dipole": columns["opposite"] > _OPPOSITE,
+            "bright": columns["light"] > _BRIGHT,
+            "saturated": (seen & fl.SATURATED) != 0,
+            "edge": (seen & (fl.EDGE | fl.NO_DATA)) != 0,
+            "one_pixel": ~(columns["sharpness"] < _SHARP),
+            "hidden": columns["masked"] > _MASKED,
+        }
+    return Changes(**columns, **reasons)

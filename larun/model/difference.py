@@ -1,0 +1,128 @@
+"""``DifferenceImage``: what is new, and what is gone, since a reference was taken."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import attrs
+import numpy as np
+from numpy.typing import NDArray
+
+from larun.algorithms.arrays import read_only
+from larun.algorithms.kernelfield import KernelField
+from larun.algorithms.psf import PSF
+from larun.errors import OptionError
+from larun.model.catalog import SourceCatalog
+from larun.model.planes import freeze
+from larun.model.sky import SkyImage
+from larun.model.subtracting import finding
+from larun.provenance import operation
+
+__all__ = ["DifferenceImage"]
+
+
+@attrs.frozen(kw_only=True, eq=False, repr=False)
+class DifferenceImage(SkyImage):
+    """A science image less a reference, on the flux scale of the science image.
+
+    Made by :meth:`larun.Frame.subtract`. Its noise is white; what the reference adds to it is in ``shared`` under the
+    id of the reference, since it is common to all differences made with it.
+
+    Parameters
+    ----------
+    score : array (ny, nx), float32
+        Matched filter in units of its noise: on noise alone a unit Gaussian. 0 where too few pixels are good.
+    kernel : array (terms, k, k), float64
+        The kernel that one of the images was convolved with, as polynomials over the image: see :meth:`kernel_at`.
+    psf_nodes : array (terms, m, m), float64
+        The PSF of the difference: see :attr:`point_spread`.
+    domain : tuple of float
+        Middle and half width of the image along x, and along y, pixels, in which both are polynomials.
+    psf_facts : mapping
+        Oversampling, radius, FWHM and kind of the PSF.
+    """
+
+    score: NDArray[np.float32] = attrs.field(converter=freeze, metadata={"plane": "SCORE"})
+    kernel: NDArray[np.float64] = attrs.field(converter=freeze, metadata={"plane": "KERNEL", "beside": True})
+    psf_nodes: NDArray[np.float64] = attrs.field(converter=freeze, metadata={"plane": "PSFNODES", "beside": True})
+    domain: tuple[float, float, float, float] = attrs.field(converter=tuple, metadata={"domain": True})
+    psf_facts: Mapping[str, Any] = attrs.field(converter=dict)
+
+    @property
+    def convolved(self) -> str:
+        """Which image was convolved: ``"reference"`` or ``"science"``."""
+        return str(self._fact("convolved"))
+
+    @property
+    def scale(self) -> float:
+        """Flux on the science image over that on the reference: the kernel's sum, or one over it."""
+        return float(self._fact("scale"))
+
+    def _fact(self, name: str) -> Any:
+        for node in self.provenance.line():
+            if node.step is not None and node.step.operation == "subtract":
+                return node.step.fitted[name]
+        raise OptionError(f"{self!r}: its record has no subtraction")
+
+    @property
+    def point_spread(self) -> PSF:
+        """The PSF of the difference: that of the image that was not convolved, after the noise was made white."""
+        facts = self.psf_facts
+        return PSF(
+            nodes=read_only(self.psf_nodes, np.float64),
+            oversampling=int(facts["oversampling"]),
+            radius=int(facts["radius"]),
+            fwhm=float(facts["fwhm"]),
+            kind=str(facts["kind"]),
+            domain=(float(self.domain[0]), float(self.domain[1]), float(self.domain[2]), float(self.domain[3])),
+        )
+
+    def kernel_at(self, x: float, y: float) -> NDArray[np.float64]:
+        """The kernel at a place, (k, k).
+
+        Parameters
+        ----------
+        x, y : float
+            Pixels.
+        """
+        field = KernelField(images=self.kernel, coefficients=np.eye(len(self.kernel)), domain=self.domain)
+        return field.at(x, y)
+
+    @operation("detect_changes", reach="global")
+    def detect(
+        self,
+        threshold: float = 5.0,
+        *,
+        method: str | Callable[..., Any] = "score",
+        fwhm: float | None = None,
+        mesh: int = 64,
+        options: Mapping[str, Any] | Any = None,
+    ) -> SourceCatalog:
+        """Find what is new and what is gone: maxima and minima of the score, with the reasons to doubt them.
+
+        Parameters
+        ----------
+        threshold : float
+            Least score, of either sign.
+        method : {"score"}
+            The score image decides.
+        fwhm, mesh, options
+            Must be left out: a difference knows its PSF, and has no sky.
+
+        Returns
+        -------
+        SourceCatalog
+            By falling size of the score; ``flux`` is negative for what is gone. The columns are those of
+            :data:`larun.model.subtracting.finding.COLUMNS`: ``doubt`` says whether any reason holds.
+
+        Raises
+        ------
+        OptionError
+            If the threshold is not positive, or what must be left out is given.
+        """
+        if method != "score" or fwhm is not None or mesh != 64 or options is not None:
+            raise OptionError("detect() of a difference takes a threshold alone: the score image decides")
+        if not 0 < threshold < np.inf:
+            raise OptionError(f"threshold = {threshold}: must be a positive number")
+        return SourceCatalog(table=finding.found_on(self, float(threshold)), image=self, provenance=self.provenance)
