@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from larun import flags as fl
-from larun.algorithms.arrays import read_only
+from larun.algorithms.arrays import middle, read_only
 from larun.algorithms.background import Background, background
 from larun.algorithms.cholesky import solve_positive
 from larun.algorithms.detect import DetectOptions, candidates, checked_planes
@@ -236,6 +236,12 @@ def subtract(science: Taken, reference: Taken, *, options: SubtractOptions = Sub
         background=fit.background + _left_behind(_less(kept, made, fit, None), made.flags | kept.flags, fit)
     )
     plain = _less(kept, made, fit, scale)
+    # of a difference the median tells: no faint stars are left in it that would raise it
+    rest = _typical(plain, made.data, kept, flags=made.flags | kept.flags)
+    plain -= np.float32(rest)
+    more = fit.background.copy()
+    more[0] += -rest * fit.scale if turned else rest
+    fit = fit._replace(background=more)
     variances = [kept.variance, made.variance]
     assert made.variance is not None
     white, acf, flags = None, None, made.flags
@@ -346,6 +352,17 @@ def _left_behind(data: NDArray[np.float32], flags: NDArray[np.uint32], fit: Matc
     found = np.zeros(len(fit.background))
     found[: len(made)] = made[:, 0]
     return found
+
+
+def _typical(
+    plain: NDArray[np.float32], light: NDArray[np.float32], kept: Taken, *, flags: NDArray[np.uint32]
+) -> float:
+    """The median where there is no star."""
+    every = 1 + plain.size // 2_000_000  # rows: a part of a large image is enough
+    part = slice(None, None, every)
+    dim = (flags[part] == 0) & (light[part] < np.sqrt(kept.sky.variance[part]))
+    values = plain[part][dim]
+    return float(middle(values)) if values.size else 0.0
 
 
 def _sum_terms(field: KernelField) -> NDArray[np.float64]:
