@@ -360,7 +360,8 @@ def _typical(
     """The clipped mean where there is no star."""
     every = 1 + plain.size // 2_000_000  # rows: a part of a large image is enough
     part = slice(None, None, every)
-    dim = (flags[part] == 0) & (light[part] < np.sqrt(kept.sky.variance[part]))
+    # of both signs alike: the light is noise too, and it is in the difference
+    dim = (flags[part] == 0) & (np.abs(light[part]) < np.sqrt(kept.sky.variance[part]))
     values = plain[part][dim]
     if not values.size:
         return 0.0
