@@ -203,7 +203,8 @@ def _check_tres1(folder: Path, ours: Digest, theirs: Digest) -> str:
 
     scatter = [point_to_point(digest["flux"]) for digest in (ours, theirs)]
     points = [int(np.isfinite(digest["flux"]).sum()) for digest in (ours, theirs)]
-    text = f"{points[0]} and {points[1]} points, from point to point {1e3 * scatter[0]:.2f} ‰ and {1e3 * scatter[1]:.2f} ‰ (larun / peer)"
+    text = f"{points[0]} and {points[1]} points, from point to point {1e3 * scatter[0]:.2f} ‰ and "
+    text += f"{1e3 * scatter[1]:.2f} ‰ (larun / peer)"
     if len(theirs["jd"]) < 20:  # few frames, far apart: what is between them is the transit
         return text
     require(scatter[0] < 1.15 * scatter[1], f"scatter {scatter[0]:.5f}, the peer's {scatter[1]:.5f}")
