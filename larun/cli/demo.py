@@ -26,11 +26,12 @@ from larun.model.summary import Summary
 from larun.report import demo as tables
 from larun.report import figure
 from larun.report import night as night_tables
+from larun.report.lightcurve import compare_light_curve
 from larun.report.recovery import FrameScore, compare_frame
 from larun.report.stacked import compare_stack
 from larun.report.terminal import cell, console, heading, write_json
 from larun.report.verdict import Check, photon_transfer, summarize
-from larun.simulate import NightOptions, NightTruth, read_truth, simulate_night
+from larun.simulate import NightOptions, NightTruth, Pulsation, read_truth, simulate_night
 from larun.simulate.options import plain_options
 
 __all__ = ["DemoOptions", "compare", "run"]
@@ -60,7 +61,7 @@ class DemoOptions:
     seed: int = 1
     jobs: int | None = None
     keep: bool = True
-    night: NightOptions = attrs.field(factory=NightOptions)
+    night: NightOptions = attrs.field(factory=lambda: NightOptions(variable=Pulsation()))
 
 
 class _Clock:
@@ -104,6 +105,8 @@ def run(options: DemoOptions, as_json: bool) -> int:
             made = [Path(row.path) for row in stacks if row.status == "done"]
             checks += tuple(check for path in made for check in compare_stack(path, folder / "out" / "frames"))
             picture = _draw(truth, folder)
+        with clock("light curve"):
+            checks += compare_light_curve(truth, folder / "out" / "frames", folder / "out" / "lightcurve.ecsv")
     _print(options, summary, scores, checks, clock.seconds, picture, as_json)
     missed = [check for check in checks if not check.passed]
     lost = [row for row in stacks if row.status == "failed"]

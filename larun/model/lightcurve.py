@@ -10,13 +10,12 @@ import attrs
 import numpy as np
 from numpy.typing import NDArray
 
-from larun import flags as fl
 from larun.errors import CatalogError, FileError, OptionError
 from larun.model import registry
 from larun.model.catalog import SourceCatalog
 from larun.model.curves.calibrating import Moments, calibrate, light_curve_table
 from larun.model.curves.epochs import Epoch, epochs_of, reference_of
-from larun.model.curves.measuring import Stars, candidates, check_inside, lay, measure_series, snapped
+from larun.model.curves.measuring import Stars, candidates, check_inside, lay, measure_series, snapped, trusted
 from larun.model.curves.options import METHODS, LightCurveOptions
 from larun.model.measure.positions import positions_of, sky_positions
 from larun.model.tabular import Tabular
@@ -29,8 +28,6 @@ if TYPE_CHECKING:
     from larun.model.sky import SkyImage
 
 __all__ = ["LightCurve", "read_tabular"]
-
-_BAD = int(fl.UNUSABLE | fl.EDGE)
 
 
 @attrs.frozen(kw_only=True, eq=False, repr=False)
@@ -183,11 +180,14 @@ class LightCurve(Tabular):
         return bool(np.isfinite(self._table["bjd_tdb"].value).all())
 
     def good(self, star: int = 1) -> NDArray[np.bool_]:
-        """Which points of one star can be trusted: nothing in the aperture is flagged or cut."""
+        """Which points of one star can be trusted: nothing in the aperture is flagged or cut.
+
+        Where pixels that are bad in all frames hide up to a twentieth of the light, it is put back by the shape of a
+        star, and the error grows: such points are flagged INTERPOLATED and count.
+        """
         own = self.curve(star)
         flux, error = np.asarray(own["flux"]), np.asarray(own["flux_error"])
-        clear = (np.asarray(own["flags"]) & np.uint32(_BAD)) == 0
-        return np.asarray(np.isfinite(flux) & np.isfinite(error) & clear)
+        return np.asarray(np.isfinite(flux) & np.isfinite(error) & trusted(np.asarray(own["flags"], np.uint32)))
 
     def fit_transit(self, options: TransitOptions, *, star: int = 1) -> TransitFit:
         """A planet in front of a star: mid-time, depth and their errors. Needs the extra ``transit`` (batman).

@@ -9,12 +9,16 @@ import numpy as np
 
 from larun import flags as fl
 from larun.io.atomic import atomic_path
+from larun.report.verdict import Check
 
 if TYPE_CHECKING:
     from larun.model.curves.transit import TransitFit
     from larun.model.lightcurve import LightCurve
+    from larun.simulate import NightTruth
 
-__all__ = ["facts", "lines", "write"]
+__all__ = ["compare_light_curve", "facts", "lines", "write"]
+
+_FEWEST = 3  # points of a light curve
 
 
 def facts(curve: LightCurve, fit: TransitFit | None = None) -> dict[str, Any]:
@@ -89,6 +93,46 @@ def lines(curve: LightCurve, fit: TransitFit | None = None) -> list[str]:
 
 def _parts(value: float | None) -> str:
     return "not known" if value is None else f"{1e3 * value:.2f} ‰"
+
+
+def compare_light_curve(truth: NightTruth, frames: Path, path: Path) -> tuple[Check, ...]:
+    """Make the light curve of the star that varies, in the first filter, and hold it against the truth.
+
+    Parameters
+    ----------
+    truth : NightTruth
+        With a star that varies; without any there is nothing to do.
+    frames : Path
+        Folder of the calibrated frames.
+    path : Path
+        Where the light curve goes.
+    """
+    from larun.model.lightcurve import LightCurve
+
+    band = truth.camera.filters[0]
+    science = [about for about in truth.select("object", band) if (frames / f"{about.path.stem}.fits").exists()]
+    star = np.asarray(truth.stars["id"]) == truth.variable_star
+    if truth.variable_star is None or len(science) < _FEWEST:
+        return ()
+    paths = [frames / f"{about.path.stem}.fits" for about in science]
+    x, y = (values[star] for values in truth.positions(science[0]))
+    curve = LightCurve.extract(paths, np.column_stack([x, y]), reference=paths[0])
+    path.parent.mkdir(parents=True, exist_ok=True)
+    curve.write(path, overwrite=True)
+    own, good = curve.curve(), curve.good()
+    changes = np.array([about.variable for about in science])[good]
+    flux, error = (np.asarray(own[name])[good] for name in ("flux", "flux_error"))
+    if len(flux) < _FEWEST:
+        return (Check("light curve in its own errors", band, float("nan"), 1.0, 0.2, 2.0, len(flux)),)
+    ratio, weight = flux / changes, (changes / error) ** 2
+    away = (ratio / (np.sum(weight * ratio) / np.sum(weight)) - 1) * changes / error
+    pull = float(np.sqrt(np.sum(away**2) / (len(away) - 1)))
+    found, wanted = (float(np.ptp(values / np.mean(values))) for values in (flux, changes))
+    wide = 4 * float(np.mean(error)) + 0.01
+    return (
+        Check("light curve in its own errors", band, pull, 1.0, 0.2, 2.0, len(flux)),
+        Check("range of the star that varies", band, found, wanted, wanted - wide, wanted + wide, len(flux)),
+    )
 
 
 def write(curve: LightCurve, fit: TransitFit | None, path: Path) -> Path:

@@ -42,7 +42,7 @@ def test_demo_recovers_the_truth_and_ends_with_0(shown: Path, capsys: pytest.Cap
     assert code == 0, [check for check in made["checks"] if not check["passed"]]
     assert all(check["passed"] for check in made["checks"])
     assert {row["status"] for row in made["rows"]} == {"done"}
-    assert set(made["seconds"]) == {"compile", "simulate", "reduce", "stack", "compare", "total"}
+    assert set(made["seconds"]) == {"compile", "simulate", "reduce", "stack", "compare", "light curve", "total"}
     assert [frame["name"] for frame in made["frames"]] == [f"science-{f}-00{n}" for f in "VR" for n in (1, 2)]
     assert (shown / "demo.png").read_bytes().startswith(b"\x89PNG")
     by_name = {(check["name"], check["where"]): check for check in made["checks"]}

@@ -12,6 +12,7 @@ from larun import flags as fl
 from larun.errors import OptionError
 from larun.io.astroimagej import write_columns
 from larun.io.atomic import atomic_path, check_target
+from larun.model.curves.measuring import trusted
 
 if TYPE_CHECKING:
     from larun.model.lightcurve import LightCurve
@@ -114,7 +115,7 @@ def write_measurement_table(curve: LightCurve, path: str | Path, *, overwrite: b
     made: dict[str, Any] = {
         "Label": [str(name) for name in first["frame"]],
         "slice": list(range(1, len(first) + 1)),
-        "larun_flagged": np.sum([(np.asarray(s["flags"]) & fl.UNUSABLE) != 0 for s in stars], axis=0).tolist(),
+        "larun_flagged": np.sum([~trusted(np.asarray(s["flags"], np.uint32)) for s in stars], axis=0).tolist(),
         "Saturated": np.sum([(np.asarray(s["flags"]) & np.uint32(fl.SATURATED)) != 0 for s in stars], axis=0).tolist(),
         "J.D.-2400000": (first["jd_utc"].value - 2400000.0).tolist(),
         "JD_UTC": first["jd_utc"].value.tolist(),

@@ -11,9 +11,10 @@ from numpy.typing import NDArray
 
 from larun import flags as fl
 from larun.algorithms.annulus import Annulus, Neighbours, annulus_sky, mask_radius
-from larun.algorithms.aperture import photometry
+from larun.algorithms.aperture import Photometry, aperture_sums, photometry
 from larun.algorithms.detect import checked_planes
 from larun.algorithms.morphology import windowed
+from larun.algorithms.psf import moffat_psf
 from larun.errors import LarunWarning, NotAligned, OptionError
 from larun.model.aligning.transforms import Alignment
 from larun.model.curves.epochs import Epoch, aligned
@@ -27,7 +28,7 @@ if TYPE_CHECKING:
 
     from larun.model.sky import SkyImage
 
-__all__ = ["Aperture", "Series", "Stars", "candidates", "check_inside", "lay", "measure_series", "snapped"]
+__all__ = ["Aperture", "Series", "Stars", "candidates", "check_inside", "lay", "measure_series", "snapped", "trusted"]
 
 Floats = NDArray[np.float64]
 
@@ -39,6 +40,18 @@ _SHARE = 0.02  # of its light, that a neighbour may have
 _SNR = 30.0
 _INSIDE = 0.9  # of the frames, that must show a comparison star
 _BAD = int(fl.UNUSABLE | fl.EDGE)
+_STATIC = int(fl.BAD | fl.FLAT_INVALID)  # bits of pixels that are bad in all frames
+_BETA = 3.0
+_MOST_HIDDEN = 0.05  # of a star's light, that may be put back
+_DOUBT = 0.125  # of it
+
+
+def trusted(flags: NDArray[np.uint32]) -> NDArray[np.bool_]:
+    """Whether nothing in an aperture is wrong, or only static bad pixels whose light was put back."""
+    bits = np.asarray(flags, np.uint32)
+    mended = (bits & np.uint32(fl.INTERPOLATED)) != 0
+    wrong = np.where(mended, bits & np.uint32(_BAD & ~_STATIC), bits & np.uint32(_BAD))
+    return np.asarray(wrong == 0)
 
 
 class Aperture(NamedTuple):
@@ -95,7 +108,7 @@ class Series(NamedTuple):
     def good(self, aperture: int) -> NDArray[np.bool_]:
         """Which fluxes of an aperture can be trusted, (T, n)."""
         flux = self.flux[:, :, aperture]
-        return np.asarray(np.isfinite(flux) & (flux > 0) & ((self.flags[:, :, aperture] & np.uint32(_BAD)) == 0))
+        return np.asarray(np.isfinite(flux) & (flux > 0) & trusted(self.flags[:, :, aperture]))
 
 
 def lay(
@@ -247,7 +260,34 @@ def _photometered(
     acf = correlation_around(image, x, y, radii)
     found = photometry(image.data, total_variance(image), image.flags, x, y, radii, sky=local, acf=acf)
     assert found.flux_error is not None
-    return local.level, found.flux, found.flux_error, found.flags
+    return local.level, *_completed(image, epoch.fwhm, places, radii, found)
+
+
+def _completed(
+    image: SkyImage, fwhm: float, places: tuple[Floats, Floats], radii: list[float], found: Photometry
+) -> tuple[Floats, Floats, NDArray[np.uint32]]:
+    """Fluxes, errors and flags, the light on pixels that are bad in all frames put back by the shape of a star.
+
+    Only up to a twentieth of the light, with an error of an eighth of what was put back: a shape is not known better.
+    These fluxes get INTERPOLATED beside BAD. What a cosmic ray hit, or an edge cut off, is never put back.
+    """
+    assert found.flux_error is not None
+    bits = found.flags
+    static, other = np.uint32(_STATIC), np.uint32(_BAD & ~_STATIC)
+    lacking = ((bits & static) != 0) & ((bits & other) == 0) & (found.fraction < 1) & (found.fraction > 0)
+    if not lacking.any():
+        return found.flux, found.flux_error, bits
+    x, y = places
+    here = np.isfinite(x) & np.isfinite(y)
+    shape = moffat_psf(fwhm, _BETA).draw(image.shape, x[here], y[here], np.ones(int(here.sum()))).astype(np.float32)
+    clear = np.zeros(image.shape, np.uint32)
+    whole, seen = (aperture_sums(shape, None, flags, x, y, radii).sum for flags in (clear, image.flags))
+    with np.errstate(invalid="ignore", divide="ignore"):
+        share = seen / whole
+        mended = lacking & (share > 1 - _MOST_HIDDEN) & (share <= 1)
+        flux = np.where(mended, found.flux / share, found.flux)
+        error = np.where(mended, np.hypot(found.flux_error / share, _DOUBT * (1 - share) * flux), found.flux_error)
+    return flux, error, np.where(mended, bits | np.uint32(fl.INTERPOLATED), bits)
 
 
 def _recentred(image: SkyImage, x: Floats, y: Floats, fwhm: float) -> tuple[Floats, Floats]:

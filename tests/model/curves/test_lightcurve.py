@@ -125,6 +125,32 @@ def test_a_cosmic_ray_on_the_target_is_flagged_and_nothing_is_replaced(night):
     assert float(ignored.curve(k + 1)["flux"][number]) > 1.05  # what it would have been
 
 
+def test_the_light_on_a_bad_pixel_is_put_back_and_its_error_grows():
+    truth = nights.night(8, frames=16, targets=4, variable=False)
+    bad = np.zeros(nights.SHAPE, np.uint32)
+    for k, (x, y) in enumerate(truth.targets):
+        bad[round(y) + k % 2, round(x) + 2] = fl.BAD  # in the wings, and the stars drift over them
+    frames = []
+    for frame in truth.frames:
+        data, more = np.where(bad > 0, 60000, frame.data), {"variance": frame.variance, "header": frame.header}
+        frames.append(larun.Frame.from_arrays(data, flags=bad, unit="electron", **more))
+    made = larun.LightCurve.extract(frames, truth.targets, options=QUICK)
+    bits = np.array([np.asarray(made.curve(k + 1)["flags"]) for k in range(4)])
+    mended = (bits & fl.INTERPOLATED) != 0
+    assert mended.sum() > 15
+    assert ((bits & fl.BAD) != 0)[mended].all()
+    away = pulls(made, truth)
+    assert np.std(away) == pytest.approx(1.0, abs=0.25)
+    assert np.max(np.abs(away)) < 4.5
+    spread = np.array([np.asarray(made.curve(k + 1)["flux_error"]) for k in range(4)])
+    good = np.array([made.good(k + 1) for k in range(4)])
+    assert (good & mended).sum() == mended.sum()
+    sure = good & ((bits & fl.BAD) == 0)
+    assert np.max(spread[3][mended[3]]) > 1.3 * np.median(spread[3][sure[3]] if sure[3].any() else [0.002])
+    alone = ((bits & fl.BAD) != 0) & ~mended
+    assert not good[alone].any()  # too much of the light is hidden
+
+
 def test_written_and_read_it_is_identical(curve, tmp_path):
     for name in ("a.ecsv", "a.fits"):
         path = curve.write(tmp_path / name)
