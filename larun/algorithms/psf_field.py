@@ -1,10 +1,11 @@
 """All stars of an image fitted with a known point-spread function, so that each is measured free of its neighbours.
 
 The model of all stars is one image. Stars that lie close together are a *group*, whose fluxes and positions are solved
-for jointly, with their full covariance; what other groups send into its pixels is in the model. Steps of all groups are
-made from the same model, the model is drawn again, and so on until nothing moves (a block iteration of Jacobi's; after
-Stetson 1987, PASP 99, 191, who subtracts neighbours in the same way). In between the sky may be measured where the
-stars were. Weights are those of the smooth sky and of the model, never a pixel's own.
+for jointly, with their full covariance; what other groups send into its pixels is in the model. Groups that are no
+neighbours make a step, the model is drawn again, then the next ones, and so on until nothing moves (a block iteration
+of Gauss and Seidel's, which converges where that of Jacobi need not; after Stetson 1987, PASP 99, 191, who subtracts
+neighbours in the same way). In between the sky may be measured where the stars were. Weights are those of the smooth
+sky and of the model, never a pixel's own.
 """
 
 from __future__ import annotations
@@ -289,20 +290,34 @@ class _Field:
         self.before, self.share, self.variances = np.full((count, 2), np.nan), np.ones(count), np.zeros((count, 3))
         self.settled, self.rounds = np.zeros(count, bool), 0
         self.moved = np.ones(count, bool)
-        self.pairs = self._pairs()
+        self.pairs = self._pairs(math.sqrt(2) * (self.reach + psf.radius / 2))
+        self.colour = self._colours()
         self.acf = _lags(acf, self.index)
         self.model = np.zeros((ny, nx))
         self._draw(self.at)
 
-    def _pairs(self) -> NDArray[np.int64]:
-        """Stars of which one's light falls on the pixels of the other."""
+    def _pairs(self, length: float) -> NDArray[np.int64]:
+        """Stars that lie nearer to each other than a length, pixels."""
         from scipy.spatial import cKDTree
 
         if len(self.at) < 2:
             return np.empty((0, 2), np.int64)
-        tree = cKDTree(self.at[:, 1:])
-        length = math.sqrt(2) * (self.reach + self.psf.radius / 2)
-        return np.asarray(tree.query_pairs(length, output_type="ndarray"), np.int64).reshape(-1, 2)
+        found = cKDTree(self.at[:, 1:]).query_pairs(length, output_type="ndarray").reshape(-1, 2)
+        return np.asarray(found[np.lexsort((found[:, 1], found[:, 0]))], np.int64)
+
+    def _colours(self) -> NDArray[np.int64]:
+        """A number for each group, others for those whose stars are fitted on the same pixels (greedily)."""
+        colour = np.full(self.skies.size, 0, np.int64)
+        links = np.unique(np.sort(self.group[self._pairs(self.reach + 2.0)], axis=1), axis=0)
+        links = links[links[:, 0] != links[:, 1]]
+        low, high = links[:, 0], links[:, 1]
+        order = np.argsort(high, kind="stable")  # of each group those before it
+        starts = np.searchsorted(high[order], np.arange(self.skies.size + 1))
+        before = low[order]
+        for number in np.flatnonzero(np.diff(starts)):
+            taken = set(colour[before[starts[number] : starts[number + 1]]].tolist())
+            colour[number] = next(free for free in range(len(taken) + 1) if free not in taken)
+        return colour
 
     def _draw(self, stars: NDArray[np.float64]) -> None:
         given = read_only(np.ascontiguousarray(stars[stars[:, 0] != 0][:, [1, 2, 0]]), np.float64)
@@ -352,12 +367,16 @@ class _Field:
             todo = np.unique(self.group[near])
             if todo.size == 0:
                 return turn - 1
-            self._round(todo)
+            self.rounds += 1
+            self.moved[:] = False
+            for colour in range(int(self.colour.max()) + 1):
+                part = todo[self.colour[todo] == colour]
+                if part.size:
+                    self._round(part)
         return most
 
     def _round(self, todo: NDArray[np.int64]) -> None:
-        """One step of some groups."""
-        self.rounds += 1
+        """One step of some groups, none of which is a neighbour of another."""
         first_rounds = self.rounds <= _FLUX_ROUNDS
         self.free[:] = ~self.held & (not first_rounds)
         steps, variances, skies, _, _ = self._stepped(todo, False)
@@ -371,7 +390,7 @@ class _Field:
         with np.errstate(invalid="ignore", divide="ignore"):
             self.at[:, 0] += steps[:, 0]
             seen = (self.at[:, 0] > _SEEN * np.sqrt(variances[:, 0])) & (old[:, 0] > 0)
-            shift = self._tamed(steps[:, 1:])
+            shift = self._tamed(steps[:, 1:], mine)
             place = self.at[:, 1:] + shift
             start = self.given[self.index]
             away = ~(np.hypot(*(place - start).T) <= self.limit)
@@ -389,19 +408,19 @@ class _Field:
         self.at[still] = old[still]
         self.skies += skies
         self.settled[mine] = largest[mine] <= _SETTLED
-        self.moved = mine & ~lost & (largest > _UNNOTICED)
+        self.moved |= mine & ~lost & (largest > _UNNOTICED)
         other = np.any(self.at != old, axis=1)
         undo = old[other].copy()
         undo[:, 0] *= -1
         self._draw(np.concatenate([undo, self.at[other]]))
 
-    def _tamed(self, steps: NDArray[np.float64]) -> NDArray[np.float64]:
+    def _tamed(self, steps: NDArray[np.float64], mine: NDArray[np.bool_]) -> NDArray[np.float64]:
         """Steps of positions, not too long, and ever shorter where they turn to and fro."""
         length = np.hypot(*steps.T)
         back = (np.sum(steps * self.before, axis=1) < 0) & (length > 0.3 * np.hypot(*self.before.T))
-        self.share = np.where(back, 0.5 * self.share, np.minimum(1.2 * self.share, 1.0))
+        self.share[mine] = np.where(back, 0.5 * self.share, np.minimum(1.2 * self.share, 1.0))[mine]
         share = np.minimum(self.share, _STRIDE * self.psf.fwhm / np.where(length > 0, length, 1.0))
-        moving = self.free & np.isfinite(length)
+        moving = mine & self.free & np.isfinite(length)
         self.before[moving] = steps[moving]
         return np.asarray(np.where(np.isfinite(steps), share[:, None] * steps, 0.0), np.float64)
 

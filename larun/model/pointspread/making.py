@@ -34,7 +34,7 @@ __all__ = ["Made", "make", "photon_gain", "sky_planes"]
 #: Separation in FWHM and contrast of neighbours, from a star alone to one in a crowd.
 _CROWDS = ((4.0, 0.01), (3.0, 0.03), (2.5, 0.1), (2.0, 0.3), (1.5, 0.6))
 #: Stars below which a crowd is made do with, and rounds of neighbours subtracted there.
-_FEW, _ROUNDS = 20, 4
+_FEW, _ROUNDS = 40, 4
 #: More stars than this are not taken from a crowd: the brightest are least disturbed.
 _MOST = 60
 #: A median chi^2 above this lets neighbours be subtracted that were not seen before.
