@@ -42,6 +42,7 @@ INNER = {
     "larun.algorithms.overlap",
     "larun.algorithms.pack",
     "larun.algorithms.psf_field_kernels",
+    "larun.algorithms.psf_groups",
     "larun.algorithms.psf_kernels",
     "larun.algorithms.psf_solve",
     "larun.algorithms.matchfit_kernels",

@@ -24,11 +24,12 @@ from larun.algorithms.peaks import Planes
 from larun.algorithms.psf import PSF
 from larun.algorithms.psf_field_kernels import step_range
 from larun.algorithms.psf_fit import checked_planes_and_positions, fit_reach
+from larun.algorithms.psf_groups import colours, groups_of, pairs_within
 from larun.algorithms.psf_kernels import draw_range
 from larun.errors import OptionError
 from larun.flags import EDGE, NO_DATA, UNUSABLE
 
-__all__ = ["FieldFits", "FieldOptions", "groups_of", "solve_field"]
+__all__ = ["FieldFits", "FieldOptions", "solve_field"]
 
 #: A change smaller than this, in standard errors, is the last one; and one so small that neighbours need not know it.
 _SETTLED, _UNNOTICED = 0.02, 0.01
@@ -210,51 +211,6 @@ def solve_field(
     return field.finished(rounds)
 
 
-def groups_of(
-    x: NDArray[np.float64], y: NDArray[np.float64], link: float, most: int
-) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Stars that are linked by distances below ``link``, divided where they are more than ``most``.
-
-    Returns
-    -------
-    first, members : ndarray of int64
-        Group g holds ``members[first[g] : first[g + 1]]``, in rising order, and so do the groups by their first star.
-
-    Examples
-    --------
-    >>> first, members = groups_of(np.array([0.0, 9.0, 1.0]), np.zeros(3), 2.0, 10)
-    >>> first.tolist(), members.tolist()
-    ([0, 2, 3], [0, 2, 1])
-    """
-    label = np.full(x.size, -1, np.int64)
-    waiting, number = [(np.arange(x.size), link)], 0
-    while waiting:
-        inside, length = waiting.pop()
-        for part in _linked(x[inside], y[inside], length):
-            if part.size > most:
-                waiting.append((inside[part], 0.8 * length))
-            else:
-                label[inside[part]] = number
-                number += 1
-    leader = np.full(number, x.size, np.int64)
-    np.minimum.at(leader, label, np.arange(x.size))
-    members = np.lexsort((np.arange(x.size), leader[label]))
-    starts = np.flatnonzero(np.diff(leader[label][members], prepend=-1))
-    return np.append(starts, x.size).astype(np.int64), members.astype(np.int64)
-
-
-def _linked(x: NDArray[np.float64], y: NDArray[np.float64], length: float) -> list[NDArray[np.int64]]:
-    from scipy.sparse import coo_array
-    from scipy.sparse.csgraph import connected_components
-    from scipy.spatial import cKDTree
-
-    pairs = cKDTree(np.column_stack([x, y])).query_pairs(length, output_type="ndarray").reshape(-1, 2)
-    links = coo_array((np.ones(len(pairs), np.int8), (pairs[:, 0], pairs[:, 1])), shape=(x.size, x.size))
-    _, label = connected_components(links, directed=False)
-    order = np.argsort(label, kind="stable")
-    return np.split(order, np.flatnonzero(np.diff(label[order])) + 1)
-
-
 class _Field:
     """Stars, their model and their sky while they are fitted."""
 
@@ -290,34 +246,13 @@ class _Field:
         self.before, self.share, self.variances = np.full((count, 2), np.nan), np.ones(count), np.zeros((count, 3))
         self.settled, self.rounds = np.zeros(count, bool), 0
         self.moved = np.ones(count, bool)
-        self.pairs = self._pairs(math.sqrt(2) * (self.reach + psf.radius / 2))
-        self.colour = self._colours()
+        places = self.at[:, 1:]
+        self.pairs = pairs_within(places, math.sqrt(2) * (self.reach + psf.radius / 2))
+        links = np.sort(self.group[pairs_within(places, self.reach + 2.0)], axis=1)
+        self.colour = colours(links, self.skies.size)
         self.acf = _lags(acf, self.index)
         self.model = np.zeros((ny, nx))
         self._draw(self.at)
-
-    def _pairs(self, length: float) -> NDArray[np.int64]:
-        """Stars that lie nearer to each other than a length, pixels."""
-        from scipy.spatial import cKDTree
-
-        if len(self.at) < 2:
-            return np.empty((0, 2), np.int64)
-        found = cKDTree(self.at[:, 1:]).query_pairs(length, output_type="ndarray").reshape(-1, 2)
-        return np.asarray(found[np.lexsort((found[:, 1], found[:, 0]))], np.int64)
-
-    def _colours(self) -> NDArray[np.int64]:
-        """A number for each group, others for those whose stars are fitted on the same pixels (greedily)."""
-        colour = np.full(self.skies.size, 0, np.int64)
-        links = np.unique(np.sort(self.group[self._pairs(self.reach + 2.0)], axis=1), axis=0)
-        links = links[links[:, 0] != links[:, 1]]
-        low, high = links[:, 0], links[:, 1]
-        order = np.argsort(high, kind="stable")  # of each group those before it
-        starts = np.searchsorted(high[order], np.arange(self.skies.size + 1))
-        before = low[order]
-        for number in np.flatnonzero(np.diff(starts)):
-            taken = set(colour[before[starts[number] : starts[number + 1]]].tolist())
-            colour[number] = next(free for free in range(len(taken) + 1) if free not in taken)
-        return colour
 
     def _draw(self, stars: NDArray[np.float64]) -> None:
         given = read_only(np.ascontiguousarray(stars[stars[:, 0] != 0][:, [1, 2, 0]]), np.float64)

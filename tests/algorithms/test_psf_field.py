@@ -7,8 +7,9 @@ from larun import flags as fl
 from larun.algorithms.jit import set_threads
 from larun.algorithms.psf import moffat_psf
 from larun.algorithms.psf_crowd import SearchOptions, solve_crowd
-from larun.algorithms.psf_field import FieldOptions, groups_of, solve_field
+from larun.algorithms.psf_field import FieldOptions, solve_field
 from larun.algorithms.psf_fit import fit_stars
+from larun.algorithms.psf_groups import groups_of
 from larun.errors import OptionError
 from tests.algorithms.star_fields import grid
 

@@ -9,6 +9,7 @@ TOPICS = (
     "detect",
     "photometer",
     "psf",
+    "psf_crowded",
     "quality",
     "solve",
     "resample",
