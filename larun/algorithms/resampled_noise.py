@@ -16,6 +16,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from larun.algorithms import taps
 from larun.algorithms.arrays import read_only
+from larun.algorithms.drizzle import drop_area
 from larun.algorithms.jit import kernel, over_rows
 from larun.algorithms.mapping import Mapping, affine
 from larun.algorithms.overlap import outline
@@ -27,7 +28,7 @@ __all__ = ["LAGS", "Term", "acf_at", "mean_acf", "mixed", "moved", "packed", "te
 LAGS = 3
 
 _SIDE = 2 * LAGS + 1
-_KERNELS = (*taps.KERNELS, "area")
+_KERNELS = (*taps.KERNELS, "area", "drizzle")
 _HEAD = 7  # numbers before the nodes of a term
 
 #: Part of an aperture's radius within which the correlation is averaged, measured against the scatter of sums of noise.
@@ -40,6 +41,7 @@ _OVERALL, _LEAST, _MOST = 16384, 512, 4096
 #: which all depends, is periodic over an image that is turned a little.
 _STEPS = (0.7548776662466927, 0.5698402909980532)
 _MANY = 4
+_PLACES = 256  # at a time, where every sample needs sums of its own
 
 
 class Term(NamedTuple):
@@ -50,17 +52,20 @@ class Term(NamedTuple):
     mapping : Mapping
         From the pixels of the new image, counted from ``origin``, to those of the old one.
     kernel : str
-        ``"lanczos3"``, ``"bilinear"``, ``"nearest"`` or ``"area"``.
+        ``"lanczos3"``, ``"bilinear"``, ``"nearest"``, ``"area"`` or ``"drizzle"``.
     weight : float
         On the variance, relative to other terms.
     origin : tuple of float
         Column and row of the mapping's output at which the image begins: it may have been cropped.
+    drop : float
+        Side of the drops that are drizzled, in pixels of the old image.
     """
 
     mapping: Mapping
     kernel: str
     weight: float = 1.0
     origin: tuple[float, float] = (0.0, 0.0)
+    drop: float = 1.0
 
 
 def term_of(mapping: Mapping, kernel: str, weight: float = 1.0) -> Term:
@@ -104,9 +109,10 @@ def packed(terms: tuple[Term, ...]) -> NDArray[np.float64]:
     'lanczos3'
     """
     parts: list[NDArray[np.float64]] = []
-    for mapping, name, weight, origin in terms:
+    for mapping, name, weight, origin, drop in terms:
         rows, columns = mapping.x.shape
-        head = [_KERNELS.index(name), weight, *origin, mapping.step, rows, columns]
+        # smaller drops are a part of the number: images without them stay as they were
+        head = [_KERNELS.index(name) + (1.0 - drop), weight, *origin, mapping.step, rows, columns]
         parts += [np.array(head, np.float64), mapping.x.ravel(), mapping.y.ravel()]
     return np.concatenate(parts)
 
@@ -137,6 +143,7 @@ def unpacked(row: NDArray[np.float64]) -> tuple[Term, ...]:
                 _KERNELS[int(head[0])],
                 float(head[1]),
                 (float(head[2]), float(head[3])),
+                1.0 - float(head[0] % 1.0),
             )
         )
         at += _HEAD + 2 * rows * columns
@@ -230,13 +237,13 @@ def _correlation(
 ) -> NDArray[np.float64]:
     """Mean correlation (n, k, k) over samples (n, s) of each place: over the variance of each pixel, or of all."""
     total, scale = np.zeros((len(x), _SIDE, _SIDE)), np.zeros((len(x), _SIDE, _SIDE))
-    for mapping, name, weight, origin in terms:
-        nodes = read_only(mapping.x, np.float64), read_only(mapping.y, np.float64)
-        table = taps.weights("nearest" if name == "area" else name)
-        tables = table, read_only((table.astype(np.float64) ** 2).sum(axis=1), np.float64)
-        places = read_only(x + origin[0], np.float64), read_only(y + origin[1], np.float64)
-        given = (nodes, mapping.step, tables, name == "area", weight, places, (total, scale))
-        over_rows(len(x), functools.partial(_band, given), 64)
+    for term in terms:
+        if term.kernel != "drizzle":
+            _add(term, x, y, (total, scale))
+    drizzled = [term for term in terms if term.kernel == "drizzle"]
+    for start in range(0, len(x) if drizzled else 0, _PLACES):
+        part = slice(start, start + _PLACES)
+        _add_drizzled(drizzled, x[part], y[part], (total[part], scale[part]))
     lost = scale[:, LAGS, LAGS] <= 0
     scale[lost] = 1.0
     total[lost] = 0.0
@@ -249,10 +256,34 @@ def _correlation(
     return made
 
 
+def _add(term: Term, x: NDArray[Any], y: NDArray[Any], out: tuple[NDArray[np.float64], NDArray[np.float64]]) -> None:
+    mapping, name, weight, origin, drop = term
+    nodes = read_only(mapping.x, np.float64), read_only(mapping.y, np.float64)
+    table = taps.weights("nearest" if name in ("area", "drizzle") else name)
+    tables = table, read_only((table.astype(np.float64) ** 2).sum(axis=1), np.float64)
+    places = read_only(x + origin[0], np.float64), read_only(y + origin[1], np.float64)
+    how = name in ("area", "drizzle"), name == "drizzle", drop
+    over_rows(len(x), functools.partial(_band, (nodes, mapping.step, tables, how, weight, places, out)), 64)
+
+
+def _add_drizzled(
+    terms: list[Term], x: NDArray[Any], y: NDArray[Any], out: tuple[NDArray[np.float64], NDArray[np.float64]]
+) -> None:
+    """A frame may give much to a pixel or nothing: variances are summed over frames before they are compared."""
+    count, samples = x.shape
+    sums = np.zeros((count * samples, _SIDE, _SIDE)), np.zeros((count * samples, _SIDE, _SIDE))
+    for term in terms:
+        _add(term, x.reshape(-1, 1), y.reshape(-1, 1), sums)
+    products, squares = sums
+    roots = np.sqrt(squares[:, LAGS, LAGS, None, None] * squares)
+    for made, own in zip(out, (products, roots), strict=True):
+        made += own.reshape(count, samples, _SIDE, _SIDE).sum(axis=1)
+
+
 def _band(given: tuple[Any, ...], start: int, stop: int) -> None:
-    nodes, step, tables, areas, weight, places, out = given
+    nodes, step, tables, how, weight, places, out = given
     part = slice(start, stop)
-    _places(nodes, step, tables, areas, weight, (places[0][part], places[1][part]), (out[0][part], out[1][part]))
+    _places(nodes, step, tables, how, weight, (places[0][part], places[1][part]), (out[0][part], out[1][part]))
 
 
 @kernel
@@ -267,9 +298,13 @@ def _at(nodes: Any, step: Any, x: Any, y: Any) -> Any:
 
 
 @kernel
-def _places(nodes: Any, step: Any, tables: Any, areas: Any, weight: Any, places: Any, out: Any) -> None:
-    """Add the covariances around each place and the roots of the variances of both pixels, summed over its samples."""
+def _places(nodes: Any, step: Any, tables: Any, how: Any, weight: Any, places: Any, out: Any) -> None:
+    """Add the covariances around each place and the roots of the variances of both pixels, summed over its samples.
+
+    ``how``: whether areas count, whether of drops (then variances are added, not roots), and how large these are.
+    """
     x, y = places
+    areas, drops, drop = how
     total, scale = out
     reach = total.shape[1] // 2
     size = 2 * reach + 2 if areas else 2 * reach + 1  # corners of pixels, or their centres
@@ -288,7 +323,7 @@ def _places(nodes: Any, step: Any, tables: Any, areas: Any, weight: Any, places:
             if not math.isfinite(known):
                 continue
             if areas:
-                _area_products(at_x, at_y, weight, total[n], scale[n])
+                _area_products(at_x, at_y, (drops, drop), weight, total[n], scale[n])
             else:
                 _products(at_x, at_y, tables, weight, total[n], scale[n])
 
@@ -327,8 +362,9 @@ def _common(table: Any, one: Any, two: Any, away: Any) -> Any:
 
 
 @kernel
-def _area_products(corner_x: Any, corner_y: Any, weight: Any, total: Any, scale: Any) -> None:
+def _area_products(corner_x: Any, corner_y: Any, how: Any, weight: Any, total: Any, scale: Any) -> None:
     """As :func:`_products`, for parts of areas; corners (size + 1, size + 1)."""
+    drops, drop = how
     size = total.shape[0]
     wide, tall, low_x, low_y = 0, 0, np.empty((size, size), np.int64), np.empty((size, size), np.int64)
     for b in range(size):
@@ -345,7 +381,12 @@ def _area_products(corner_x: Any, corner_y: Any, weight: Any, total: Any, scale:
         for a in range(size):
             x4 = (corner_x[b, a], corner_x[b, a + 1], corner_x[b + 1, a + 1], corner_x[b + 1, a])
             y4 = (corner_y[b, a], corner_y[b, a + 1], corner_y[b + 1, a + 1], corner_y[b + 1, a])
-            outline(x4, y4, low_x[b, a], low_y[b, a], cover, parts[b, a])
+            if drops:
+                for v in range(tall):
+                    for u in range(wide):
+                        parts[b, a, v, u] = drop_area(x4, y4, low_x[b, a] + u, low_y[b, a] + v, drop)
+            else:
+                outline(x4, y4, low_x[b, a], low_y[b, a], cover, parts[b, a])
             for v in range(tall):
                 for u in range(wide):
                     squares[b, a] += parts[b, a, v, u] * parts[b, a, v, u]
@@ -359,4 +400,4 @@ def _area_products(corner_x: Any, corner_y: Any, weight: Any, total: Any, scale:
                 for u in range(max(0, dx), min(wide, wide + dx)):
                     product += parts[m, m, v, u] * parts[b, a, v - dy, u - dx]
             total[b, a] += weight * product
-            scale[b, a] += weight * math.sqrt(own * squares[b, a])
+            scale[b, a] += weight * (squares[b, a] if drops else math.sqrt(own * squares[b, a]))

@@ -274,6 +274,11 @@ def binned_wcs(cards: Header, factor: int) -> Header:
     """The cards of an image whose pixels are blocks of ``factor`` × ``factor``; SIP coefficients are rescaled."""
     if factor < 1:
         raise OptionError(f"bin factor {factor}: must be at least 1")
+    return scaled_wcs(cards, factor)
+
+
+def scaled_wcs(cards: Header, factor: float) -> Header:
+    """The cards of an image whose pixels are ``factor`` times as wide, and begin at the same place."""
     made = cards.copy()
     for keyword in filter(is_wcs_card, cards):
         value = get_number(cards, (keyword,)).value

@@ -13,6 +13,7 @@ import attrs
 import numpy as np
 from numpy.typing import NDArray
 
+from larun.algorithms.drizzled import DrizzleOptions
 from larun.algorithms.resampled_noise import mean_acf, packed
 from larun.algorithms.stacking import MeanOptions, stack
 from larun.errors import AlreadyApplied, LarunWarning, NotAligned, OptionError
@@ -22,6 +23,7 @@ from larun.model.aligning.regridding import shared_on
 from larun.model.frame import Frame
 from larun.model.planes import Shared, freeze, shifted_wcs
 from larun.model.sky import SkyImage
+from larun.model.stacking.drizzling import drizzled
 from larun.model.stacking.heading import heading, time_of
 from larun.model.stacking.laying import Grid, Laid, aligned, best, grid_of, laid, noise_term
 from larun.model.stacking.members import Member, all_measured, facts
@@ -104,43 +106,57 @@ class Stack(Frame):
             If there are no frames, one is raw or was resampled before, or an option makes no sense.
         """
         how = options.mean(method)
-        members, given = _measured(_listed(frames), reference, options.max_memory)
-        members, lost = _without(members, reject)
-        chosen = best(members) if given is None else _among(members, given)
-        recording().resolve(reference=chosen.provenance.id)
-        found, more = _aligned(members, chosen, align, options.transform)
-        grid = grid_of([*found, *_of_reference(found, chosen, align)], chosen, options.footprint)
-        layers: list[Laid] = []
-        for member, alignment in found:
-            try:
-                layers.append(laid(member, alignment, chosen, grid, options, weights))
-            except NotAligned as error:
-                more[member] = str(error)
-        lost |= more
-        for member, reason in lost.items():
-            warnings.warn(
-                f"not in the stack: {reason if member.name in reason else f'{member.name}: {reason}'}",
-                LarunWarning,
-                stacklevel=3,
-            )
-        if not layers:
-            raise NotAligned("no frame is left to stack: " + "; ".join(lost.values()))
-        for one in layers:
-            recording().parents.append(Parent("frame", one.member.provenance))
-        if all(one.member is not chosen for one in layers):
-            recording().parents.append(Parent("reference", chosen.provenance))
+        layers, chosen, grid, known = _gathered(frames, reference, (align, reject, weights), options)
         common = _common(layers)
-        recording().fit(
-            reference=chosen.provenance.id,
-            shape=list(grid.shape),
-            origin=list(grid.origin),
-            sky=chosen.sky,
-            common=list(common),
-            **_of_all(layers),
-            frames=[one.note() for one in layers],
-            rejected=[{"name": m.name, "frame": m.provenance.id, "reason": r} for m, r in lost.items()],
-        )
+        recording().fit(**known, common=list(common))
         return cls(**_fields(layers, chosen, grid, how, common))
+
+    @classmethod
+    @operation("drizzle", version=1, reach="global", leave_out=("frames", "reference"))
+    def drizzle(
+        cls,
+        frames: Iterable[SkyImage | str | Path],
+        *,
+        scale: float = 0.5,
+        pixfrac: float = 0.7,
+        reference: SkyImage | str | Path | None = None,
+        align: str = "stars",
+        reject: str | None = None,
+        options: StackOptions = StackOptions(),
+    ) -> Self:
+        """Put undersampled, dithered frames on finer pixels (Fruchter & Hook 2002, PASP 114, 144).
+
+        Pixels of the frames shrink to drops, which fall on the pixels of the stack by exact areas: stars come out
+        sharper than by interpolation, which cannot know what lies between pixels. Weights are those for point sources.
+        Noise of masters counts as each frame's own. What only one frame saw is left out, from three frames on.
+
+        Parameters
+        ----------
+        frames : iterable of SkyImage or path
+            Calibrated, of one field; moved by parts of a pixel between exposures.
+        scale : float
+            Pixel of the stack in pixels of the reference, 0.1 … 1.
+        pixfrac : float
+            Side of a drop in pixels of its frame: 1 keeps pixels whole, less is sharper and needs more frames.
+        reference, align, reject, options
+            As for :meth:`combine`; the kernel of the options is not used.
+
+        Returns
+        -------
+        Stack
+            ``coverage`` is the weight of a pixel, 1 in the mean where all frames lie.
+
+        Raises
+        ------
+        NotAligned
+            If no frame fits the reference.
+        OptionError
+            As :meth:`combine`, or if a drop would cover too many pixels of the stack.
+        """
+        how = DrizzleOptions(scale=scale, pixfrac=pixfrac, sigma=options.sigma, max_memory=options.max_memory)
+        layers, chosen, grid, known = _gathered(frames, reference, (align, reject, "point"), options)
+        recording().fit(**known)
+        return cls(**drizzled(layers, chosen, grid, how))
 
     @classmethod
     def time_for(cls, header: Header) -> ExposureTime:
@@ -171,6 +187,55 @@ class Stack(Frame):
         ny, nx = self.shape
         most = int(self.contributors.max()) if self.contributors.size else 0
         return f"<{type(self).__name__} {nx} × {ny} {self.unit}, up to {most} frames>"
+
+
+def _gathered(
+    frames: Iterable[SkyImage | str | Path],
+    reference: SkyImage | str | Path | None,
+    wishes: tuple[str, str | None, str],
+    options: StackOptions,
+) -> tuple[list[Laid], Member, Grid, dict[str, Any]]:
+    """The layers of a stack, its reference and grid, and what the record keeps of them."""
+    align, reject, weights = wishes
+    members, given = _measured(_listed(frames), reference, options.max_memory)
+    members, lost = _without(members, reject)
+    chosen = best(members) if given is None else _among(members, given)
+    recording().resolve(reference=chosen.provenance.id)
+    found, more = _aligned(members, chosen, align, options.transform)
+    grid = grid_of([*found, *_of_reference(found, chosen, align)], chosen, options.footprint)
+    layers: list[Laid] = []
+    for member, alignment in found:
+        try:
+            layers.append(laid(member, alignment, chosen, grid, options, weights))
+        except NotAligned as error:
+            more[member] = str(error)
+    lost |= more
+    for member, reason in lost.items():
+        warnings.warn(
+            f"not in the stack: {reason if member.name in reason else f'{member.name}: {reason}'}",
+            LarunWarning,
+            stacklevel=4,
+        )
+    if not layers:
+        raise NotAligned("no frame is left to stack: " + "; ".join(lost.values()))
+    for one in layers:
+        recording().parents.append(Parent("frame", one.member.provenance))
+    if all(one.member is not chosen for one in layers):
+        recording().parents.append(Parent("reference", chosen.provenance))
+    return (
+        layers,
+        chosen,
+        grid,
+        {
+            "reference": chosen.provenance.id,
+            "shape": list(grid.shape),
+            "origin": list(grid.origin),
+            "sky": chosen.sky,
+            **_of_all(layers),
+            "frames": [one.note() for one in layers],
+            "rejected": [{"name": m.name, "frame": m.provenance.id, "reason": r} for m, r in lost.items()],
+        },
+    )
 
 
 def _listed(frames: Iterable[SkyImage | str | Path]) -> list[SkyImage | str | Path]:
@@ -205,7 +270,7 @@ def _each_once(members: list[Member]) -> list[Member]:
     for member in members:
         if member.provenance.id in by_id:
             warnings.warn(
-                f"{member.name} is the same frame as {by_id[member.provenance.id].name}", LarunWarning, stacklevel=4
+                f"{member.name} is the same frame as {by_id[member.provenance.id].name}", LarunWarning, stacklevel=5
             )
         by_id.setdefault(member.provenance.id, member)
     return [by_id[key] for key in sorted(by_id)]

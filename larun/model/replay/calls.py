@@ -317,6 +317,7 @@ def _light_curve(function: Callable[..., Any], arguments: dict[str, Any], inputs
 _RULES: dict[str, Callable[..., Any]] = {
     "add": _symmetric,
     "calibrate": _calibrate,
+    "drizzle": _stacked,
     "from_table": _gone("it begins with a table that was handed over in memory"),
     "light_curve": _light_curve,
     "multiply": _symmetric,
