@@ -229,7 +229,7 @@ def _strange(
     """Artefacts of each frame, eight pixels a byte; None where nothing can be told."""
     if len(layers) < 3 or not math.isfinite(options.sigma):
         return [None] * len(layers)
-    how = MeanOptions(method="median", resample=ResampleOptions(kernel="area"), max_memory=options.max_memory)
+    how = MeanOptions(method="median", resample=ResampleOptions(kernel="lanczos3"), max_memory=options.max_memory)
     middle = stack([layer._replace(weight=1.0) for layer in layers], shape, options=how).data
     return [np.packbits(artefacts(layer, middle, options.sigma), axis=1) for layer in layers]
 
@@ -275,7 +275,7 @@ def artefacts(layer: Layer, middle: NDArray[np.float32], sigma: float) -> NDArra
 
 def _put_back(plane: NDArray[np.float32], back: Mapping) -> NDArray[np.float32]:
     lost = np.where(np.isfinite(plane), np.uint32(0), fl.NO_DATA)
-    return resample(plane, None, lost, back, options=ResampleOptions(kernel="bilinear")).data
+    return resample(plane, None, lost, back, options=ResampleOptions(kernel="lanczos3")).data
 
 
 def _back(layer: Layer) -> Mapping:

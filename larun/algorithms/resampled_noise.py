@@ -41,6 +41,7 @@ _OVERALL, _LEAST, _MOST = 16384, 512, 4096
 #: which all depends, is periodic over an image that is turned a little.
 _STEPS = (0.7548776662466927, 0.5698402909980532)
 _MANY = 4
+_MOST_PHASES = 4
 _PLACES = 256  # at a time, where every sample needs sums of its own
 
 
@@ -221,15 +222,29 @@ def acf_at(terms: tuple[Term, ...], x: ArrayLike, y: ArrayLike, radii: ArrayLike
     """
     xs, ys, circles = (np.asarray(item, np.float64) for item in (x, y, radii))
     across = _SAMPLES if len(terms) < _MANY else _FEWER
-    steps = np.linspace(-1, 1, across)
-    away_x, away_y = (item.ravel() for item in np.meshgrid(steps, steps))
+    away_x, away_y = (item.ravel() for item in np.meshgrid(*[np.linspace(-1, 1, across)] * 2))
+    beside_x = beside_y = np.zeros(1)
+    if any(term.kernel == "drizzle" for term in terms):  # all phases of finer pixels, at fewer places
+        away_x, away_y = np.array([-0.5, 0.5, -0.5, 0.5]), np.array([-0.5, -0.5, 0.5, 0.5])
+        side = np.arange(_phases(terms)) - (_phases(terms) - 1) // 2
+        beside_x, beside_y = (item.ravel() for item in np.meshgrid(side, side))
     made = np.empty((len(xs), len(circles), _SIDE, _SIDE))
     known = np.isfinite(xs) & np.isfinite(ys)
     place_x, place_y = np.where(known, xs, 0.0)[:, None], np.where(known, ys, 0.0)[:, None]
     for k, radius in enumerate(circles):
-        within = _WITHIN * radius
-        made[:, k] = _correlation(terms, np.rint(place_x + within * away_x), np.rint(place_y + within * away_y))
+        at = (np.rint(place + _WITHIN * radius * away) for place, away in ((place_x, away_x), (place_y, away_y)))
+        there = [
+            (own[:, :, None] + beside).reshape(len(xs), -1)
+            for own, beside in zip(at, (beside_x, beside_y), strict=True)
+        ]
+        made[:, k] = _correlation(terms, there[0], there[1])
     return made
+
+
+def _phases(terms: tuple[Term, ...]) -> int:
+    """Pixels of the output along one of the old images."""
+    finest = min((term.mapping.scale() for term in terms if term.kernel == "drizzle"), default=1.0)
+    return int(min(max(round(1 / finest), 1), _MOST_PHASES)) if finest > 0 else 1
 
 
 def _correlation(
