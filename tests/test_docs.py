@@ -34,6 +34,7 @@ INNER = {
     "larun.algorithms.masternoise",
     "larun.algorithms.combine_kernels",
     "larun.algorithms.kernel_cache",
+    "larun.algorithms.drizzle",
     "larun.algorithms.linked",
     "larun.algorithms.localmedian",
     "larun.algorithms.moments",

@@ -26,6 +26,7 @@ from larun.algorithms.combine import CombineOptions, Combiner, combine
 from larun.algorithms.cosmic import lacosmic
 from larun.algorithms.cosmic_common import CosmicOptions
 from larun.algorithms.detect import DetectOptions, detect_matched
+from larun.algorithms.drizzled import drizzle
 from larun.algorithms.ellipse import ellipse_sums, kron_radius
 from larun.algorithms.fwhm import alike
 from larun.algorithms.kernelfield import KernelField, convolve
@@ -212,6 +213,16 @@ def _stack() -> None:
     stack([Layer(read, (_N, _N), mapping, fwhm=fwhm) for fwhm in (3.0, 4.0)], (_N, _N))
 
 
+def _drizzle() -> None:
+    image, mapping = _image(), affine(np.eye(2), [0.5, 0.0], (_N, _N))
+
+    def read(start: int, stop: int) -> Rows:
+        return Rows(image.data[start:stop], image.variance[start:stop], image.flags[start:stop], {})
+
+    drizzle([Layer(read, (_N, _N), mapping)] * 3, [mapping] * 3, (_N, _N))
+    acf_at((term_of(mapping, "drizzle"),), image.x, image.y, [3.0])
+
+
 def _psf() -> None:
     image, psf = _image(), gaussian_psf(3.0)
     psf.draw((_N, _N), image.x, image.y, image.x)
@@ -266,6 +277,7 @@ PARTS: Mapping[str, Callable[[], None]] = {
     "profiles": _profiles,
     "morphology": _morphology,
     "area": _area,
+    "drizzle": _drizzle,
     "ellipse": _ellipse,
 }
 

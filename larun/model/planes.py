@@ -285,13 +285,20 @@ def scaled_wcs(cards: Header, factor: float) -> Header:
         if value is None:
             continue
         if keyword.startswith("CRPIX"):
-            made[keyword] = (value - 0.5) / factor + 0.5
+            made[keyword] = _in_card((value - 0.5) / factor + 0.5)
         elif re.match(r"CD\d_\d|CDELT\d", keyword):
-            made[keyword] = value * factor
+            made[keyword] = _in_card(value * factor)
         elif term := re.match(r"(?:A|B|AP|BP)_(\d)_(\d)$", keyword):
-            made[keyword] = value * float(factor) ** (int(term[1]) + int(term[2]) - 1)
+            made[keyword] = _in_card(value * float(factor) ** (int(term[1]) + int(term[2]) - 1))
     if "CTYPE1" in cards and not any(keyword.startswith(("CD1_", "CD2_")) for keyword in cards):
         for keyword in ("CDELT1", "CDELT2"):  # the standard's default is 1
             if keyword not in cards:
                 made[keyword] = float(factor)
     return made
+
+
+def _in_card(value: float) -> float:
+    """The nearest number whose text fits into the 20 characters of a card: so that it is read as it was."""
+    return next(
+        (short for digits in range(17, 9, -1) if len(f"{(short := float(f'{value:.{digits}G}'))!r}") <= 20), value
+    )

@@ -128,3 +128,12 @@ if __name__ == "__main__":  # a thousand windows: python -m tests.model.replay.t
         bad_ones = wrong_windows(all_of_them, opened, number, seed=7)
         print(f"{number * len(all_of_them.products)} windows, {len(bad_ones)} differ; as a whole: {opened.whole}")
         print(*bad_ones, f"{time.process_time() - begun:.0f} s", sep="\n")
+
+
+def test_a_drizzled_stack_is_the_same_bit_for_bit(made, tmp_path):
+    stack = larun.Stack.drizzle(made.frames[:4], scale=0.6, pixfrac=0.8)
+    again = Replayer(made.folder).replay(stack.write(tmp_path / "drizzled.fits"))
+    assert again.equal, str(again)
+    section = Section(20, 70, 31, 90)
+    planes = Windows(made.folder).pixels(stack.provenance, section)
+    assert differing(stack, planes, section) == []
