@@ -223,10 +223,10 @@ def acf_at(terms: tuple[Term, ...], x: ArrayLike, y: ArrayLike, radii: ArrayLike
     xs, ys, circles = (np.asarray(item, np.float64) for item in (x, y, radii))
     across = _SAMPLES if len(terms) < _MANY else _FEWER
     away_x, away_y = (item.ravel() for item in np.meshgrid(*[np.linspace(-1, 1, across)] * 2))
-    beside_x = beside_y = np.zeros(1)
+    beside_x, beside_y = np.zeros(1), np.zeros(1)
     if any(term.kernel == "drizzle" for term in terms):  # all phases of finer pixels, at fewer places
         away_x, away_y = np.array([-0.5, 0.5, -0.5, 0.5]), np.array([-0.5, -0.5, 0.5, 0.5])
-        side = np.arange(_phases(terms)) - (_phases(terms) - 1) // 2
+        side = np.arange(_phases(terms), dtype=np.float64) - (_phases(terms) - 1) // 2
         beside_x, beside_y = (item.ravel() for item in np.meshgrid(side, side))
     made = np.empty((len(xs), len(circles), _SIDE, _SIDE))
     known = np.isfinite(xs) & np.isfinite(ys)
