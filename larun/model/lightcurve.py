@@ -23,7 +23,9 @@ from larun.provenance import Parent, Provenance, environment, operation, recordi
 
 if TYPE_CHECKING:
     from astropy.table import QTable
+    from numpy.typing import ArrayLike
 
+    from larun.algorithms.scene import SceneFit, SceneOptions
     from larun.model.curves.transit import TransitFit, TransitOptions
     from larun.model.sky import SkyImage
 
@@ -217,6 +219,45 @@ class LightCurve(Tabular):
         from larun.model.curves.transit import fit_transit
 
         return fit_transit(self, options, star)
+
+    def scene(
+        self,
+        frames: Iterable[SkyImage | str | Path],
+        *,
+        star: int = 1,
+        absent: ArrayLike | None = None,
+        options: SceneOptions | None = None,
+    ) -> SceneFit:
+        """The light of a star together with the static light around and behind it, on stamps of the frames as they are.
+
+        Each frame has its own point-spread function, place and zero point; nothing is resampled or subtracted.
+
+        Parameters
+        ----------
+        frames : iterable of SkyImage or path
+            All frames of this light curve, in any order.
+        star : int
+            Number of the star.
+        absent : array_like of bool, optional
+            In order of time: frames in which it is known to give no light, so that fluxes are absolute; by default they
+            are differences from their mean.
+        options : SceneOptions, optional
+            How far the static light reaches, and how fine it is.
+
+        Returns
+        -------
+        SceneFit
+            ``flux`` in order of time on the scale of the mean zero point, its ``covariance``, the static ``scene``.
+
+        Raises
+        ------
+        OptionError
+            If frames are missing or others are given, or the problem is too large.
+        """
+        from larun.algorithms.scene import SceneOptions
+        from larun.model.curves.scenes import scene
+
+        return scene(self, frames, star, absent, options or SceneOptions())
 
     def __repr__(self) -> str:
         count, stars = len(self._table), len(self._table.meta["stars"])

@@ -5,6 +5,7 @@ import pytest
 
 import larun
 from larun import flags as fl
+from larun.algorithms.scene import SceneOptions
 from larun.errors import CatalogError, FileError, LarunWarning, NotAligned, OptionError
 from larun.model.replay.compare import differences
 from tests.model.curves import nights
@@ -149,6 +150,23 @@ def test_the_light_on_a_bad_pixel_is_put_back_and_its_error_grows():
     assert np.max(spread[3][mended[3]]) > 1.3 * np.median(spread[3][sure[3]] if sure[3].any() else [0.002])
     alone = ((bits & fl.BAD) != 0) & ~mended
     assert not good[alone].any()  # too much of the light is hidden
+
+
+def test_a_star_on_static_light_is_fitted_with_it():
+    truth = nights.night(12, frames=9, targets=3, variable=False)
+    made = larun.LightCurve.extract(truth.frames, truth.targets, options=QUICK)
+    found = made.scene(truth.frames[::-1], star=3, options=SceneOptions(reach=4))
+    wanted = truth.relative[:, 2] * truth.flux[2]
+    assert np.sum(found.flux) == pytest.approx(0, abs=1e-3)
+    # on the scale of the mean zero point: a per cent of the light is a per cent
+    scale = np.median(np.asarray(made.curve(3)["source_flux"].value) * 10 ** (0.4 * made.curve(3)["zero_point"].value))
+    ratio = (found.flux + scale) / scale
+    assert np.std(ratio / (wanted / wanted.mean()) - 1) < 2.5 * np.median(found.error) / scale
+    assert np.corrcoef(found.flux, wanted)[0, 1] > 0.6
+    with pytest.raises(OptionError, match="give all of them"):
+        made.scene(truth.frames[:4])
+    with pytest.raises(OptionError, match="is none of the frames"):
+        made.scene([nights.night(13, frames=1).frames[0]])
 
 
 def test_written_and_read_it_is_identical(curve, tmp_path):
