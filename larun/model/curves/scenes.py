@@ -43,7 +43,7 @@ def scene(
     places = {note["frame"]: k for k, note in enumerate(step.fitted["frames"])}
     found: dict[int, tuple[Any, ...]] = {}
     for given in frames:
-        image: SkyImage = given if isinstance(given, SkyImage) else SkyImage.read(given)  # type: ignore[assignment]
+        image: SkyImage = given if isinstance(given, SkyImage) else SkyImage.read(given)
         k = places.get(image.provenance.id)
         if k is None:
             raise OptionError(f"{image!r} is none of the frames of this light curve")
