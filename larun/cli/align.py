@@ -18,7 +18,7 @@ from larun.errors import FileError, LarunError, OptionError
 if TYPE_CHECKING:
     from larun.model.sky import SkyImage
 
-__all__ = ["app"]
+__all__ = ["app", "sky_image", "targets"]
 
 app = typer.Typer()
 
@@ -91,12 +91,12 @@ def align(
 
     options.load_instruments(instrument)
     how = {"method": method.value, "transform": transform.value, "kernel": kernel.value, "conserve": conserve.value}
-    pairs = _targets(frames, to, out)
-    reference = _sky(to)
+    pairs = targets(frames, to, out)
+    reference = sky_image(to)
     return _run(pairs, to, reference, _Wishes(out=out, overwrite=overwrite, how=how), as_json)
 
 
-def _targets(frames: Sequence[Path], to: Path, out: Path) -> list[tuple[Path, Path]]:
+def targets(frames: Sequence[Path], to: Path, out: Path) -> list[tuple[Path, Path]]:
     """Each frame and the file it becomes.
 
     Raises
@@ -122,7 +122,14 @@ def _targets(frames: Sequence[Path], to: Path, out: Path) -> list[tuple[Path, Pa
     return [(path, target) for target, path in made.items()]
 
 
-def _sky(path: Path) -> SkyImage:
+def sky_image(path: Path) -> SkyImage:
+    """The image of the sky in a file.
+
+    Raises
+    ------
+    OptionError
+        If it is something else.
+    """
     from larun.model.sky import SkyImage
     from larun.report.inspect import open_file
 
@@ -159,7 +166,7 @@ def _aligned(path: Path, target: Path, reference: SkyImage, wishes: _Wishes) -> 
     try:
         if target.exists() and not wishes.overwrite:
             raise FileError(f"{target} exists: --overwrite replaces it")
-        made = _sky(path).align_to(reference, **wishes.how)
+        made = sky_image(path).align_to(reference, **wishes.how)
         target.parent.mkdir(parents=True, exist_ok=True)
         made.write(target, overwrite=wishes.overwrite)
     except (LarunError, OSError) as error:

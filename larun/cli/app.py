@@ -11,7 +11,7 @@ from typing import Annotated
 
 import typer
 
-from larun.cli import align, instrument, lightcurve, quality, refcat, sky, stack, zeropoint
+from larun.cli import align, instrument, lightcurve, quality, refcat, sky, stack, subtract, zeropoint
 from larun.cli.arguments import Instrument, Json, Keyword, Setting
 from larun.cli.options import Picture, Stretch
 from larun.cli.recipe import recipe_app
@@ -93,6 +93,7 @@ app.add_typer(instrument.app)
 app.add_typer(refcat.app)
 app.add_typer(zeropoint.app)
 app.add_typer(align.app)
+app.add_typer(subtract.app)
 app.add_typer(sky.app)
 app.add_typer(stack.app)
 app.add_typer(quality.app)

@@ -1,0 +1,31 @@
+"""A microlensing event in a crowded field, found blindly on real frames (kb13475)."""
+
+import warnings
+
+import numpy as np
+import pytest
+
+import larun
+from tests.conftest import real_data
+
+EVENT = (288.0, 215.0)
+
+
+def frame(number):
+    read = larun.Frame.read(real_data(f"kb13475/AKB13475I{number}.fits.fz"))
+    return read.calibrate(without=("bias", "dark", "flat"))
+
+
+@pytest.mark.parametrize("number", ["0072", "0153"])
+def test_the_event_is_the_first_candidate_without_doubt(number):
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", larun.errors.LarunWarning)
+        reference = frame("0100")
+        made = frame(number).align_to(reference).subtract(reference, options=larun.SubtractOptions(order=1))
+    assert made.provenance.step.fitted["aligned"] is None
+    table = made.detect().table
+    good = table[~table["doubt"]]
+    away = np.hypot(good["x"].value - EVENT[0], good["y"].value - EVENT[1])
+    assert away[0] < 1.0
+    assert good["snr"][0] > 50
+    assert good["flux"][0] < 0  # it was brighter on the reference
