@@ -21,7 +21,7 @@ from larun.algorithms.stack_kernels import level_rows, mark_rows, mean_rows, mid
 from larun.detector import Section
 from larun.errors import OptionError
 
-__all__ = ["HALO", "MARGIN", "Layer", "MeanOptions", "Rows", "Stacked", "stack"]
+__all__ = ["HALO", "MARGIN", "Layer", "MeanOptions", "Rows", "Seen", "Stacked", "seen_in", "stack"]
 
 _STEP = 64  # rows that bands are multiples of: nodes of every mapping lie so
 MARGIN = 9  # pixels of the input beyond those that are met: neighbours, and neighbours of what is filled
@@ -216,6 +216,86 @@ def stack(
     return made
 
 
+class Seen(NamedTuple):
+    """What frames see in a part of a stack; all but the last are (n, ny, nx).
+
+    Attributes
+    ----------
+    values, variance : ndarray of float32
+        Of every frame, in the light and on the sky of the reference; NaN where it has nothing.
+    flags : ndarray of uint32
+        Of every frame, on the pixels of the stack.
+    used : ndarray of bool
+        Whether it counts there.
+    middle : ndarray of float32, (ny, nx)
+        The median that it was compared with; NaN where nothing was compared.
+    """
+
+    values: NDArray[np.float32]
+    variance: NDArray[np.float32]
+    flags: NDArray[np.uint32]
+    used: NDArray[np.bool_]
+    middle: NDArray[np.float32]
+
+
+def seen_in(layers: Sequence[Layer], shape: tuple[int, int], section: Section, options: MeanOptions) -> Seen:
+    """What every frame sees in a part of a stack, and whether it counts: the story behind :func:`stack`.
+
+    Parameters
+    ----------
+    layers, shape, section, options
+        As for :func:`stack`.
+    """
+    outer = _around(section, shape)
+    part = Section(section.y0 - outer.y0, section.y1 - outer.y0, section.x0 - outer.x0, section.x1 - outer.x0).slices
+    room = np.empty((3, len(layers) * math.prod(outer.shape)), np.uint32)
+    values, variance, flags, _ = _brought(layers, options, room, outer, {})
+    before = values[:, *part].copy()
+    middle, _ = _compared(layers, options, values, variance)
+    known = middle[0, *part] if options.method != "mean" else np.full(section.shape, np.nan, np.float32)
+    used = np.isfinite(values[:, *part])
+    return Seen(before, variance[:, *part].copy(), flags[:, *part].copy(), used, known.copy())
+
+
+def _around(section: Section, shape: tuple[int, int]) -> Section:
+    """A section with as much around it as its pixels are compared with."""
+    (ny, nx), (y0, y1, x0, x1) = shape, section
+    return Section(max(0, y0 - HALO), min(ny, y1 + HALO), max(0, x0 - HALO), min(nx, x1 + HALO))
+
+
+def _brought(
+    layers: Sequence[Layer],
+    options: MeanOptions,
+    room: NDArray[np.uint32],
+    section: Section,
+    common: Mapping[str, NDArray[np.float32]],
+) -> tuple[NDArray[np.float32], NDArray[np.float32], NDArray[np.uint32], list[dict[str, NDArray[np.float32]]]]:
+    """All frames on a part of the stack: values, variance, flags, and amplitudes of what masters add."""
+    size = len(layers), *section.shape
+    words = [plane[: math.prod(size)].reshape(size) for plane in room]
+    values, variance, flags = words[0].view(np.float32), words[1].view(np.float32), words[2]
+    amplitudes = [
+        _laid(layer, options, section, common, (values[k], variance[k], flags[k])) for k, layer in enumerate(layers)
+    ]
+    return values, variance, flags, amplitudes
+
+
+def _compared(
+    layers: Sequence[Layer], options: MeanOptions, values: NDArray[np.float32], variance: NDArray[np.float32]
+) -> tuple[NDArray[np.float32], NDArray[np.uint16]]:
+    """The median with its number of frames, and how many were taken out: NaN in their ``values``."""
+    rows = values.shape[1]
+    middle = np.empty((2, *values.shape[1:]), np.float32)
+    if options.method != "mean":
+        over_rows(
+            rows, functools.partial(_middle, read_only(values, np.float32), median_network(len(layers)), middle), _CHUNK
+        )
+    taken = np.zeros(values.shape[1:], np.uint16)
+    if options.method == "artefacts" and len(layers) > 1:
+        _reject(layers, options, values, variance, middle, taken)
+    return middle, taken
+
+
 def _band(
     layers: Sequence[Layer],
     options: MeanOptions,
@@ -224,24 +304,11 @@ def _band(
     section: Section,
     shape: tuple[int, int],
 ) -> None:
-    """A part of a stack of some shape, with as much around it as its pixels are compared with."""
-    (ny, nx), (y0, y1, x0, x1) = shape, section
-    outer = Section(max(0, y0 - HALO), min(ny, y1 + HALO), max(0, x0 - HALO), min(nx, x1 + HALO))
-    rows, columns = outer.shape
-    size = len(layers), rows, columns
-    words = [plane[: math.prod(size)].reshape(size) for plane in room]
-    values, variance, flags = words[0].view(np.float32), words[1].view(np.float32), words[2]
-    amplitudes: list[dict[str, NDArray[np.float32]]] = []
-    for k, layer in enumerate(layers):
-        amplitudes.append(_laid(layer, options, outer, made.shared, (values[k], variance[k], flags[k])))
-    middle = np.empty((2, rows, columns), np.float32)
-    if options.method != "mean":
-        over_rows(
-            rows, functools.partial(_middle, read_only(values, np.float32), median_network(len(layers)), middle), _CHUNK
-        )
-    taken = np.zeros((rows, columns), np.uint16)
-    if options.method == "artefacts" and len(layers) > 1:
-        _reject(layers, options, values, variance, middle, taken)
+    """A part of a stack of some shape."""
+    y0, y1, x0, x1 = section
+    outer = _around(section, shape)
+    values, variance, flags, amplitudes = _brought(layers, options, room, outer, made.shared)
+    middle, taken = _compared(layers, options, values, variance)
     first = y0 - outer.y0
     inner = slice(first, first + y1 - y0), slice(x0 - outer.x0, x1 - outer.x0)
     weights = np.array([layer.weight for layer in layers])

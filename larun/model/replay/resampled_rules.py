@@ -13,7 +13,7 @@ from larun.algorithms import arithmetic
 from larun.algorithms.mapping import Mapping
 from larun.algorithms.resample import ResampleOptions, chosen_kernel
 from larun.algorithms.resampled_noise import mean_acf, term_of
-from larun.algorithms.stacking import HALO, MARGIN, Layer, Rows, stack
+from larun.algorithms.stacking import HALO, MARGIN, Layer, Rows, Seen, seen_in, stack
 from larun.detector import Section
 from larun.model.aligning.regridding import shared_on
 from larun.model.aligning.transforms import Alignment, recalled
@@ -40,7 +40,7 @@ from larun.provenance import Provenance
 if TYPE_CHECKING:
     from larun.model.replay.windows import Windows
 
-__all__ = ["RESAMPLED", "Told", "alignment_of", "told_frames"]
+__all__ = ["RESAMPLED", "Told", "alignment_of", "seen_by_frames", "told_frames"]
 
 
 def alignment_of(windows: Windows, node: Provenance) -> Alignment:
@@ -165,6 +165,20 @@ def _stack(windows: Windows, node: Provenance, section: Section) -> Pixels:
     shared = tuple(Shared(name, made.shared[name]) for name in known["common"])
     own = {name: getattr(made, name) for name in ("coverage", "contributors", "rejected")}
     return Pixels(made.data, made.variance, made.flags, shared, own)
+
+
+def seen_by_frames(windows: Windows, node: Provenance, section: Section) -> Seen:
+    """What every frame of a stack sees in a window, and whether it counts.
+
+    Raises
+    ------
+    WholeImage
+        If the record does not hold all of it.
+    """
+    shape = windows.shape(node)
+    outer = grown(section, HALO, shape)
+    layers = [_layer(windows, one, outer, float(fitted(node)["sky"])) for one in told_frames(windows, node)]
+    return seen_in(layers, shape, section, _options_of(node).mean(parameters_of(node)["method"]))
 
 
 def _layer(windows: Windows, one: Told, section: Section, sky: float) -> Layer:

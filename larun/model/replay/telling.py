@@ -20,6 +20,7 @@ from larun.model.replay.calls import MASTERS
 from larun.model.replay.defects import contributions, defects, inherited
 from larun.model.replay.own_steps import own_function
 from larun.model.replay.recompute import of_other_versions, read_any
+from larun.model.replay.stackstory import contributed
 from larun.model.replay.story import Part, Reason, Story, reason_of
 from larun.model.replay.window_rules import (
     Pixels,
@@ -214,6 +215,8 @@ class _Teller:
             return [here._replace(node=one_of(node, "self"))]
         if operation == "align":
             return self._align(node, x, y)
+        if operation == "stack":
+            return self._stack(here)
         if operation == "calibrate":
             source = one_of(node, "self")
             return [Place(source, *self._calibrate(node, x, y), self._shape(source))]
@@ -226,6 +229,18 @@ class _Teller:
         self._add(*found.reasons)
         self.came += found.came
         return [Place(source, u, v, self._shape(source)) for u, v in reversed(found.places)]
+
+    def _stack(self, here: Place) -> list[Place]:
+        """A pixel of a stack: what each frame gave, and on with some of them."""
+        try:
+            found = contributed(self.windows, here.node, here.x, here.y, self.extra)
+        except WholeImage as reason:
+            self.parts.append(Part(step="stack", text=f"its frames cannot be told: {reason}"))
+            return []
+        self.parts.append(found.part)
+        self._add(*found.reasons)
+        self.came += found.came
+        return [Place(node, u, v, self._shape(node)) for node, u, v in reversed(found.places)]
 
     def _shape(self, node: Provenance) -> tuple[int, int] | None:
         """Rows and columns, where they can be known here."""

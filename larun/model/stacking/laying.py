@@ -30,6 +30,9 @@ _FEWEST = 5  # stars for a scale
 _CLIP = 3.0
 _CELLS = 24  # along each axis, at which skies are compared
 _LARGEST = 4.0  # times the area of the reference
+_ALONG = 17  # places along each side of a frame
+_BEYOND = 0.15  # of the reference's side, as far as a polynomial is followed beyond it
+_NEWTON = 30
 
 
 class Grid(NamedTuple):
@@ -128,23 +131,14 @@ def grid_of(alignments: Sequence[tuple[Member, Alignment]], reference: Member, f
     Raises
     ------
     OptionError
-        If the union is far larger than a frame, or transforms are bent: what lies beyond
-        the reference would be extrapolated.
+        If the union is far larger than a frame, or a polynomial would be followed far beyond the stars it rests on.
     """
     ny, nx = reference.shape
     if footprint == "reference":
         return Grid((ny, nx), (0, 0))
     low, high = np.array([0.0, 0.0]), np.array([nx - 1.0, ny - 1.0])
     for member, alignment in alignments:
-        if "matrix" not in alignment.fitted and "offset" not in alignment.fitted:
-            raise OptionError(
-                f"{member.name}: a bent transform says nothing beyond the reference: use footprint='reference', or a "
-                "linear transform"
-            )
-        matrix, offset = _linear(alignment)
-        rows, columns = member.shape
-        corners = np.array([[0, 0], [columns - 1, 0], [0, rows - 1], [columns - 1, rows - 1]], np.float64)
-        there = _solved(matrix, corners - offset)
+        there = _outline(member, alignment, reference)
         low, high = np.minimum(low, there.min(axis=0)), np.maximum(high, there.max(axis=0))
     x0, y0 = (math.floor(value + 1e-3) for value in low)
     x1, y1 = (math.ceil(value - 1e-3) for value in high)
@@ -155,6 +149,45 @@ def grid_of(alignments: Sequence[tuple[Member, Alignment]], reference: Member, f
             "stack them by fields, or use footprint='reference'"
         )
     return Grid(shape, (x0, y0))
+
+
+def _outline(member: Member, alignment: Alignment, reference: Member) -> NDArray[np.float64]:
+    """Where the outermost pixels of a frame lie on the reference, (n, 2)."""
+    rows, columns = member.shape
+    if alignment.function is None:
+        matrix, offset = _linear(alignment)
+        corners = np.array([[0, 0], [columns - 1, 0], [0, rows - 1], [columns - 1, rows - 1]], np.float64)
+        return _solved(matrix, corners - offset)
+    side = np.linspace(0, 1, _ALONG)
+    none, whole = np.zeros(_ALONG), np.ones(_ALONG)
+    sides = (side, none), (side, whole), (none, side), (whole, side)
+    edge = np.concatenate([np.stack(pair, axis=1) for pair in sides])
+    found = _led_back(alignment, edge * (columns - 1, rows - 1), reference.shape)
+    ny, nx = reference.shape
+    beyond = np.maximum(-found, found - (nx - 1, ny - 1)) / (nx, ny)
+    if not np.isfinite(found).all() or (alignment.method == "stars" and beyond.max() > _BEYOND):
+        raise OptionError(
+            f"{member.name}: a polynomial says nothing so far beyond the reference: use footprint='reference', or a "
+            "linear transform"
+        )
+    return found
+
+
+def _led_back(alignment: Alignment, wanted: NDArray[np.float64], shape: tuple[int, int]) -> NDArray[np.float64]:
+    """Positions on the reference of positions (n, 2) on a frame, by a bent transform; NaN where there are none."""
+    function = alignment.function
+    assert function is not None
+    middle, step = (np.array(shape[::-1]) - 1) / 2, np.array(shape[::-1]) / 4
+    at = middle + np.array([(0, 0), (1, 0), (-1, 0), (0, 1), (0, -1)]) * step
+    there = np.stack(function(at[:, 0], at[:, 1]), axis=1)
+    matrix = np.stack([(there[1] - there[2]) / (2 * step[0]), (there[3] - there[4]) / (2 * step[1])], axis=1)
+    made = middle + _solved(matrix, wanted - there[0])
+    for _ in range(_NEWTON):
+        away = _solved(matrix, wanted - np.stack(function(made[:, 0], made[:, 1]), axis=1))
+        made = made + away
+        if np.all(np.abs(away) < 1e-3):
+            return made
+    return np.where(np.all(np.abs(away) < 0.1, axis=1)[:, None], made, np.nan)
 
 
 def _linear(alignment: Alignment) -> tuple[NDArray[np.float64], NDArray[np.float64]]:

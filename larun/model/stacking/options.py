@@ -34,7 +34,8 @@ class StackOptions:
     Parameters
     ----------
     transform : {"affine", "similarity", "quadratic", "cubic"}
-        What is fitted to the stars; bent ones need ``footprint="reference"``.
+        What is fitted to the stars. Bent ones are followed a little beyond the reference; for more of a union of
+        footprints take a linear one.
     scale : {"stars", "exposure", "none"}
         By what frames are brought to the light of the reference.
     background : {"match", "none"}

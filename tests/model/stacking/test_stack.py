@@ -3,6 +3,7 @@
 import math
 import warnings
 
+import attrs
 import numpy as np
 import pytest
 
@@ -237,3 +238,51 @@ def test_a_frame_whose_quick_stars_do_not_match_is_searched_in_full(frames, monk
     assert made.provenance.step.substeps == ()
     for one, two in zip(found, wanted, strict=True):
         assert one["offset"] == pytest.approx(two["offset"], abs=0.05)
+
+
+@pytest.mark.parametrize("how", [{"align": "wcs"}, {"options": larun.StackOptions(transform="quadratic")}])
+def test_the_union_of_bent_footprints_holds_all_frames(stars, how):
+    cards = {"CTYPE1": "RA---TAN-SIP", "CTYPE2": "DEC--TAN-SIP", "CRVAL1": 150.0, "CRVAL2": 2.0, "A_ORDER": 2}
+    cards |= {"B_ORDER": 2, "A_2_0": 3e-5, "B_1_1": -2e-5, "A_0_2": 0.0, "B_2_0": 0.0, "CRPIX1": 100.0, "CRPIX2": 90.0}
+    cards |= {"CD1_1": -2e-4, "CD1_2": 0.0, "CD2_1": 0.0, "CD2_2": 2e-4}
+    shots = []
+    for k, (dx, dy) in enumerate(((0.0, 0.0), (21.3, -12.4), (-14.6, 25.2))):
+        # frames see the same sky through the same optics, moved over it: places of the detector differ
+        header = cards | {"CRVAL1": 150.0 - 2e-4 * dx / math.cos(math.radians(2.0)), "CRVAL2": 2.0 + 2e-4 * dy}
+        shots.append(exposure(stars, header=header, seed=70 + k))
+    one = shots[0].wcs
+    placed = []
+    for k, shot in enumerate(shots):  # stars drawn where the WCS of each frame puts them
+        x, y = shot.wcs.all_world2pix(*one.all_pix2world(stars[0], stars[1], 0), 0)
+        placed.append(exposure((x, y, stars[2]), header=dict(shot.header), seed=70 + k))
+    made = larun.Stack.combine(placed, reference=placed[0], **how)
+    assert len(made.provenance.step.fitted["frames"]) == 3
+    x0, y0 = made.provenance.step.fitted["origin"]
+    ny, nx = made.shape
+    assert (x0, y0) != (0, 0)
+    for shot in placed:  # the outermost pixels of every frame lie within
+        rows, columns = shot.shape
+        edge = np.array([[0, 0], [columns - 1, 0], [0, rows - 1], [columns - 1, rows - 1]], float)
+        x, y = one.all_world2pix(*shot.wcs.all_pix2world(edge[:, 0], edge[:, 1], 0), 0)
+        assert x0 - 0.6 <= x.min()
+        assert x.max() <= x0 + nx - 0.4
+        assert y0 - 0.6 <= y.min()
+        assert y.max() <= y0 + ny - 0.4
+    seen = made.contributors > 0
+    assert all(seen.any(axis=axis)[edge] for axis in (0, 1) for edge in (1, -2))  # no wider than it must be
+    inside = larun.Stack.combine(placed, reference=placed[0], **_at_home(how))
+    both = slice(-y0, -y0 + SHAPE[0]), slice(-x0, -x0 + SHAPE[1])
+    good = (inside.flags == 0) & (made.flags[both] == 0)
+    assert good.mean() > 0.5
+    np.testing.assert_allclose(made.data[both][good], inside.data[good], rtol=5e-3, atol=1.5)
+    assert float(made.wcs.all_world2pix(150.0, 2.0, 0)[0]) == pytest.approx(99.0 - x0, abs=1e-6)
+
+
+def _at_home(how):
+    return how | {"options": attrs.evolve(how.get("options", larun.StackOptions()), footprint="reference")}
+
+
+def test_polynomials_are_not_followed_far_beyond_their_stars(stars, frames):
+    far = exposure(stars, offset=(60.0, 0.0), seed=80)
+    with pytest.raises(OptionError, match="use footprint='reference'"):
+        larun.Stack.combine([frames[0], far], reference=frames[0], options=larun.StackOptions(transform="cubic"))
