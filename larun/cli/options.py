@@ -42,6 +42,7 @@ class Picture(enum.StrEnum):
     master = "master"
     sources = "sources"
     growth = "growth"
+    curve = "curve"
 
 
 class Stretch(enum.StrEnum):

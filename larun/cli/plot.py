@@ -16,10 +16,10 @@ from larun.io.tables import is_table_suffix
 from larun.markup import printable
 from larun.model.catalog import SourceCatalog
 from larun.model.image import Image
-from larun.model.lightcurve import LightCurve
+from larun.model.lightcurve import LightCurve, read_tabular
 from larun.model.masters import Master
 from larun.model.raw.exposures import slug, stem_of
-from larun.plots import draw_catalog, save, show, show_catalog, show_growth, show_master
+from larun.plots import draw_catalog, save, show, show_catalog, show_growth, show_light_curve, show_master
 from larun.plots.canvas import SUFFIXES, require
 from larun.report.inspect import is_catalog, open_file
 from larun.report.terminal import write_json
@@ -60,11 +60,12 @@ class PlotOptions:
 
 @attrs.frozen(kw_only=True)
 class _Subject:
-    """What is drawn: an image, a catalogue, or both."""
+    """What is drawn: an image, a catalogue, or both; or a light curve."""
 
     image: Image | None
     catalog: SourceCatalog | None
     kind: Picture
+    curve: LightCurve | None = None
 
 
 def draw(file: Path, wishes: PlotOptions, as_json: bool) -> int:
@@ -99,6 +100,8 @@ def _subject(file: Path, wishes: PlotOptions) -> _Subject:
     if kind is Picture.auto:
         page = isinstance(image, Master) and not wishes.given(_OF_IMAGES)
         kind = Picture.master if page else Picture.image
+    if kind is Picture.curve:
+        raise OptionError(f"--kind curve: {file} is no light curve")
     if kind is Picture.master and not isinstance(image, Master):
         raise OptionError(f"--kind master: {file} is a {type(image).__name__}")
     if kind in (Picture.sources, Picture.growth):
@@ -117,7 +120,15 @@ def _of_catalog(file: Path, wishes: PlotOptions) -> _Subject:
         raise OptionError(f"--ext: {file} is a catalogue")
     if wishes.kind is Picture.master:
         raise OptionError(f"--kind master: {file} is a catalogue")
-    catalog = SourceCatalog.read(file)
+    catalog = read_tabular(file)
+    if isinstance(catalog, LightCurve):
+        if wishes.kind not in (Picture.auto, Picture.curve) or wishes.given(
+            _OF_IMAGES | _OF_PIXELS | {"image": "--image"}
+        ):
+            raise OptionError(f"{file}: is a light curve, of which there is one picture without options")
+        return _Subject(image=None, catalog=None, kind=Picture.curve, curve=catalog)
+    if wishes.kind is Picture.curve:
+        raise OptionError(f"--kind curve: {file} is no light curve")
     place = wishes.image or _beside(file)
     image = None if place is None else open_file(place)
     if isinstance(image, SourceCatalog | LightCurve):
@@ -175,10 +186,13 @@ def _picture(file: Path, subject: _Subject, wishes: PlotOptions) -> Figure:
         assert subject.image is not None
         return _image(file, subject.image, subject.catalog, wishes, stretch)
     sizes = {Picture.master: (11.0, 7.5), Picture.sources: (9.0, 6.8), Picture.growth: (6.0, 4.5)}
+    sizes |= {Picture.curve: (7.5, 7.0)}
     figure = Figure(figsize=sizes[subject.kind], layout="constrained")
     if subject.kind is Picture.master:
         assert isinstance(subject.image, Master)
         show_master(subject.image, figure, stretch=stretch, flags=wishes.flags)
+    elif subject.curve is not None:
+        show_light_curve(subject.curve, figure)
     else:
         assert subject.catalog is not None
         _ = show_catalog(subject.catalog, figure) if subject.kind == "sources" else show_growth(subject.catalog, figure)

@@ -59,6 +59,10 @@ def test_frames_become_a_light_curve(larun: Larun, frames: tuple[nights.Night, P
     shown = larun("info", out / "lightcurve.ecsv")
     assert shown.code == 0, shown.err
     assert "light_curve" in larun("provenance", out / "lightcurve.ecsv").out
+    drawn = larun("plot", out / "lightcurve.ecsv", "-o", tmp_path / "again.png")
+    assert drawn.code == 0, drawn.err
+    assert (tmp_path / "again.png").read_bytes().startswith(b"\x89PNG")
+    assert larun("plot", out / "lightcurve.ecsv", "--kind", "growth", "-o", tmp_path / "no.png").code == 2
 
 
 @pytest.mark.slow
