@@ -19,6 +19,7 @@ from larun.algorithms.mapping import Mapping, Positions, affine, mapped
 from larun.algorithms.phasecorrelation import phase_shift
 from larun.algorithms.planefit import PlanePolynomial
 from larun.algorithms.quickstars import quick_stars
+from larun.algorithms.rings import ring_stars
 from larun.errors import NotAligned, OptionError
 from larun.io.cards import readable
 from larun.model.store import wcs_of
@@ -28,7 +29,17 @@ if TYPE_CHECKING:
 
     from larun.model.sky import SkyImage
 
-__all__ = ["METHODS", "TOLERANCE", "TRANSFORMS", "Alignment", "align_by", "bright_stars", "by_star_lists", "recalled"]
+__all__ = [
+    "METHODS",
+    "TOLERANCE",
+    "TRANSFORMS",
+    "Alignment",
+    "align_by",
+    "bright_stars",
+    "by_star_lists",
+    "is_sharp",
+    "recalled",
+]
 
 METHODS = ("stars", "phase", "wcs")
 
@@ -40,6 +51,7 @@ _MOST = 1500  # stars that are looked at
 _BRIGHT = 300  # stars that are matched where that is enough: faint ones, and blends, only blur the fit
 _LIKE = (0.97, 1.03)  # scale between images of one camera
 _NOISE = 0.3  # pixels: rough error of a position
+_SHARP, _SHARP_RINGS = 0.3, 0.09  # rms in pixels of bright stars, beyond which they may be parts of rings; of rings
 _WORST = 1.2  # rms in pixels: columns full of defects match each other too, but not to a pixel
 #: Pixels by which positions of a bent transform may err between nodes.
 TOLERANCE = 2e-3
@@ -134,8 +146,51 @@ def _by_stars(
         quick = [_of_reference(reference), quick_stars(image.data, image.flags)]
         if quick[0] is not None and quick[1] is not None:
             with contextlib.suppress(NotAligned):  # a full search finds more, and fainter, stars
-                return by_star_lists(quick[0], quick[1], reference.shape, degree, names)
-    return by_star_lists(stars(reference), stars(image), reference.shape, degree, names)
+                found = by_star_lists(quick[0], quick[1], reference.shape, degree, names)
+                if is_sharp(found):
+                    return found
+    lists = stars(reference), stars(image)
+    try:
+        made = by_star_lists(*lists, reference.shape, degree, names)
+    except NotAligned:
+        return _by_rings(image, reference, degree, lists, None)
+    return made if is_sharp(made) else _by_rings(image, reference, degree, lists, made)
+
+
+def is_sharp(found: Alignment) -> bool:
+    """Whether bright stars lie on one another as well as stars do: else they may be parts of rings."""
+    return float(found.fitted.get("rms_bright", 0.0)) < _SHARP
+
+
+def _by_rings(
+    image: SkyImage,
+    reference: SkyImage,
+    degree: int,
+    lists: tuple[NDArray[np.float64], NDArray[np.float64]],
+    other: Alignment | None,
+) -> Alignment:
+    """By the middles of stars that are rings, out of focus; what was found else where no image has rings."""
+    names = repr(reference), repr(image)
+    rings = [ring_stars(one.data, one.flags) for one in (reference, image)]
+    if rings[0] is None and rings[1] is None:
+        return other if other is not None else by_star_lists(*lists, reference.shape, degree, names)
+    one, two = (own if ring is None else ring.xy for own, ring in zip(lists, rings, strict=True))
+    said = " and ".join(
+        f"stars of {name} are rings of {ring.diameter:.0f} pixels"
+        for name, ring in zip(names, rings, strict=True)
+        if ring is not None
+    )
+    advice = "out of focus: use method='wcs', method='phase' for frames that are out of focus alike, or leave it out"
+    try:
+        found = by_star_lists(one, two, reference.shape, degree, names)
+    except NotAligned as error:
+        raise NotAligned(f"{error}; {said}, {advice}") from error
+    if not float(found.fitted["rms_bright"]) < _SHARP_RINGS:
+        raise NotAligned(
+            f"{names[1]} matches {names[0]} to {found.fitted['rms_bright']:.2f} pixels only; {said}, {advice}"
+        )
+    found.fitted["rings"] = [None if ring is None else float(ring.diameter) for ring in rings]
+    return found
 
 
 def _of_reference(image: SkyImage) -> NDArray[np.float64] | None:

@@ -17,7 +17,7 @@ from larun.algorithms.resample import chosen_kernel
 from larun.algorithms.resampled_noise import Term, term_of
 from larun.algorithms.stacking import Layer
 from larun.errors import NotAligned, OptionError
-from larun.model.aligning.transforms import TOLERANCE, TRANSFORMS, Alignment, align_by, by_star_lists
+from larun.model.aligning.transforms import TOLERANCE, TRANSFORMS, Alignment, align_by, by_star_lists, is_sharp
 from larun.model.stacking.members import Member
 from larun.model.stacking.options import WEIGHTS, StackOptions
 from larun.provenance import unrecorded
@@ -120,7 +120,9 @@ def aligned(member: Member, reference: Member, method: str, transform: str) -> A
     if method == "stars" and transform in TRANSFORMS:
         names = reference.name, member.name
         with contextlib.suppress(NotAligned):  # a full search finds more, and fainter, stars
-            return by_star_lists(reference.stars, member.stars, reference.shape, TRANSFORMS[transform], names)
+            found = by_star_lists(reference.stars, member.stars, reference.shape, TRANSFORMS[transform], names)
+            if is_sharp(found):
+                return found
     with unrecorded():  # what it searches is no step of the stack
         return align_by(method, member.image(), reference.image(), transform)
 
