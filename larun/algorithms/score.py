@@ -19,7 +19,7 @@ from larun.algorithms.detect import DetectOptions, detect_matched
 from larun.algorithms.kernelfield import KernelField, convolve, convolve_variance
 from larun.algorithms.psf import PSF, moffat_psf, psf_from_nodes
 from larun.algorithms.psf_build import BuildPsfOptions, build_psf
-from larun.algorithms.psf_stars import choose_stars
+from larun.algorithms.psf_stars import ChooseOptions, choose_stars
 from larun.algorithms.subtraction import Difference, Taken
 from larun.algorithms.whitening import cut, field_through, grid_of
 from larun.errors import CatalogError, OptionError
@@ -32,6 +32,8 @@ _LIGHT = 4.0
 _LEAST = 0.3
 #: Exponent of the profile that stands in where stars cannot tell the PSF.
 _BETA = 3.5
+#: Stars that the PSF is made of, at most: the filter is right to a per cent with far fewer.
+_PSF_STARS = 50
 
 
 class Score(NamedTuple):
@@ -55,7 +57,15 @@ def star_psf(image: Taken) -> PSF:
     fwhm = image.stars.fwhm
     try:
         found = detect_matched(*planes, options=DetectOptions(fwhm=fwhm, threshold=8.0, gain=image.gain))
-        chosen = choose_stars(image.flags, found.x, found.y, found.flux, found.flux_error, fwhm=fwhm).chosen
+        chosen = choose_stars(
+            image.flags,
+            found.x,
+            found.y,
+            found.flux,
+            found.flux_error,
+            fwhm=fwhm,
+            options=ChooseOptions(most=_PSF_STARS),
+        ).chosen
         return build_psf(
             planes, found.x[chosen], found.y[chosen], fwhm=fwhm, options=BuildPsfOptions(gain=image.gain)
         ).psf

@@ -166,3 +166,23 @@ def test_flags_of_both_are_there(night):
     assert made.flags[50, 60] & fl.COSMIC
     assert made.flags[80, 90] & fl.BAD
     assert np.count_nonzero(made.flags & fl.BAD) < 225
+
+
+def test_acceptance_26_apertures_on_a_difference_have_their_errors():
+    field = pair((460, 470), seed=31, stars=330, change=0.02, sky=(300.0, 600.0))
+    science, reference = (
+        larun.Frame.from_arrays(data, variance=variance, unit="electron", gain=1.0, read_noise=6.0)
+        for data, variance in (
+            (field.science, field.science_variance),
+            (field.reference, field.reference_variance),
+        )
+    )
+    made = science.subtract(reference, options=OPTIONS)
+    places = np.random.default_rng(31).uniform(30, 425, (2000, 2))
+    table = made.photometer(places, radii=(1.5, 3.0, 6.0), unit="pixel", sky="none").table
+    for k in (1, 2, 3):
+        good = table[f"aperture_flags_{k}"] == 0
+        pull = (table[f"aperture_flux_{k}"] / table[f"aperture_flux_error_{k}"]).value[good]
+        assert good.sum() > 1900
+        assert abs(pull.mean()) < 0.12
+        assert pull.std() == pytest.approx(1, abs=0.05)
