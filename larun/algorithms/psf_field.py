@@ -42,6 +42,8 @@ _FLUX_ROUNDS = 2
 _LEAST = 0.05  # share of a star's light on usable pixels
 _SKIES = 3  # how often the sky may be measured again
 _SKY_SETTLED = 0.02  # of the noise of a pixel
+#: More light than that of the brightest pixel's star, by this factor, is none: saturated ones are brighter.
+_RUNAWAY = 30.0
 _BAND = 32
 
 
@@ -246,9 +248,10 @@ class _Field:
         self.before, self.share, self.variances = np.full((count, 2), np.nan), np.ones(count), np.zeros((count, 3))
         self.settled, self.rounds = np.zeros(count, bool), 0
         self.moved = np.ones(count, bool)
+        self.most = _brightest(planes, psf, options.mask)
         places = self.at[:, 1:]
         self.pairs = pairs_within(places, math.sqrt(2) * (self.reach + psf.radius / 2))
-        links = np.sort(self.group[pairs_within(places, self.reach + 2.0)], axis=1)
+        links = np.sort(self.group[pairs_within(places, 2 * self.reach + 2.0)], axis=1)
         self.colour = colours(links, self.skies.size)
         self.acf = _lags(acf, self.index)
         self.model = np.zeros((ny, nx))
@@ -318,7 +321,7 @@ class _Field:
         active = np.zeros(self.skies.size, bool)
         active[todo] = True
         mine = active[self.group]
-        lost = mine & np.isnan(steps[:, 0])
+        lost = mine & ~(np.abs(self.at[:, 0] + steps[:, 0]) <= self.most)
         steps[lost] = 0.0
         steps[lost, 0] = -self.at[lost, 0]  # nothing is known of it: it leaves the model
         old = self.at.copy()
@@ -426,6 +429,14 @@ def _checked(psf: PSF, options: FieldOptions) -> tuple[int, NDArray[np.float64]]
             "1 to 200 stars, and at least 5 rounds"
         )
     return reach, np.minimum(limit, psf.radius - reach + 0.4)
+
+
+def _brightest(planes: Planes, psf: PSF, mask: int) -> float:
+    """No star can have more light: what runs beyond it rests on hardly any pixel."""
+    data, level, _, flags = planes
+    value = np.abs(data - level)[((flags & np.uint32(mask)) == 0) & np.isfinite(data)]
+    ny, nx = data.shape
+    return _RUNAWAY * float(np.max(value, initial=0.0)) / float(psf.values(0.0, 0.0, nx / 2, ny / 2)[0])
 
 
 def _lags(acf: NDArray[Any] | None, index: NDArray[np.int64]) -> NDArray[np.float64]:

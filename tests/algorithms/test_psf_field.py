@@ -171,6 +171,17 @@ def test_stars_beneath_others_are_found():
     assert np.mean(distance.min(axis=1) < 1.5) > 0.95
 
 
+def test_what_rests_on_hardly_any_pixel_does_not_run_away(rng):
+    psf = moffat_psf(3.0, 3.0, radius=14)
+    x, y = np.array([40.0, 40.02, 46.0, 53.0]), np.array([40.0, 40.0, 41.0, 40.0])
+    data, level, noise, bits = noisy(psf, 90, x[[0, 2, 3]], y[[0, 2, 3]], np.full(3, 3e6), rng)
+    bits[data > 20000] = fl.SATURATED
+    bits[34:46, 33:60] |= np.where(rng.random((12, 27)) < 0.8, fl.BAD, 0).astype(np.uint32)
+    found = solve_field((data, level, noise, bits), psf, x, y)
+    assert np.all(np.isfinite(found.model))
+    assert np.max(np.abs(found.model)) < 1e8
+
+
 def test_groups_are_divided_where_they_grow_too_large():
     x = np.arange(30.0)
     first, members = groups_of(x, np.zeros(30), 1.1, 100)
