@@ -21,7 +21,7 @@ from larun.algorithms.stack_kernels import level_rows, mark_rows, mean_rows, mid
 from larun.detector import Section
 from larun.errors import OptionError
 
-__all__ = ["HALO", "MARGIN", "Layer", "MeanOptions", "Rows", "Seen", "Stacked", "seen_in", "stack"]
+__all__ = ["HALO", "MARGIN", "Layer", "MeanOptions", "Rows", "Seen", "Stacked", "seen_in", "stack", "taken_from"]
 
 _STEP = 64  # rows that bands are multiples of: nodes of every mapping lie so
 MARGIN = 9  # pixels of the input beyond those that are met: neighbours, and neighbours of what is filled
@@ -255,6 +255,37 @@ def seen_in(layers: Sequence[Layer], shape: tuple[int, int], section: Section, o
     known = middle[0, *part] if options.method != "mean" else np.full(section.shape, np.nan, np.float32)
     used = np.isfinite(values[:, *part])
     return Seen(before, variance[:, *part].copy(), flags[:, *part].copy(), used, known.copy())
+
+
+def taken_from(
+    layer: Layer, one: Stacked, known: tuple[NDArray[np.float32], NDArray[np.uint16]], fwhm: float, options: MeanOptions
+) -> NDArray[np.bool_]:
+    """What only a new frame has seen, beside a mean of others that is there already.
+
+    Parameters
+    ----------
+    layer : Layer
+        The frame.
+    one : Stacked
+        The stack of it alone.
+    known : tuple of ndarray, (ny, nx)
+        The mean of the others, and how many there are: of less than two nothing is told.
+    fwhm : float
+        Of the stars in the mean.
+    options : MeanOptions
+        Limits.
+    """
+    values = one.data[None].copy()
+    taken = np.zeros(one.data.shape, np.uint16)
+    marks = np.zeros(values.shape, np.uint8)
+    seen = read_only(np.stack([known[0], known[1].astype(np.float32)]), np.float32)
+    limits = (options.sigma, options.light, options.slope, layer.sky, layer.scale, layer.noise)
+    lines = _line(layer.fwhm, fwhm), _line(fwhm, layer.fwhm)
+    own = read_only(one.data, np.float32), read_only(one.variance, np.float32)
+    over_rows(len(taken), functools.partial(_mark, own, seen, limits, lines, marks[0]), _CHUNK)
+    found = read_only(marks, np.uint8)
+    over_rows(len(taken), lambda a, b: spread_rows(found, _MOST, a, b, values, taken), _CHUNK)
+    return taken > 0
 
 
 def _around(section: Section, shape: tuple[int, int]) -> Section:

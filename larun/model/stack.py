@@ -23,10 +23,11 @@ from larun.model.aligning.regridding import shared_on
 from larun.model.frame import Frame
 from larun.model.planes import Shared, freeze, shifted_wcs
 from larun.model.sky import SkyImage
+from larun.model.stacking.adding import added, one_more, running_state
 from larun.model.stacking.drizzling import drizzled
 from larun.model.stacking.heading import heading, time_of
 from larun.model.stacking.laying import Grid, Laid, aligned, best, grid_of, laid, noise_term
-from larun.model.stacking.members import Member, all_measured, facts
+from larun.model.stacking.members import Member, all_measured, facts, measured
 from larun.model.stacking.options import StackOptions
 from larun.provenance import Parent, operation, recording
 
@@ -157,6 +158,59 @@ class Stack(Frame):
         layers, chosen, grid, known = _gathered(frames, reference, (align, reject, "point"), options)
         recording().fit(**known)
         return cls(**drizzled(layers, chosen, grid, how))
+
+    @operation("stack_add", version=1, reach="global", leave_out=("frame", "reference"))
+    def add(
+        self,
+        frame: SkyImage | str | Path,
+        *,
+        reference: SkyImage | str | Path | None = None,
+        align: str = "stars",
+        options: StackOptions = StackOptions(),
+    ) -> Self:
+        """This stack with one more frame: a running mean, for a field that is still being observed.
+
+        The pixels stay those of the stack. What the frame alone has seen is left out where the stack has two frames or
+        more. Frames in any order give the same but for rounding, and the same as :meth:`combine` with ``method="mean"``
+        where nothing is left out and the reference is given.
+
+        Parameters
+        ----------
+        frame : SkyImage or path
+            Calibrated and cleaned, of the same field.
+        reference : SkyImage or path, optional
+            The frame that gave the stack its pixels, to be aligned and compared with; by default the stack itself,
+            whose stars are better known.
+        align : {"stars", "phase", "wcs"}
+            As for :meth:`combine`.
+        options : StackOptions
+            Transform, scale, sky, kernel, limits.
+
+        Returns
+        -------
+        Stack
+
+        Raises
+        ------
+        NotAligned
+            If the frame does not fit: go on with this stack.
+        AlreadyApplied
+            If it is in the stack.
+        OptionError
+            If the stack was changed since it was made, the frame is raw, or the reference is another.
+        """
+        state, member = running_state(self.provenance), measured(frame)
+        if member.provenance.id in state.ids:
+            raise AlreadyApplied(f"{member.name}: is in {self!r} already")
+        base = measured(self, resampled=True) if reference is None else measured(reference)
+        if reference is not None and base.provenance.id != state.reference:
+            raise OptionError(f"{base.name}: is not the reference of {self!r}; leave reference= out")
+        one, after = one_more(self, state, member, base, align, options)
+        recording().parents.append(Parent("frame", member.provenance))
+        if reference is not None:
+            recording().parents.append(Parent("reference", base.provenance))
+        recording().fit(running=after.told(), frame=one.note())
+        return self._replace(**added(self, one, state, after, options))
 
     @classmethod
     def time_for(cls, header: Header) -> ExposureTime:
@@ -331,7 +385,8 @@ def _common(layers: list[Laid]) -> tuple[str, ...]:
     """Noise that at least two frames have at the same places; that of others counts as their own."""
     names = [[shared_on(master, one.alignment) for master in one.member.masters] for one in layers]
     counts = Counter(name for own in names for name in own)
-    return tuple(sorted(name for name, count in counts.items() if count > 1))
+    least = min(2, len(layers))  # of one frame all is kept apart: others may be added
+    return tuple(sorted(name for name, count in counts.items() if count >= least))
 
 
 def _of_all(layers: list[Laid]) -> dict[str, Any]:

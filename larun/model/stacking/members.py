@@ -121,8 +121,10 @@ def all_measured(given: Sequence[SkyImage | str | Path], max_memory: float) -> l
     return [found[number] for number in range(len(given))]
 
 
-def measured(given: SkyImage | str | Path, *, keep: bool = False) -> Member:
+def measured(given: SkyImage | str | Path, *, keep: bool = False, resampled: bool = False) -> Member:
     """Measure a frame: an image, or a product that is read now and, unless it is kept, again by rows.
+
+    A stack is taken only where ``resampled`` says so.
 
     Raises
     ------
@@ -136,7 +138,7 @@ def measured(given: SkyImage | str | Path, *, keep: bool = False) -> Member:
     name = path.name if path is not None else (image.provenance.name or "an image")
     if image.variance is None or image.detector.needs_trim:
         raise OptionError(f"{name}: {image!r} is raw: calibrate it before it is stacked")
-    if image._resampling is not None:
+    if image._resampling is not None and not resampled:
         raise OptionError(f"{name}: {image!r} was resampled before: stack the frames it was made of, or as they were")
     if keep:
         path = None

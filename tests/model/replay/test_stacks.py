@@ -87,6 +87,14 @@ def test_a_stack_of_frames_is_the_same_bit_for_bit(made, tmp_path):
         again = replayer.replay(product)
         assert again.equal, str(again)
         assert again.notes == ()
+    here = larun.StackOptions(footprint="reference", scale="none")
+    live = larun.Stack.combine(made.frames[:2], options=here).add(made.frames[2], options=here)
+    assert replayer.replay(live.add(made.frames[3], reference=_reference(live, made), options=here)).equal
+
+
+def _reference(stack, made):
+    known = stack.provenance.step.fitted["running"]["reference"]
+    return next(frame for frame in made.frames if frame.provenance.id == known)
 
 
 def test_acceptance_39_any_window_of_a_stack_is_that_of_the_whole(made):
