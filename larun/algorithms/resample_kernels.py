@@ -61,6 +61,7 @@ def interpolate_rows(planes: Any, tables: Any, flags: Any, nodes: Any, step: Any
     marked = near.size > 0
     patch = np.empty((_TAPS, LANES), np.float32)
     line = np.empty(step + _TAPS, np.float32)
+    wholes, phases = np.empty((2, step), np.int64), np.empty((2, step), np.int64)
     at_x = np.empty(node_x.shape[1])
     at_y = np.empty(node_x.shape[1])
     for row in range(values.shape[0]):
@@ -73,6 +74,24 @@ def interpolate_rows(planes: Any, tables: Any, flags: Any, nodes: Any, step: Any
             factor = area[cell, i]
             alike = max(abs(dx - 1.0), abs(dy)) * (_PHASES * _FEWEST) < 1.0
             column = begin
+            if not alike and _all_inside((at_x[i], at_y[i]), (dx, dy), (begin, end), i * step, (ny, nx)):
+                _phases(at_x[i], dx, begin + 1 - i * step, end - begin, wholes[0], phases[0])
+                _phases(at_y[i], dy, begin + 1 - i * step, end - begin, wholes[1], phases[1])
+                for k in range(end - begin):
+                    u, v, at = wholes[1, k] - _REACH, wholes[0, k] - _REACH, begin + k
+                    values[row, at] = tap_sum(data, u, v, tables[0], phases[0, k], phases[1, k]) * factor
+                    found[row, at] = _CLEAN
+                    if noisy:
+                        noise = tap_sum(variance, u, v, tables[1], phases[0, k], phases[1, k])
+                        noises[row, at] = noise * (factor * factor)
+                    if marked and near[u + _REACH, v + _REACH] != 0:
+                        state = _flags(bits, tables[0], v + _REACH, u + _REACH, phases[0, k], phases[1, k], least)
+                        found[row, at] = state
+                        if state & _NO_DATA:
+                            values[row, at] = math.nan
+                            if noisy:
+                                noises[row, at] = math.nan
+                column = end
             while column < end:
                 away = column + 1 - i * step
                 x, y = at_x[i] + dx * away, at_y[i] + dy * away
@@ -137,6 +156,29 @@ def _phase(x: Any) -> Any:
     """The pixel at or below a position, and how far beyond it the position is, in steps of the table."""
     whole = math.floor(x)
     return int(whole), int((x - whole) * _PHASES + 0.5)
+
+
+@kernel
+def _all_inside(start: Any, drift: Any, part: Any, node: Any, shape: Any) -> Any:
+    """Whether all neighbours of some pixels of a row lie within the input: those of the first and the last do."""
+    (begin, end), (ny, nx) = part, shape
+    if end <= begin:
+        return False
+    for column in (begin, end - 1):
+        x, y = start[0] + drift[0] * (column + 1 - node), start[1] + drift[1] * (column + 1 - node)
+        if not (x >= _REACH and x < nx - LANES + _REACH + 1 and y >= _REACH and y < ny - _TAPS + _REACH + 1):
+            return False
+    return True
+
+
+@kernel
+def _phases(at: Any, drift: Any, before: Any, count: Any, whole: Any, phase: Any) -> None:
+    """As :func:`_phase`, of pixels beside one another."""
+    for k in range(count):
+        x = at + drift * (before + k)
+        low = math.floor(x)
+        whole[k] = int(low)
+        phase[k] = int((x - low) * _PHASES + 0.5)
 
 
 @kernel

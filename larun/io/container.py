@@ -47,6 +47,7 @@ FORMAT = 1
 BLOCK = 2880
 
 _CHUNK = 1 << 23
+_LOOK = 1 << 18  # bytes that are read at a time: they are still at hand when they are looked at
 _TAIL = 64  # blocks at the end of a file in which DIGESTS is looked for: enough for some 600 HDUs
 _BITPIX = {"u1": 8, "i2": 16, "u2": 16, "i4": 32, "u4": 32, "i8": 64, "f4": -32, "f8": -64}
 _DTYPE = {8: "u1", 16: "i2", 32: "i4", 64: "i8", -32: "f4", -64: "f8"}
@@ -354,7 +355,7 @@ def _compared(get: Callable[[int, int], bytes], entry: Entry) -> list[Problem]:
     if hashlib.sha256(get(entry.start, entry.header_bytes)).hexdigest() != entry.header:
         found.append(Problem(entry.name, "header", "the header was changed after it was written"))
     digest, at, end = hashlib.sha256(), entry.data_start, entry.data_start + entry.data_bytes
-    while at < end and (chunk := get(at, min(end - at, _CHUNK))):
+    while at < end and (chunk := get(at, min(end - at, _LOOK))):
         digest.update(chunk)
         at += len(chunk)
     if digest.hexdigest() != entry.data:
@@ -382,10 +383,12 @@ def read_entry(file: IO[bytes], entry: Entry) -> tuple[fits.Header, NDArray[Any]
     made = np.empty(shape, f"u{kind[1]}" if header.get("BZERO", 0) else kind)  # an owner, which nobody need copy
     words = made.view(f"u{kind[1]}")
     file.seek(entry.data_start)
-    file.readinto(words)  # type: ignore[attr-defined]  # open_plain gives buffered binary files
-    if np.little_endian:
-        words.byteswap(inplace=True)
-    zero = header.get("BZERO", 0)
-    if zero:
-        words ^= np.array(zero, words.dtype)
+    zero, flat = header.get("BZERO", 0), words.reshape(-1)
+    for start in range(0, flat.size, _LOOK // words.itemsize):
+        part = flat[start : start + _LOOK // words.itemsize]
+        file.readinto(part)  # type: ignore[attr-defined]  # open_plain gives buffered binary files
+        if np.little_endian:
+            part.byteswap(inplace=True)
+        if zero:
+            part ^= np.array(zero, words.dtype)
     return header, made
