@@ -49,8 +49,8 @@ class QuickStars(NamedTuple):
 
 def quick_stars(data: NDArray[np.float32], flags: NDArray[np.uint32]) -> NDArray[np.float64] | None:
     """Positions of the brightest stars (n, 2), the brightest first, as :func:`quick_sources` has them; or None."""
-    found = quick_sources(data, flags)
-    return None if found is None else found.xy
+    found = _search(data, flags, None)
+    return None if found is None else _positions(found[0])
 
 
 def quick_sources(
@@ -72,6 +72,14 @@ def quick_sources(
     QuickStars or None
         None where stars are few, faint, blurred or sharper than pixels: then it takes a full search.
     """
+    found = _search(data, flags, sky)
+    return None if found is None else QuickStars(_positions(found[0]), fwhm_of(*found))
+
+
+def _search(
+    data: NDArray[np.float32], flags: NDArray[np.uint32], sky: Background | None
+) -> tuple[Measured, NDArray[np.float64]] | None:
+    """Bright stars as they were measured, and their S/N when they were found."""
     ny, nx = data.shape
     if min(ny, nx) < 4 * _HALF:
         return None
@@ -94,11 +102,13 @@ def quick_sources(
         return None
     if not 1 / _NEAR < width / _FWHM < _NEAR:
         found = cuts.measured(width)
+    return (found, snr) if np.sum(_placed(found)) >= _FEWEST else None
+
+
+def _positions(found: Measured) -> NDArray[np.float64]:
     good = np.flatnonzero(_placed(found))
     order = good[np.argsort(-found.flux[good], kind="stable")]
-    if len(order) < _FEWEST:
-        return None
-    return QuickStars(np.column_stack([found.x[order], found.y[order]]), fwhm_of(found, snr))
+    return np.column_stack([found.x[order], found.y[order]])
 
 
 def _placed(found: Measured) -> NDArray[np.bool_]:

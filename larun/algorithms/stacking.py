@@ -305,9 +305,13 @@ def _brought(
     size = len(layers), *section.shape
     words = [plane[: math.prod(size)].reshape(size) for plane in room]
     values, variance, flags = words[0].view(np.float32), words[1].view(np.float32), words[2]
-    amplitudes = [
-        _laid(layer, options, section, common, (values[k], variance[k], flags[k])) for k, layer in enumerate(layers)
-    ]
+    amplitudes: list[dict[str, NDArray[np.float32]]] = [{} for _ in layers]
+
+    def lay(start: int, stop: int) -> None:
+        for k in range(start, stop):
+            amplitudes[k] = _laid(layers[k], options, section, common, (values[k], variance[k], flags[k]))
+
+    over_rows(len(layers), lay, band=1)
     return values, variance, flags, amplitudes
 
 

@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from larun import flags as fl
+from larun.algorithms.jit import over_rows
 from larun.algorithms.listmatch import ListMatch, match_lists
 from larun.algorithms.mapping import Mapping, Positions, affine, mapped
 from larun.algorithms.phasecorrelation import phase_shift
@@ -143,10 +144,10 @@ def _by_stars(
 ) -> Alignment:
     names = repr(reference), repr(image)
     if stars is bright_stars:
-        quick = [_of_reference(reference), quick_stars(image.data, image.flags)]
-        if quick[0] is not None and quick[1] is not None:
+        one, two = _quick_stars(reference, image)
+        if one is not None and two is not None:
             with contextlib.suppress(NotAligned):  # a full search finds more, and fainter, stars
-                found = by_star_lists(quick[0], quick[1], reference.shape, degree, names)
+                found = by_star_lists(one, two, reference.shape, degree, names)
                 if is_sharp(found):
                     return found
     lists = stars(reference), stars(image)
@@ -193,13 +194,19 @@ def _by_rings(
     return found
 
 
-def _of_reference(image: SkyImage) -> NDArray[np.float64] | None:
-    """The bright stars of a reference, which a series of frames asks for again and again."""
+def _quick_stars(reference: SkyImage, image: SkyImage) -> tuple[NDArray[np.float64] | None, NDArray[np.float64] | None]:
+    """The bright stars of both, side by side; a series of frames asks for those of its reference again and again."""
     data, flags, stars = _latest.get()
-    if data() is not image.data or flags() is not image.flags:
-        stars = quick_stars(image.data, image.flags)
-        _latest.set((weakref.ref(image.data), weakref.ref(image.flags), stars))
-    return stars
+    found = {0: stars} if data() is reference.data and flags() is reference.flags else {}
+    todo = [(number, one) for number, one in enumerate((reference, image)) if number not in found]
+
+    def work(start: int, stop: int) -> None:
+        for number, one in todo[start:stop]:
+            found[number] = quick_stars(one.data, one.flags)
+
+    over_rows(len(todo), work, band=1)
+    _latest.set((weakref.ref(reference.data), weakref.ref(reference.flags), found[0]))
+    return found[0], found[1]
 
 
 def by_star_lists(
