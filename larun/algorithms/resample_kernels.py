@@ -56,14 +56,11 @@ def interpolate_rows(planes: Any, tables: Any, flags: Any, nodes: Any, step: Any
     bits, near, least = flags
     values, noises, found = out
     data, variance = planes
-    noisy, width = len(tables) > 1, values.shape[1]
+    noisy, marked, width = len(tables) > 1, near.size > 0, values.shape[1]
     ny, nx = data.shape
-    marked = near.size > 0
-    patch = np.empty((_TAPS, LANES), np.float32)
-    line = np.empty(step + _TAPS, np.float32)
+    patch, line = np.empty((_TAPS, LANES), np.float32), np.empty(step + _TAPS, np.float32)
     wholes, phases = np.empty((2, step), np.int64), np.empty((2, step), np.int64)
-    at_x = np.empty(node_x.shape[1])
-    at_y = np.empty(node_x.shape[1])
+    at_x, at_y = np.empty(node_x.shape[1]), np.empty(node_x.shape[1])
     for row in range(values.shape[0]):
         _row(node_x, step, first + row, at_x)
         _row(node_y, step, first + row, at_y)
@@ -77,20 +74,7 @@ def interpolate_rows(planes: Any, tables: Any, flags: Any, nodes: Any, step: Any
             if not alike and _all_inside((at_x[i], at_y[i]), (dx, dy), (begin, end), i * step, (ny, nx)):
                 _phases(at_x[i], dx, begin + 1 - i * step, end - begin, wholes[0], phases[0])
                 _phases(at_y[i], dy, begin + 1 - i * step, end - begin, wholes[1], phases[1])
-                for k in range(end - begin):
-                    u, v, at = wholes[1, k] - _REACH, wholes[0, k] - _REACH, begin + k
-                    values[row, at] = tap_sum(data, u, v, tables[0], phases[0, k], phases[1, k]) * factor
-                    found[row, at] = _CLEAN
-                    if noisy:
-                        noise = tap_sum(variance, u, v, tables[1], phases[0, k], phases[1, k])
-                        noises[row, at] = noise * (factor * factor)
-                    if marked and near[u + _REACH, v + _REACH] != 0:
-                        state = _flags(bits, tables[0], v + _REACH, u + _REACH, phases[0, k], phases[1, k], least)
-                        found[row, at] = state
-                        if state & _NO_DATA:
-                            values[row, at] = math.nan
-                            if noisy:
-                                noises[row, at] = math.nan
+                _within(planes, tables, flags, (wholes, phases), factor, (row, begin, end), out)
                 column = end
             while column < end:
                 away = column + 1 - i * step
@@ -120,9 +104,8 @@ def interpolate_rows(planes: Any, tables: Any, flags: Any, nodes: Any, step: Any
                     _sum_run(data, u, v, x_weights, y_weights, factor, line, values[row, column : column + count])
                     if noisy:
                         x_weights, y_weights = tables[1, phase_x], tables[1, phase_y]
-                        square = factor * factor
                         into = noises[row, column : column + count]
-                        _sum_run(variance, u, v, x_weights, y_weights, square, line, into)
+                        _sum_run(variance, u, v, x_weights, y_weights, factor * factor, line, into)
                 elif inside and v + LANES <= nx:
                     count = 1
                     values[row, column] = tap_sum(data, u, v, tables[0], phase_x, phase_y) * factor
@@ -137,8 +120,7 @@ def interpolate_rows(planes: Any, tables: Any, flags: Any, nodes: Any, step: Any
                         _cut(variance, u, v, patch)
                         noise = tap_sum(patch, 0, 0, tables[1], phase_x, phase_y)
                         noises[row, column] = noise * (factor * factor)
-                for k in range(count):
-                    found[row, column + k] = _CLEAN if inside else _EDGE
+                found[row, column : column + count] = _CLEAN if inside else _EDGE
                 if marked:
                     for k in range(count):
                         if near[min(max(iy, 0), ny - 1), min(max(ix + k, 0), nx - 1)] != 0:
@@ -156,6 +138,31 @@ def _phase(x: Any) -> Any:
     """The pixel at or below a position, and how far beyond it the position is, in steps of the table."""
     whole = math.floor(x)
     return int(whole), int((x - whole) * _PHASES + 0.5)
+
+
+@kernel
+def _within(planes: Any, tables: Any, flags: Any, places: Any, factor: Any, part: Any, out: Any) -> None:
+    """Pixels of a row whose neighbours all lie within the input, at places from :func:`_phases`."""
+    values, noises, found = out
+    bits, near, least = flags
+    data, variance = planes
+    (row, begin, end), (wholes, phases) = part, places
+    table, squares = tables[0], tables[len(tables) - 1]
+    noisy, marked = len(tables) > 1, near.size > 0
+    for k in range(end - begin):
+        u, v, at = wholes[1, k] - _REACH, wholes[0, k] - _REACH, begin + k
+        values[row, at] = tap_sum(data, u, v, table, phases[0, k], phases[1, k]) * factor
+        found[row, at] = _CLEAN
+        if noisy:
+            noise = tap_sum(variance, u, v, squares, phases[0, k], phases[1, k])
+            noises[row, at] = noise * (factor * factor)
+        if marked and near[u + _REACH, v + _REACH] != 0:
+            state = _flags(bits, table, v + _REACH, u + _REACH, phases[0, k], phases[1, k], least)
+            found[row, at] = state
+            if state & _NO_DATA:
+                values[row, at] = math.nan
+                if noisy:
+                    noises[row, at] = math.nan
 
 
 @kernel
