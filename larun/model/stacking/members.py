@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 __all__ = ["Member", "all_measured", "measured"]
 
 _RADIUS = 1.5  # FWHM, the pixel's included: an aperture that holds the same part of a star in any seeing
-_KEPT = 0.55  # of the memory: the rest is for bands of all frames
+_KEPT = 0.25  # of the memory: the rest is for bands of all frames
 _PIXEL = 2.3548 / math.sqrt(12)  # FWHM of a Gaussian as wide as a pixel
 
 
