@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
-import numpy as np
 import typer
 
 from larun.cli.arguments import Instrument, Json
@@ -98,11 +97,14 @@ def _write(table: QTable, found: Sequence[Quality], out: Path | None, plot: Path
 
 
 def _plain(value: Any) -> Any:
+    import numpy as np
+
     plain = value.item() if isinstance(value, np.generic) else value
     return None if isinstance(plain, float) and not np.isfinite(plain) else plain
 
 
 def _show(table: QTable, found: Sequence[Quality], written: list[str]) -> None:
+    import numpy as np
     from rich.text import Text
 
     from larun.markup import printable

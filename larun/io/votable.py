@@ -83,6 +83,20 @@ UCDS: Mapping[str, str] = {
     "star_p_value": "src.class.starGalaxy",
     "mag_total": "phot.mag",
     "mag_total_error": "stat.error;phot.mag",
+    "x_psf": "pos.cartesian.x;instr.det",
+    "y_psf": "pos.cartesian.y;instr.det",
+    "x_psf_error": "stat.error;pos.cartesian.x;instr.det",
+    "y_psf_error": "stat.error;pos.cartesian.y;instr.det",
+    "flux_psf": "phot.count",
+    "flux_psf_error": "stat.error;phot.count",
+    "mag_psf": "phot.mag",
+    "mag_psf_error": "stat.error;phot.mag",
+    "psf_sky": "instr.background",
+    "psf_chi2": "stat.fit.chi2",
+    "psf_share": "stat.filling",
+    "psf_flags": "meta.code.qual",
+    "psf_group": "meta.id.part",
+    "psf_status": "meta.code.status",
 }
 
 # numpy's type, what is stored, VOTable's word for it

@@ -277,14 +277,14 @@ class SourceCatalog(CatalogFiles):
 
         given = {"radii": radii, "unit": unit, "sky": sky, "annulus": annulus, "aperture": aperture}
         wanted = measuring.recorded(given | {"method": method, "options": options})
-        image = self._require_image()
         if "method" in wanted:
             from larun.model.pointspread import photometry
 
-            made = photometry.of_catalog(self, image, **wanted)
+            made = photometry.of_catalog(self, self._require_image(), **wanted)
             recording().fit(**made.facts)
             return self._replace(table=made.table, psf=made.psf)
-        chosen = measuring.ApertureOptions(**wanted)
+        chosen = measuring.ApertureOptions(**wanted)  # options are checked before a look at the pixels
+        image = self._require_image()
         return self._replace(table=measuring.photometered(self._table, image, chosen, neighbours=self._table))
 
     @operation("residual", reach="global")
