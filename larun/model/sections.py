@@ -218,7 +218,7 @@ def _options(name: str, said: list[Entry]) -> tuple[Mapping[str, Any] | None, li
     for key, fault in source.problems(values).items():
         entry = by_option.get(key) or next(iter(by_option.values()))
         option = known.get(key)
-        if option and option.choices and isinstance(entry.value, str):
+        if option and option.choices and isinstance(entry.value, str) and entry.value not in option.choices:
             hint = nearest(entry.value, option.choices)
             fault += f"; {hint}" if hint.startswith("did") else ""
         faults.append((entry, fault))

@@ -137,6 +137,10 @@ def test_a_new_option_of_a_step_is_in_the_recipe_by_itself():
     assert source.problems({"kind": "c", "depth": 3}) == {"kind": "must be a or b"}
 
 
+#: Choices that an option has only together with another.
+ONLY_WITH = {"fitted": {"method": "psf"}}
+
+
 @pytest.mark.parametrize("name", [name for name in STEPS if name not in ("masters", "overscan")])
 def test_documented_choices_are_those_of_the_step(name):
     for option in SECTIONS[name].options.values():
@@ -144,7 +148,8 @@ def test_documented_choices_are_those_of_the_step(name):
             continue
         assert option.choices, option.name
         for choice in option.choices:
-            Recipe(**{name: {option.name: choice}})
+            others = ONLY_WITH.get(choice, {}) if option.name == "sky" else {}
+            Recipe(**{name: {option.name: choice, **others}})
         with pytest.raises(RecipeError, match=f"{name}.{option.name}"):
             Recipe(**{name: {option.name: "nonsense"}})
 

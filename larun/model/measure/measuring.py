@@ -108,6 +108,8 @@ class ApertureOptions:
     def __attrs_post_init__(self) -> None:
         if self.unit not in ("fwhm", "pixel"):
             raise OptionError(f"unit={self.unit!r}: must be 'fwhm' or 'pixel'")
+        if self.sky == "fitted":
+            raise OptionError("sky='fitted': is for method='psf'; apertures take 'annulus', 'background' or 'none'")
         if self.sky not in ("annulus", "background", "none"):
             raise OptionError(f"sky={self.sky!r}: must be 'annulus', 'background' or 'none'")
         if not self.radii or not all(0 < radius < np.inf for radius in self.radii):
