@@ -75,7 +75,7 @@ def gauss_basis(widths: Sequence[float], degrees: Sequence[int], half: int) -> B
     Examples
     --------
     >>> images = gauss_basis((1.0, 2.0), (2, 0), 7).images()
-    >>> images.shape, images.sum(axis=(1, 2)).round(12).tolist()
+    >>> images.shape, np.abs(images.sum(axis=(1, 2))).round(12).tolist()
     ((7, 15, 15), [1.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0])
     """
     if len(widths) != len(degrees) or not widths:
