@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import warnings
 from pathlib import Path
 
 from larun.algorithms.subtraction import SubtractOptions
-from larun.errors import OptionError
+from larun.errors import LarunWarning, OptionError
 from larun.model import store
 from larun.model.difference import DifferenceImage
 from larun.model.sky import SkyImage
@@ -55,6 +56,11 @@ def subtract(
         If they are in different units.
     OptionError
         If an option makes no sense.
+
+    Warns
+    -----
+    LarunWarning
+        If both were taken in different filters.
     """
     if method != "alard-lupton":
         raise OptionError(f"method={method!r}: must be 'alard-lupton'")
@@ -63,6 +69,13 @@ def subtract(
     target = reference if isinstance(reference, SkyImage) else SkyImage.read(reference)
     recording().parent("reference", target.provenance)
     self._refuse_mosaic()
+    ours, theirs = (getattr(one, "filter", None) for one in (self, target))
+    if ours and theirs and ours != theirs:
+        warnings.warn(
+            f"{self!r} was taken in {ours}, the reference in {theirs}: colours of stars look like changes",
+            LarunWarning,
+            stacklevel=4,
+        )
     laid = laid_together(self, target, align)
     fields, facts = difference(laid.science, laid.reference, how)
     recording().fit(aligned=laid.aligned, **facts)

@@ -8,7 +8,7 @@ from astropy.io import fits
 
 import larun
 from larun import flags as fl
-from larun.errors import NotAligned, OptionError, UnitMismatch
+from larun.errors import LarunWarning, NotAligned, OptionError, UnitMismatch
 from larun.model.subtracting.finding import COLUMNS
 from tests.algorithms.pair_fields import pair
 
@@ -84,6 +84,16 @@ def test_swapped_images_change_the_sign(night, made):
     factor = swapped.scale
     assert np.allclose(swapped.data[good], -factor * made.data[good], atol=0.01 * np.nanstd(made.data))
     assert np.allclose(swapped.score[good], -made.score[good], atol=0.02)
+
+
+def test_two_filters_are_told(night):
+    _, science, reference = night
+    one, two = (
+        larun.Frame.from_arrays(image.data, variance=image.variance, unit="electron", header={"FILTER": band})
+        for image, band in ((science, "V"), (reference, "R"))
+    )
+    with pytest.warns(LarunWarning, match="taken in V, the reference in R"):
+        one.subtract(two, options=OPTIONS)
 
 
 def test_it_is_written_and_read(made, tmp_path):
