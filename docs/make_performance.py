@@ -21,8 +21,20 @@ KEPT = DOCS / "performance.json"
 PAGE = DOCS / "performance.md"
 PICTURE = DOCS / "images" / "performance-{}.png"
 ORDER = (
-    *("combine", "calibrate", "clean", "background", "detect", "photometer", "psf", "solve", "resample", "align"),
-    *("read", "cold", "night", "provenance"),
+    *(
+        "combine",
+        "calibrate",
+        "clean",
+        "background",
+        "detect",
+        "photometer",
+        "psf",
+        "quality",
+        "solve",
+        "resample",
+        "align",
+    ),
+    *("stack", "read", "cold", "night", "provenance"),
 )
 AXES = {"frames": "frames of 2048²", "pixels": "pixels along one side", "stars": "stars on 4096²"}
 SHADES = ("#1b6ca8", "#d1603d", "#3a7d44", "#7d4e9e")
@@ -35,8 +47,8 @@ whose results differ is an error and has no row. Warm-up, imports and compiling 
 processes are compared (`cold`, `night`, `provenance`). In `provenance` the peer is larun itself with everything that
 records switched off. What records cost is most of all SHA-256 over raw files and products, by threads that work beside
 the others: so its processor time tells more than the time on the clock, which other programs disturb. That holds for
-`resample` (one run) and `align` (two) as well, which were measured while the machine was busy with other work. Memory
-is the highest resident memory of the process, inputs included.
+`resample` (one run) as well, which was measured while the machine was busy with other work. Memory is the highest
+resident memory of the process, inputs included.
 
 {machine}
 
