@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import enum
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -18,7 +18,7 @@ from larun.errors import FileError, LarunError, OptionError
 if TYPE_CHECKING:
     from larun.model.sky import SkyImage
 
-__all__ = ["app", "sky_image", "targets"]
+__all__ = ["app", "ended", "one_by_one", "sky_image", "targets"]
 
 app = typer.Typer()
 
@@ -93,7 +93,12 @@ def align(
     how = {"method": method.value, "transform": transform.value, "kernel": kernel.value, "conserve": conserve.value}
     pairs = targets(frames, to, out)
     reference = sky_image(to)
-    return _run(pairs, to, reference, _Wishes(out=out, overwrite=overwrite, how=how), as_json)
+    wishes = _Wishes(out=out, overwrite=overwrite, how=how)
+    rows = one_by_one(
+        pairs, lambda path, target: _aligned(path, target, reference, wishes), _told, done="aligned", quiet=as_json
+    )
+    about = {"reference": str(to), "out": str(out), **how}
+    return ended(rows, about, f"aligned to {to}, in {out}", done="aligned", as_json=as_json)
 
 
 def targets(frames: Sequence[Path], to: Path, out: Path) -> list[tuple[Path, Path]]:
@@ -139,25 +144,40 @@ def sky_image(path: Path) -> SkyImage:
     return image
 
 
-def _run(pairs: Sequence[tuple[Path, Path]], to: Path, reference: SkyImage, wishes: _Wishes, as_json: bool) -> int:
+def one_by_one(
+    pairs: Sequence[tuple[Path, Path]],
+    work: Callable[[Path, Path], dict[str, Any]],
+    told: Callable[[dict[str, Any]], str],
+    *,
+    done: str,
+    quiet: bool,
+) -> list[dict[str, Any]]:
+    """A row for each frame, told as soon as there is one; ``row[done]`` says whether it could be done."""
     from rich.text import Text
 
     from larun.markup import printable
-    from larun.report.terminal import console, heading, write_json
+    from larun.report.terminal import console
 
     screen, rows = console(), []
     for path, target in pairs:
-        row = {"path": str(path)} | _aligned(path, target, reference, wishes)
+        row = {"path": str(path)} | work(path, target)
         rows.append(row)
-        if not as_json:
-            style = "bold" if row["aligned"] else "bold yellow"
-            screen.print(Text(f"{printable(path.name)}  ", style=style).append(printable(_told(row)), style="not bold"))
-    good = sum(row["aligned"] for row in rows)
+        if not quiet:
+            style = "bold" if row[done] else "bold yellow"
+            screen.print(Text(f"{printable(path.name)}  ", style=style).append(printable(told(row)), style="not bold"))
+    return rows
+
+
+def ended(rows: list[dict[str, Any]], about: dict[str, Any], said: str, *, done: str, as_json: bool) -> int:
+    """The last line, or all of it as JSON; the exit code."""
+    from larun.report.terminal import console, heading, write_json
+
+    good = sum(row[done] for row in rows)
     code = OK if good == len(rows) else FAILED
     if as_json:
-        write_json({"reference": str(to), "out": str(wishes.out), **wishes.how, "frames": rows, "code": code})
+        write_json({**about, "frames": rows, "code": code})
     else:
-        screen.print(heading(f"{good} of {len(rows)} frames aligned to {printable(str(to))}, in {wishes.out}"))
+        console().print(heading(f"{good} of {len(rows)} frames {said}"))
     return code
 
 

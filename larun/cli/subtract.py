@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import attrs
 import typer
 
-from larun.cli.align import sky_image, targets
+from larun.cli.align import ended, one_by_one, sky_image, targets
 from larun.cli.arguments import Instrument, Json
-from larun.cli.running import FAILED, OK, command
+from larun.cli.running import command
 from larun.errors import FileError, LarunError
 
 if TYPE_CHECKING:
@@ -59,29 +58,12 @@ def subtract(
     options.load_instruments(instrument)
     how = SubtractOptions(direction=direction, basis=basis, order=order, background=background)
     wishes = _Wishes(out=out, overwrite=overwrite, align=align, threshold=threshold, options=how)
-    return _run(targets(frames, reference, out), reference, sky_image(reference), wishes, as_json)
-
-
-def _run(pairs: Sequence[tuple[Path, Path]], to: Path, reference: SkyImage, wishes: _Wishes, as_json: bool) -> int:
-    from rich.text import Text
-
-    from larun.markup import printable
-    from larun.report.terminal import console, heading, write_json
-
-    screen, rows = console(), []
-    for path, target in pairs:
-        row = {"path": str(path)} | _subtracted(path, target, reference, wishes)
-        rows.append(row)
-        if not as_json:
-            style = "bold" if row["subtracted"] else "bold yellow"
-            screen.print(Text(f"{printable(path.name)}  ", style=style).append(printable(_told(row)), style="not bold"))
-    good = sum(row["subtracted"] for row in rows)
-    code = OK if good == len(rows) else FAILED
-    if as_json:
-        write_json({"reference": str(to), "out": str(wishes.out), "frames": rows, "code": code})
-    else:
-        screen.print(heading(f"{good} of {len(rows)} frames less {printable(str(to))}, in {wishes.out}"))
-    return code
+    pairs, before = targets(frames, reference, out), sky_image(reference)
+    rows = one_by_one(
+        pairs, lambda path, target: _subtracted(path, target, before, wishes), _told, done="subtracted", quiet=as_json
+    )
+    about = {"reference": str(reference), "out": str(out)}
+    return ended(rows, about, f"less {reference}, in {out}", done="subtracted", as_json=as_json)
 
 
 def _subtracted(path: Path, target: Path, reference: SkyImage, wishes: _Wishes) -> dict[str, Any]:

@@ -20,6 +20,7 @@ __all__ = [
     "GROUPS",
     "KRON",
     "MORPHOLOGY",
+    "PLACES",
     "PSF",
     "PSF_STARS",
     "SKY",
@@ -42,14 +43,19 @@ class Column(NamedTuple):
     description: str
 
 
-DETECTED: tuple[Column, ...] = (
-    Column("id", np.int32, "", "number of the source, from 1, by falling S/N"),
+#: Where a source is, in every catalogue.
+PLACES: tuple[Column, ...] = (
     Column("x", np.float64, "pix", "column of the centre; the centre of the first pixel is 0"),
     Column("y", np.float64, "pix", "row of the centre; the centre of the first pixel is 0"),
     Column("x_error", np.float64, "pix", "1 sigma of x"),
     Column("y_error", np.float64, "pix", "1 sigma of y"),
     Column("ra", np.float64, "deg", "right ascension, where the image has a WCS"),
     Column("dec", np.float64, "deg", "declination, where the image has a WCS"),
+)
+
+DETECTED: tuple[Column, ...] = (
+    Column("id", np.int32, "", "number of the source, from 1, by falling S/N"),
+    *PLACES,
     Column("peak", np.float64, "image", "highest pixel above the background"),
     Column(
         "flux",

@@ -10,7 +10,7 @@ from larun import units
 from larun.algorithms.changes import find_changes
 from larun.model.measure import schema
 from larun.model.measure.measuring import with_sky_coordinates
-from larun.model.measure.schema import Column
+from larun.model.measure.schema import PLACES, Column
 from larun.model.planes import total_variance
 
 if TYPE_CHECKING:
@@ -23,12 +23,7 @@ __all__ = ["COLUMNS", "found_on"]
 #: The columns of what is found on a difference.
 COLUMNS: tuple[Column, ...] = (
     Column("id", np.int32, "", "number of the source, from 1, by falling size of the score"),
-    Column("x", np.float64, "pix", "column of the centre; the centre of the first pixel is 0"),
-    Column("y", np.float64, "pix", "row of the centre; the centre of the first pixel is 0"),
-    Column("x_error", np.float64, "pix", "1 sigma of x"),
-    Column("y_error", np.float64, "pix", "1 sigma of y"),
-    Column("ra", np.float64, "deg", "right ascension, where the image has a WCS"),
-    Column("dec", np.float64, "deg", "declination, where the image has a WCS"),
+    *PLACES,
     Column("flux", np.float64, "image", "flux of the PSF of the difference; negative for what is gone"),
     Column("flux_error", np.float64, "image", "1 sigma of flux"),
     Column("snr", np.float64, "", "score of the extreme, without its sign"),

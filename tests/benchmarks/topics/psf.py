@@ -8,7 +8,7 @@ from typing import Any
 from tests.benchmarks.cases import Case, Digest, Side, Size, require
 from tests.benchmarks.inputs import BETA, FWHM, READ_NOISE, SKY
 
-__all__ = ["CASES", "isolated"]
+__all__ = ["CASES", "isolated", "load", "setup_larun", "setup_photutils"]
 
 _SHAPE = 9  # pixels along a side of a fit
 _STEP = 20  # pixels between stars
@@ -35,19 +35,21 @@ def isolated(folder: Path, size: Size) -> None:
     np.savez(folder / "stars.npz", data=data, x=x, y=y, flux=flux, start=start, samples=samples)
 
 
-def _load(folder: Path) -> Any:
+def load(folder: Path) -> Any:
+    """Image, truth, starts and samples, by name."""
     import numpy as np
 
     with np.load(folder / "stars.npz") as kept:
         return {name: kept[name] for name in kept.files}
 
 
-def _setup_larun(folder: Path) -> Any:
+def setup_larun(folder: Path) -> Any:
+    """Planes, the PSF, and where to start."""
     import numpy as np
 
     from larun.algorithms.psf import psf_from_samples
 
-    given = _load(folder)
+    given = load(folder)
     data = given["data"]
     level = np.full_like(data, SKY)
     planes = data, level, level + np.float32(READ_NOISE**2), np.zeros(data.shape, np.uint32)
@@ -61,12 +63,13 @@ def _larun(state: Any) -> Any:
     return fit_stars(planes, psf, start[:, 0], start[:, 1], options=FitOptions(reach=_SHAPE // 2))
 
 
-def _setup_photutils(folder: Path) -> Any:
+def setup_photutils(folder: Path) -> Any:
+    """Image above the sky, its errors, the PSF, and where to start."""
     import numpy as np
     from astropy.table import QTable
     from photutils.psf import ImagePSF
 
-    given = _load(folder)
+    given = load(folder)
     data = given["data"] - np.float32(SKY)
     sigma = np.sqrt(np.maximum(data, 0) + SKY + READ_NOISE**2)
     model = ImagePSF(given["samples"], oversampling=4)
@@ -101,7 +104,7 @@ def _width(values: Any) -> float:
 def _check(folder: Path, ours: Digest, theirs: Digest) -> str:
     import numpy as np
 
-    true = _load(folder)
+    true = load(folder)
     sides = []
     for side in (ours, theirs):
         good = np.isfinite(side["flux"]) & (side["error"] > 0)
@@ -130,8 +133,8 @@ CASES = (
         topic="psf",
         name="isolated",
         make=isolated,
-        larun=Side("larun", _setup_larun, _larun, _digest_larun),
-        peer=Side("photutils", _setup_photutils, _photutils, _digest_photutils),
+        larun=Side("larun", setup_larun, _larun, _digest_larun),
+        peer=Side("photutils", setup_photutils, _photutils, _digest_photutils),
         check=_check,
         full=Size(1420, stars=5000),
         quick=Size(420, stars=400),

@@ -7,6 +7,7 @@ from typing import Any
 
 from tests.benchmarks.cases import Case, Digest, Side, Size, require
 from tests.benchmarks.inputs import BETA, FWHM, READ_NOISE, SKY
+from tests.benchmarks.topics.psf import load, setup_larun, setup_photutils
 
 __all__ = ["CASES", "crowded"]
 
@@ -33,43 +34,11 @@ def crowded(folder: Path, size: Size) -> None:
     np.savez(folder / "stars.npz", data=data, x=x, y=y, flux=flux, start=start, samples=samples)
 
 
-def _load(folder: Path) -> Any:
-    import numpy as np
-
-    with np.load(folder / "stars.npz") as kept:
-        return {name: kept[name] for name in kept.files}
-
-
-def _setup_larun(folder: Path) -> Any:
-    import numpy as np
-
-    from larun.algorithms.psf import psf_from_samples
-
-    given = _load(folder)
-    data = given["data"]
-    level = np.full_like(data, SKY)
-    planes = data, level, level + np.float32(READ_NOISE**2), np.zeros(data.shape, np.uint32)
-    return planes, psf_from_samples(given["samples"], 4, fwhm=FWHM), given["start"]
-
-
 def _larun(state: Any) -> Any:
     from larun.algorithms.psf_field import FieldOptions, solve_field
 
     planes, psf, start = state
     return solve_field(planes, psf, *start.T, options=FieldOptions(reach=_SHAPE // 2, link=_LINK))
-
-
-def _setup_photutils(folder: Path) -> Any:
-    import numpy as np
-    from astropy.table import QTable
-    from photutils.psf import ImagePSF
-
-    given = _load(folder)
-    data = given["data"] - np.float32(SKY)
-    sigma = np.sqrt(np.maximum(data, 0) + SKY + READ_NOISE**2)
-    model = ImagePSF(given["samples"], oversampling=4)
-    start = QTable({"x": given["start"][:, 0], "y": given["start"][:, 1]})
-    return data.astype(float), sigma.astype(float), model, start
 
 
 def _photutils(state: Any) -> Any:
@@ -99,7 +68,7 @@ def _digest_photutils(table: Any) -> Digest:
 def _check(folder: Path, ours: Digest, theirs: Digest) -> str:
     import numpy as np
 
-    true = _load(folder)
+    true = load(folder)
     side = len(true["data"])
     inside = (np.minimum(true["x"], true["y"]) > 8) & (np.maximum(true["x"], true["y"]) < side - 9)
     told = []
@@ -124,8 +93,8 @@ CASES = (
         topic="psf_crowded",
         name="crowded",
         make=crowded,
-        larun=Side("larun", _setup_larun, _larun, _digest_larun),
-        peer=Side("photutils", _setup_photutils, _photutils, _digest_photutils),
+        larun=Side("larun", setup_larun, _larun, _digest_larun),
+        peer=Side("photutils", setup_photutils, _photutils, _digest_photutils),
         check=_check,
         full=Size(640, stars=1953),
         quick=Size(256, stars=312),
