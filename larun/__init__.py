@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from larun.model.checks.verdict import Report, Verdict
     from larun.model.curves.options import LightCurveOptions
     from larun.model.curves.transit import TransitFit, TransitOptions
+    from larun.model.cutouts import Cutouts
     from larun.model.difference import DifferenceImage
     from larun.model.frame import Frame
     from larun.model.headers import Classified
@@ -70,6 +71,7 @@ _HOMES = {
     "Audit": "larun.model.audit",
     "BuildOptions": "larun.model.building",
     "Classified": "larun.model.headers",
+    "Cutouts": "larun.model.cutouts",
     "DaoOptions": "larun.algorithms.engine_dao",
     "Detector": "larun.detector",
     "DifferenceImage": "larun.model.difference",
@@ -141,6 +143,7 @@ __all__ = [  # noqa: RUF022  # PSF is a class, no constant
     "Audit",
     "BuildOptions",
     "Classified",
+    "Cutouts",
     "DaoOptions",
     "Detector",
     "DifferenceImage",

@@ -49,9 +49,10 @@ BLOCK = 2880
 _CHUNK = 1 << 23
 _LOOK = 1 << 18  # bytes that are read at a time: they are still at hand when they are looked at
 _TAIL = 64  # blocks at the end of a file in which DIGESTS is looked for: enough for some 600 HDUs
-_BITPIX = {"u1": 8, "i2": 16, "u2": 16, "i4": 32, "u4": 32, "i8": 64, "f4": -32, "f8": -64}
+_BITPIX = {"i1": 8, "u1": 8, "i2": 16, "u2": 16, "i4": 32, "u4": 32, "i8": 64, "f4": -32, "f8": -64}
 _DTYPE = {8: "u1", 16: "i2", 32: "i4", 64: "i8", -32: "f4", -64: "f8"}
-_ZERO = {"u2": 1 << 15, "u4": 1 << 31}  # unsigned numbers are stored as signed ones, moved by this
+# unsigned numbers are stored as signed ones, moved by this, and those of 8 bits the other way round
+_ZERO = {"i1": -(1 << 7), "u2": 1 << 15, "u4": 1 << 31}
 
 
 class Hdu(NamedTuple):
@@ -97,7 +98,7 @@ class Problem(NamedTuple):
 
 
 def image_hdu(name: str, data: NDArray[Any], *, version: int | None = None, cards: str = "") -> Hdu:
-    """An image HDU with its layout cards; unsigned numbers get the usual ``BZERO``.
+    """An image HDU with its layout cards; unsigned numbers, and signed ones of 8 bits, get the usual ``BZERO``.
 
     Raises
     ------
@@ -119,7 +120,10 @@ def image_hdu(name: str, data: NDArray[Any], *, version: int | None = None, card
     if version is not None:
         layout_cards.append(("EXTVER", version, "which of several of that name"))
     if kind in _ZERO:
-        layout_cards += [("BSCALE", 1, ""), ("BZERO", _ZERO[kind], "unsigned numbers")]
+        layout_cards += [
+            ("BSCALE", 1, ""),
+            ("BZERO", _ZERO[kind], "signed numbers" if kind == "i1" else "unsigned numbers"),
+        ]
     label = name if version is None else f"{name},{version}"
     return Hdu(label, "".join(new_card(*card) for card in layout_cards) + cards, data)
 
@@ -183,7 +187,7 @@ def _chunks(data: NDArray[Any] | None) -> Iterable[NDArray[np.uint8]]:
     for first in range(0, flat.size, step):
         part = flat[first : first + step]
         if kind in _ZERO:
-            part = part ^ np.array(_ZERO[kind], part.dtype)
+            part = part ^ np.array(abs(_ZERO[kind]), part.dtype)
         yield part.astype(f">u{width}").view(np.uint8)
 
 
@@ -380,15 +384,17 @@ def read_entry(file: IO[bytes], entry: Entry) -> tuple[fits.Header, NDArray[Any]
         return header, None
     kind = _DTYPE[header["BITPIX"]]
     shape = tuple(header[f"NAXIS{axis}"] for axis in range(header["NAXIS"], 0, -1))
-    made = np.empty(shape, f"u{kind[1]}" if header.get("BZERO", 0) else kind)  # an owner, which nobody need copy
+    zero = int(header.get("BZERO", 0))
+    kind = next((name for name, moved in _ZERO.items() if moved == zero), kind)
+    made = np.empty(shape, kind)  # an owner, which nobody need copy
     words = made.view(f"u{kind[1]}")
     file.seek(entry.data_start)
-    zero, flat = header.get("BZERO", 0), words.reshape(-1)
+    flat = words.reshape(-1)
     for start in range(0, flat.size, _LOOK // words.itemsize):
         part = flat[start : start + _LOOK // words.itemsize]
         file.readinto(part)  # type: ignore[attr-defined]  # open_plain gives buffered binary files
         if np.little_endian:
             part.byteswap(inplace=True)
         if zero:
-            part ^= np.array(zero, words.dtype)
+            part ^= np.array(abs(zero), words.dtype)
     return header, made

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, Self, TypeVar
 
 import attrs
@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     from astropy.units import Quantity
 
     from larun.algorithms.growth import CurveOfGrowth
+    from larun.model.cutouts import Cutouts
+    from larun.model.image import Image
     from larun.model.measure.ellipses import KronOptions
     from larun.model.measure.matching import Match
     from larun.model.photometry.options import ZeroPointOptions
@@ -286,6 +288,50 @@ class SourceCatalog(CatalogFiles):
         chosen = measuring.ApertureOptions(**wanted)  # options are checked before a look at the pixels
         image = self._require_image()
         return self._replace(table=measuring.photometered(self._table, image, chosen, neighbours=self._table))
+
+    @operation("cutouts", reach="global", leave_out=("planes",))
+    def cutouts(
+        self,
+        size: int = 31,
+        *,
+        planes: Sequence[str] | Mapping[str, Image] | None = None,
+        extent: float | None = None,
+        clip: tuple[float, float] = (-10.0, 10.0),
+    ) -> Cutouts:
+        """Stamps of 8-bit numbers around the sources, for small classifiers; magnitudes survive.
+
+        Each stamp loses its median, is divided by its robust scatter, goes through the inverse hyperbolic sine, is
+        clipped, and becomes integers by one affine rule for all stamps.
+
+        Parameters
+        ----------
+        size : int
+            Pixels along each side.
+        planes : sequence of str, or mapping of str to Image, optional
+            Of a difference ``"science"``, ``"reference"`` and ``"difference"``, by default all three; of any other
+            image ``"image"``. Or images on the same pixels, by the name they get.
+        extent : float, optional
+            Pixels of the image that a side covers: stamps are resampled by exact areas, with the source in the middle.
+            By default they are pixels as they are, the one that holds the source in the middle.
+        clip : (float, float)
+            Limits of the inverse hyperbolic sine.
+
+        Returns
+        -------
+        Cutouts
+            ``pixels``, int8 of shape (n, size, size, planes), with ``scale`` and ``zero_point``. Pixels beyond the
+            image, or without a value, have the median of the stamp.
+
+        Raises
+        ------
+        CatalogError
+            If the catalogue has no image, a plane is not at hand, or a source has no position.
+        OptionError
+            If an option makes no sense, or images differ in shape.
+        """
+        from larun.model.cutouts import cutouts_of
+
+        return cutouts_of(self, size, planes, extent, clip)
 
     @operation("residual", reach="global")
     def residual(self, psf: PSF | None = None) -> SkyImage:

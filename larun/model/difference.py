@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 import attrs
 import numpy as np
@@ -19,7 +19,23 @@ from larun.model.sky import SkyImage
 from larun.model.subtracting import finding
 from larun.provenance import operation
 
-__all__ = ["DifferenceImage"]
+__all__ = ["DifferenceImage", "Pair"]
+
+
+class Pair(NamedTuple):
+    """The images that were subtracted, on the same pixels.
+
+    Attributes
+    ----------
+    science, reference : SkyImage
+        The images.
+    difference : array (ny, nx), float32
+        What came of them.
+    """
+
+    science: SkyImage
+    reference: SkyImage
+    difference: NDArray[np.float32]
 
 
 @attrs.frozen(kw_only=True, eq=False, repr=False)
@@ -41,6 +57,8 @@ class DifferenceImage(SkyImage):
         Middle and half width of the image along x, and along y, pixels, in which both are polynomials.
     psf_facts : mapping
         Oversampling, radius, FWHM and kind of the PSF.
+    pair : Pair, optional
+        The images as they were subtracted; not written.
     """
 
     score: NDArray[np.float32] = attrs.field(converter=freeze, metadata={"plane": "SCORE"})
@@ -48,6 +66,23 @@ class DifferenceImage(SkyImage):
     psf_nodes: NDArray[np.float64] = attrs.field(converter=freeze, metadata={"plane": "PSFNODES", "beside": True})
     domain: tuple[float, float, float, float] = attrs.field(converter=tuple, metadata={"domain": True})
     psf_facts: Mapping[str, Any] = attrs.field(converter=dict)
+    _pair: Pair | None = attrs.field(default=None, metadata={"passing": True})
+
+    @property
+    def science(self) -> SkyImage | None:
+        """The image that was subtracted from, on the pixels of the difference; absent after reading or cropping."""
+        pair = self._pair_of_these_pixels()
+        return None if pair is None else pair.science
+
+    @property
+    def reference(self) -> SkyImage | None:
+        """The reference, on the pixels of the difference; absent after reading or cropping."""
+        pair = self._pair_of_these_pixels()
+        return None if pair is None else pair.reference
+
+    def _pair_of_these_pixels(self) -> Pair | None:
+        # a difference that was cropped has another plane of pixels than the pair was subtracted to
+        return self._pair if self._pair is not None and self._pair.difference is self.data else None
 
     @property
     def convolved(self) -> str:

@@ -251,6 +251,8 @@ class Image:
         if not isinstance(other, Image) or registry.name_of(type(self)) != registry.name_of(type(other)):
             return False
         for field in attrs.fields(type(self)):
+            if store.passing(field):
+                continue
             one, two = getattr(self, field.name), getattr(other, field.name)
             if not alike(one, two):
                 return False
@@ -270,7 +272,8 @@ class Image:
 
     def __reduce__(self) -> tuple[Any, ...]:
         # Through the constructor, so that unpickled and copied arrays are frozen again.
-        state = {field.alias: store.plain_field(self, field.name) for field in attrs.fields(type(self))}
+        fields = [field for field in attrs.fields(type(self)) if not store.passing(field)]
+        state = {field.alias: store.plain_field(self, field.name) for field in fields}
         return functools.partial(type(self), **state), ()
 
     def pipe(self, function: Callable[Concatenate[Self, _P], _R], /, *args: _P.args, **kwargs: _P.kwargs) -> _R:

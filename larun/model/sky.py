@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 
     from larun.model.astrometry.options import SolveOptions
     from larun.model.astrometry.solution import Solution
+    from larun.model.cutouts import Cutouts
     from larun.model.pointspread.options import PsfFitOptions, PsfOptions
     from larun.model.psf import PSF
     from larun.model.quality.measured import Quality
@@ -243,6 +244,29 @@ class SkyImage(Image):
         by_psf = photometry.of_positions(self, table, found, **wanted)
         recording().fit(**by_psf.facts)
         return SourceCatalog(table=by_psf.table, image=self, psf=by_psf.psf, provenance=self.provenance)
+
+    def cutouts(self, positions: ArrayLike | Any, size: int = 31, **options: Any) -> Cutouts:
+        """Stamps of 8-bit numbers around given positions.
+
+        Parameters
+        ----------
+        positions : array, table, SourceCatalog, SkyCoord, path or regions
+            As for :meth:`photometer`.
+        size, **options
+            As for :meth:`larun.SourceCatalog.cutouts`.
+
+        Returns
+        -------
+        Cutouts
+            One stamp per position, in the order given.
+
+        Raises
+        ------
+        CatalogError, OptionError
+            As there.
+        """
+        table = schema.table(schema.PLACES[:2], dict(zip("xy", positions_of(self, positions), strict=True)), self.unit)
+        return SourceCatalog.from_table(table, image=self).cutouts(size, **options)
 
     @operation("psf", reach="global", resolve=_psf_arguments)
     def psf(

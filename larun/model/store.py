@@ -329,4 +329,9 @@ def record_fields(cls: type[Any]) -> tuple[str, ...]:
         "detector",
     }
     planes |= set(plane_fields(cls))
-    return tuple(f.name for f in attrs.fields(cls) if f.name not in planes | {"provenance"})
+    return tuple(f.name for f in attrs.fields(cls) if f.name not in planes | {"provenance"} and not passing(f))
+
+
+def passing(field: attrs.Attribute[Any]) -> bool:
+    """Whether a field holds only what is at hand beside the value: it is neither written, pickled nor compared."""
+    return bool(field.metadata.get("passing"))

@@ -314,9 +314,16 @@ def _light_curve(function: Callable[..., Any], arguments: dict[str, Any], inputs
     return function(LightCurve, frames, arguments.pop("positions"), reference=reference, **arguments)
 
 
+def _cutouts(function: Callable[..., Any], arguments: dict[str, Any], inputs: tuple[Input, ...]) -> Any:
+    """The sources, and the image of each plane under the name it had."""
+    images = {name: _one(inputs, name) for name in arguments.pop("planes")}
+    return function(catalog_of(_one(inputs, "self")), planes=images, **arguments)
+
+
 _RULES: dict[str, Callable[..., Any]] = {
     "add": _symmetric,
     "calibrate": _calibrate,
+    "cutouts": _cutouts,
     "drizzle": _stacked,
     "from_table": _gone("it begins with a table that was handed over in memory"),
     "light_curve": _light_curve,

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from larun.model import registry
+from larun.model.cutouts import Cutouts
 from larun.model.planes import alike, same_plane
 from larun.model.psf import PSF
 from larun.model.tabular import Tabular
@@ -53,7 +54,7 @@ def differences(
 
     Parameters
     ----------
-    product, again : Image, SourceCatalog, LightCurve or PSF
+    product, again : Image, SourceCatalog, LightCurve, PSF or Cutouts
         The product as it is, and as it was made again.
     renamed : mapping, optional
         Ids of masters that the product used, and of those that stand for them in the other one.
@@ -64,12 +65,15 @@ def differences(
     if isinstance(product, PSF):
         found = [*_tables(product, again), _arrays("function", product.function.nodes, again.function.nodes)]
         return tuple(item for item in found if item is not None)
+    if isinstance(product, Cutouts):
+        found = [*_tables(product, again), _arrays("pixels", product.pixels, again.pixels)]
+        return tuple(item for item in found if item is not None)
     if isinstance(product, Tabular):
         return _tables(product, again)
     found = [_arrays(name, getattr(product, name), getattr(again, name)) for name in _PLANES]
     found += _shared(product, again, renamed or {})
     for field in attrs.fields(type(product)):
-        if field.name in (*_PLANES, "shared", "provenance"):
+        if field.name in (*_PLANES, "shared", "provenance") or field.metadata.get("passing"):
             continue
         before, after = getattr(product, field.name), getattr(again, field.name)
         if not alike(before, after):

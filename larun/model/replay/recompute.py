@@ -12,6 +12,7 @@ import attrs
 
 from larun.errors import FileError, LarunWarning
 from larun.model.catalog import SourceCatalog
+from larun.model.cutouts import Cutouts
 from larun.model.image import Image
 from larun.model.lightcurve import LightCurve, read_tabular
 from larun.model.psf import PSF
@@ -34,7 +35,7 @@ class Replay:
 
     Parameters
     ----------
-    product, again : Image, SourceCatalog, LightCurve or PSF
+    product, again : Image, SourceCatalog, LightCurve, PSF or Cutouts
         As it is in the file, and as it was made again.
     differences : tuple of Difference
         Where they differ; empty when all is the same, bit for bit.
@@ -42,7 +43,7 @@ class Replay:
         Why they may: versions of operations, packages and processor, functions of the user's own that changed.
     """
 
-    product: Image | SourceCatalog | LightCurve | PSF = attrs.field(repr=False)
+    product: Image | SourceCatalog | LightCurve | PSF | Cutouts = attrs.field(repr=False)
     again: Any = attrs.field(repr=False)
     differences: tuple[Difference, ...]
     notes: tuple[str, ...]
@@ -64,7 +65,7 @@ class Replay:
 
 
 def replay(
-    product: Image | SourceCatalog | LightCurve | PSF | str | Path,
+    product: Image | SourceCatalog | LightCurve | PSF | Cutouts | str | Path,
     raw: Iterable[str | Path] | str | Path = (),
     *,
     functions: Iterable[Callable[..., Any]] = (),
@@ -73,7 +74,7 @@ def replay(
 
     Parameters
     ----------
-    product : Image, SourceCatalog, LightCurve, PSF or path
+    product : Image, SourceCatalog, LightCurve, PSF, Cutouts or path
         What is made again.
     raw : path or iterable of path
         Folders or files to look for the raw files in, by what is in them; by default where the record says.
@@ -117,7 +118,7 @@ class Replayer:
         self.functions = Functions(functions)
         self._masters: dict[str, Any] = {}
 
-    def replay(self, product: Image | SourceCatalog | LightCurve | PSF | str | Path) -> Replay:
+    def replay(self, product: Image | SourceCatalog | LightCurve | PSF | Cutouts | str | Path) -> Replay:
         """See :func:`replay`."""
         there = read_any(product) if isinstance(product, str | Path) else product
         self.functions.notes.clear()
@@ -220,8 +221,8 @@ def products_in(folder: str | Path) -> tuple[Path, ...]:
     return found
 
 
-def read_any(path: str | Path) -> Image | SourceCatalog | LightCurve | PSF:
-    """The image, catalogue, light curve or PSF in a product.
+def read_any(path: str | Path) -> Image | SourceCatalog | LightCurve | PSF | Cutouts:
+    """The image, catalogue, light curve, PSF or stamps in a product.
 
     Raises
     ------
@@ -249,6 +250,8 @@ def read_any(path: str | Path) -> Image | SourceCatalog | LightCurve | PSF:
         entries = open_entries(path, file, verify=False)
     if "SCI" in entries:
         return Image.read(path)
+    if "STAMPS" in entries:
+        return Cutouts.read(path)
     return PSF.read(path) if "PSF" in entries else read_tabular(path)
 
 
@@ -270,7 +273,7 @@ def _steps(step: Step | None) -> Iterator[Step]:
             yield from _steps(sub)
 
 
-def _surroundings(product: Image | SourceCatalog | LightCurve | PSF) -> list[str]:
+def _surroundings(product: Image | SourceCatalog | LightCurve | PSF | Cutouts) -> list[str]:
     """How versions and processor differ from those under which a product was made."""
     here, then = environment(), product.provenance.environment
     names = [name for name in sorted({*here, *then}) if here.get(name) != then.get(name)]

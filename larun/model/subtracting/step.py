@@ -8,7 +8,8 @@ from pathlib import Path
 from larun.algorithms.subtraction import SubtractOptions
 from larun.errors import LarunWarning, OptionError
 from larun.model import store
-from larun.model.difference import DifferenceImage
+from larun.model.difference import DifferenceImage, Pair
+from larun.model.planes import freeze
 from larun.model.sky import SkyImage
 from larun.model.subtracting.making import difference, laid_together
 from larun.provenance import operation, recording
@@ -79,4 +80,6 @@ def subtract(
     laid = laid_together(self, target, align)
     fields, facts = difference(laid.science, laid.reference, how)
     recording().fit(aligned=laid.aligned, **facts)
+    fields["data"] = freeze(fields["data"])
+    fields["pair"] = Pair(laid.science, laid.reference, fields["data"])
     return DifferenceImage(header=store.without_sections(self._header), provenance=self.provenance, **fields)
