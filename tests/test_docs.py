@@ -44,6 +44,7 @@ INNER = {
     "larun.algorithms.pack",
     "larun.algorithms.psf_field_kernels",
     "larun.algorithms.psf_groups",
+    "larun.algorithms.psf_moves",
     "larun.algorithms.psf_kernels",
     "larun.algorithms.psf_solve",
     "larun.algorithms.matchfit_kernels",

@@ -26,6 +26,7 @@ from larun.algorithms.psf_field_kernels import step_range
 from larun.algorithms.psf_fit import checked_planes_and_positions, fit_reach
 from larun.algorithms.psf_groups import colours, groups_of, pairs_within
 from larun.algorithms.psf_kernels import draw_range
+from larun.algorithms.psf_moves import move_range
 from larun.errors import OptionError
 from larun.flags import EDGE, NO_DATA, UNUSABLE
 
@@ -33,10 +34,6 @@ __all__ = ["FieldFits", "FieldOptions", "solve_field"]
 
 #: A change smaller than this, in standard errors, is the last one; and one so small that neighbours need not know it.
 _SETTLED, _UNNOTICED = 0.02, 0.01
-#: Longest step of a position, in FWHM.
-_STRIDE = 0.4
-#: Below this signal to noise a position is not looked for: it is the one that was given.
-_SEEN = 2.0
 #: Rounds in which fluxes alone are fitted, at first.
 _FLUX_ROUNDS = 2
 _LEAST = 0.05  # share of a star's light on usable pixels
@@ -233,21 +230,21 @@ class _Field:
         with np.errstate(invalid="ignore"):
             inside = (x >= -0.5) & (x < nx - 0.5) & (y >= -0.5) & (y < ny - 0.5)
         self.index = np.flatnonzero(inside)
-        self.limit = np.broadcast_to(limit, x.shape)[self.index]
+        self.bounds = self.given[self.index], np.broadcast_to(limit, x.shape)[self.index]
         start = np.zeros(x.size) if flux is None else np.asarray(flux, np.float64)
         if start.shape != x.shape:
             raise OptionError(f"flux has shape {start.shape}, x {x.shape}: they must agree")
         self.at = np.column_stack([np.where(np.isfinite(start), start, 0.0), x, y])[self.index]
         count = len(self.index)
-        self.free = np.zeros(count, bool)
-        self.held = ~np.broadcast_to(np.asarray(options.free_position, bool), x.shape)[self.index]
         self.first, self.members = groups_of(self.at[:, 1], self.at[:, 2], options.link * psf.fwhm, options.most)
         self.group = np.zeros(count, np.int64)
         self.group[self.members] = np.repeat(np.arange(self.first.size - 1), np.diff(self.first))
         self.skies = np.zeros(self.first.size - 1)
-        self.before, self.share, self.variances = np.full((count, 2), np.nan), np.ones(count), np.zeros((count, 3))
-        self.settled, self.rounds = np.zeros(count, bool), 0
-        self.moved = np.ones(count, bool)
+        self.old, self.before, self.share = self.at.copy(), np.full((count, 2), np.nan), np.ones(count)
+        self.state, self.rounds = np.zeros((count, 3), bool), 0  # held, settled, moved
+        self.state[:, 0] = ~np.broadcast_to(np.asarray(options.free_position, bool), x.shape)[self.index]
+        cross = np.zeros((count, 3, 3))
+        self.found = np.zeros((count, 3)), np.zeros((count, 3)), self.skies.copy(), cross, np.zeros((count, 3))
         self.most = _brightest(planes, psf, options.mask)
         places = self.at[:, 1:]
         self.pairs = pairs_within(places, math.sqrt(2) * (self.reach + psf.radius / 2))
@@ -266,16 +263,9 @@ class _Field:
         if len(given):
             over_rows(self.model.shape[0], work)
 
-    def _stepped(self, todo: NDArray[np.int64], last: bool) -> tuple[Any, ...]:
-        count = len(self.at)
-        out = (
-            np.zeros((count, 3)),
-            self.variances,
-            np.zeros(self.skies.size),
-            np.zeros((count, 3, 3)),
-            np.zeros((count, 3)),
-        )
-        options = self.options
+    def _stepped(self, todo: NDArray[np.int64], last: bool) -> None:
+        """A step of groups of which none is a neighbour of another; the last time none, but the errors of all."""
+        options, fluxes_alone = self.options, self.rounds <= _FLUX_ROUNDS and not last
         rules = (
             self.reach,
             1.0 / options.gain,
@@ -284,29 +274,35 @@ class _Field:
             last,
             self.acf,
         )
-        stars = read_only(self.at, np.float64), read_only(self.skies, np.float64), self.free
+        free = np.zeros(len(self.at), bool) if fluxes_alone else ~self.state[:, 0]
+        stars = read_only(self.at, np.float64), read_only(self.skies, np.float64), free
         groups = read_only(todo, np.int64), read_only(self.first, np.int64), read_only(self.members, np.int64)
         planes, model = (*self.planes, read_only(self.model, np.float64)), self.psf.model
+        state = self.at, self.old, self.before, self.share, self.state, self.skies
+        limits = self.most, self.psf.fwhm, self.per_noise, fluxes_alone, _SETTLED, _UNNOTICED
+        self.found[2][todo] = 0.0
 
         def work(start: int, stop: int) -> None:
-            step_range(planes, model, stars, groups, rules, out, start, stop)
+            step_range(planes, model, stars, groups, rules, self.found, start, stop)
+            if not last:
+                move_range(groups, self.found[:3], state, self.bounds, limits, start, stop)
 
         over_rows(todo.size, work, band=_BAND)
-        return out
 
     def settle(self, most: int) -> int:
         """Rounds until nothing moves any more; how many there were."""
-        self.moved[:] = True
+        moved, (one, two) = self.state[:, 2], self.pairs.T
+        self.per_noise = 1.0 / float(np.sqrt(np.median(self.planes[2]))) if self.options.free_sky else 0.0
+        moved[:] = True
         for turn in range(1, most + 1):
-            near = self.moved.copy()
-            one, two = self.pairs.T
-            np.logical_or.at(near, one, self.moved[two])
-            np.logical_or.at(near, two, self.moved[one])
+            near = moved.copy()
+            near[one[moved[two]]] = True
+            near[two[moved[one]]] = True
             todo = np.unique(self.group[near])
             if todo.size == 0:
                 return turn - 1
             self.rounds += 1
-            self.moved[:] = False
+            moved[:] = False
             for colour in range(int(self.colour.max()) + 1):
                 part = todo[self.colour[todo] == colour]
                 if part.size:
@@ -314,53 +310,15 @@ class _Field:
         return most
 
     def _round(self, todo: NDArray[np.int64]) -> None:
-        """One step of some groups, none of which is a neighbour of another."""
-        first_rounds = self.rounds <= _FLUX_ROUNDS
-        self.free[:] = ~self.held & (not first_rounds)
-        steps, variances, skies, _, _ = self._stepped(todo, False)
-        active = np.zeros(self.skies.size, bool)
-        active[todo] = True
-        mine = active[self.group]
-        lost = mine & ~(np.abs(self.at[:, 0] + steps[:, 0]) <= self.most)
-        steps[lost] = 0.0
-        steps[lost, 0] = -self.at[lost, 0]  # nothing is known of it: it leaves the model
-        old = self.at.copy()
-        with np.errstate(invalid="ignore", divide="ignore"):
-            self.at[:, 0] += steps[:, 0]
-            seen = (self.at[:, 0] > _SEEN * np.sqrt(variances[:, 0])) & (old[:, 0] > 0)
-            shift = self._tamed(steps[:, 1:], mine)
-            place = self.at[:, 1:] + shift
-            start = self.given[self.index]
-            away = ~(np.hypot(*(place - start).T) <= self.limit)
-            leave = mine & self.free & (~seen | away)
-            going = mine & self.free & ~leave
-            self.at[going, 1:] = place[going]
-            self.at[leave, 1:] = start[leave]
-            self.held |= leave | lost
-            sigma = np.sqrt(variances)
-            changed = np.abs(self.at - old) / np.where(sigma > 0, sigma, np.inf)
-            sky = np.abs(skies[self.group]) / np.sqrt(np.median(self.planes[2])) if self.options.free_sky else 0.0
-        largest = np.maximum(np.max(changed, axis=1, initial=0.0), sky)
-        largest[mine & (first_rounds | leave)] = np.inf  # what comes next has other unknowns
-        still = largest <= _UNNOTICED
-        self.at[still] = old[still]
-        self.skies += skies
-        self.settled[mine] = largest[mine] <= _SETTLED
-        self.moved |= mine & ~lost & (largest > _UNNOTICED)
-        other = np.any(self.at != old, axis=1)
-        undo = old[other].copy()
+        """One step of some groups, and the model as it is then."""
+        self._stepped(todo, False)
+        count = self.first[todo + 1] - self.first[todo]
+        ahead = np.cumsum(count) - count
+        rows = self.members[np.repeat(self.first[todo] - ahead, count) + np.arange(int(count.sum()))]
+        rows = np.sort(rows[np.any(self.at[rows] != self.old[rows], axis=1)])
+        undo = self.old[rows]
         undo[:, 0] *= -1
-        self._draw(np.concatenate([undo, self.at[other]]))
-
-    def _tamed(self, steps: NDArray[np.float64], mine: NDArray[np.bool_]) -> NDArray[np.float64]:
-        """Steps of positions, not too long, and ever shorter where they turn to and fro."""
-        length = np.hypot(*steps.T)
-        back = (np.sum(steps * self.before, axis=1) < 0) & (length > 0.3 * np.hypot(*self.before.T))
-        self.share[mine] = np.where(back, 0.5 * self.share, np.minimum(1.2 * self.share, 1.0))[mine]
-        share = np.minimum(self.share, _STRIDE * self.psf.fwhm / np.where(length > 0, length, 1.0))
-        moving = mine & self.free & np.isfinite(length)
-        self.before[moving] = steps[moving]
-        return np.asarray(np.where(np.isfinite(steps), share[:, None] * steps, 0.0), np.float64)
+        self._draw(np.concatenate([undo, self.at[rows]]))
 
     def renew(self, sky: Sky) -> bool:
         """Measure the sky without the stars; whether it is another."""
@@ -374,10 +332,10 @@ class _Field:
         """The results, with covariances by the last model."""
         self.model[:] = 0.0
         self._draw(self.at)
-        self.free = ~self.held
-        _, _, _, covariance, quality = self._stepped(np.arange(self.skies.size), True)
+        self._stepped(np.arange(self.skies.size), True)
+        (held, settled, _), (_, _, _, covariance, quality) = self.state.T, self.found
         usable = quality[:, 2] > _LEAST
-        unknowns = np.where(self.held, 1, 3)
+        unknowns = np.where(held, 1, 3)
         with np.errstate(invalid="ignore", divide="ignore"):
             chi2 = np.where(quality[:, 1] > unknowns, quality[:, 0] / (quality[:, 1] - unknowns), np.nan)
         total = len(self.given)
@@ -403,8 +361,8 @@ class _Field:
             chi2=filled(chi2, np.nan),
             share=filled(quality[:, 2], 0.0),
             flags=flags,
-            held=filled(self.held, True),
-            converged=filled(self.settled & usable, False),
+            held=filled(held, True),
+            converged=filled(settled & usable, False),
             group=filled(self.group, -1),
             iterations=rounds,
             model=self.model,
