@@ -37,12 +37,17 @@ class SearchOptions:
         The PSF may be wrong by this share of what it says: ripples of bright stars are no stars.
     nearest : float
         Nothing is found nearer to a star than this, in FWHM.
+    stray : float
+        How far what is found may go from where the remains show it, in FWHM: it lies beyond the star, where its light
+        is not fitted. Of two stars as bright as each other that were taken for one, remains are far outside: 2 divides
+        such a pair from a separation of 1.2 FWHM on.
     """
 
     passes: int = 5
     threshold: float = 5.0
     distrust: float = 0.03
     nearest: float = 0.5
+    stray: float = 1.2
 
 
 class CrowdFits(NamedTuple):
@@ -105,8 +110,11 @@ def solve_crowd(
     >>> found.given, found.fits.flux.round(-1).tolist(), found.fits.x.round(1).tolist()
     (1, [50000.0, 20000.0], [30.0, 33.4])
     """
-    if not (search.passes >= 1 and 1 <= search.threshold < np.inf and 0 <= search.distrust < 1 and search.nearest >= 0):
-        raise OptionError(f"{search}: passes and threshold must be at least 1, distrust below 1, nearest not negative")
+    fine = search.passes >= 1 and 1 <= search.threshold < np.inf and 0 <= search.distrust < 1
+    if not (fine and search.nearest >= 0 and search.stray >= 0):
+        raise OptionError(
+            f"{search}: passes and threshold must be at least 1, distrust below 1, nearest and stray not negative"
+        )
 
     at = np.column_stack([np.atleast_1d(np.asarray(part, np.float64)) for part in (x, y)])
     given, made = len(at), 0
@@ -115,7 +123,7 @@ def solve_crowd(
         lags = None if acf is None else acf(xs, ys)
         free = np.ones(xs.size, bool)  # what is found in the remains is free
         free[:given] = options.free_position
-        limit = np.full(xs.size, 1.2 * psf.fwhm)  # what is found lies beyond the star, where its light is not fitted
+        limit = np.full(xs.size, search.stray * psf.fwhm)
         limit[:given] = max(1.0, psf.fwhm / 2) if options.limit is None else options.limit
         wanted = attrs.evolve(options, free_position=free, limit=limit)
         return solve_field(planes, psf, xs, ys, flux=light, options=wanted, acf=lags, sky=sky)

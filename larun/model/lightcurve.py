@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
@@ -14,12 +14,13 @@ from larun.errors import CatalogError, FileError, OptionError
 from larun.model import registry
 from larun.model.catalog import SourceCatalog
 from larun.model.curves.calibrating import Moments, calibrate, light_curve_table
-from larun.model.curves.epochs import Epoch, epochs_of, reference_of
-from larun.model.curves.measuring import Stars, candidates, check_inside, lay, measure_series, snapped, trusted
+from larun.model.curves.epochs import Epoch, epochs_of, listed_frames, reference_of
+from larun.model.curves.measuring import Stars, candidates, check_inside, lay, snapped, trusted
 from larun.model.curves.options import METHODS, LightCurveOptions
+from larun.model.curves.profiles import Work, asked
 from larun.model.measure.positions import positions_of, sky_positions
 from larun.model.tabular import Tabular
-from larun.provenance import Parent, Provenance, environment, operation, recording, unrecorded
+from larun.provenance import Parent, Provenance, environment, operation, recording
 
 if TYPE_CHECKING:
     from astropy.table import QTable
@@ -27,9 +28,24 @@ if TYPE_CHECKING:
 
     from larun.algorithms.scene import SceneFit, SceneOptions
     from larun.model.curves.transit import TransitFit, TransitOptions
+    from larun.model.psf import PSF
     from larun.model.sky import SkyImage
 
 __all__ = ["LightCurve", "read_tabular"]
+
+
+def _recorded(arguments: dict[str, Any]) -> dict[str, Any]:
+    """The arguments of ``extract`` as they are kept: PSFs that are handed over are inputs."""
+    method, options = arguments["method"], arguments["options"]
+    if isinstance(method, str) and method not in METHODS:
+        raise OptionError(f"method={method!r}: must be one of {', '.join(METHODS)}, or PSFs")
+    if method != "aperture" and options.radius is not None:
+        raise OptionError(f"radius={options.radius}: belongs to apertures; method='psf' has none")
+    return arguments | {"method": method if isinstance(method, str) else "psf"}
+
+
+def _reasons(lost: dict[str, str]) -> list[dict[str, str]]:
+    return [{"name": name, "reason": reason} for name, reason in lost.items()]
 
 
 @attrs.frozen(kw_only=True, eq=False, repr=False)
@@ -46,6 +62,7 @@ class LightCurve(Tabular):
         version=1,
         reach="global",
         leave_out=("frames", "positions", "reference", "comparison", "coordinates"),
+        resolve=_recorded,
     )
     def extract(
         cls,
@@ -53,7 +70,7 @@ class LightCurve(Tabular):
         positions: Any,
         *,
         reference: SkyImage | str | Path | None = None,
-        method: str = "aperture",
+        method: str | PSF | Sequence[PSF] = "aperture",
         comparison: Any = None,
         coordinates: Any = None,
         options: LightCurveOptions = LightCurveOptions(),
@@ -72,8 +89,9 @@ class LightCurve(Tabular):
             places on the sky where it has a WCS.
         reference : SkyImage or path, optional
             Whose pixels are meant; by default the first frame in time.
-        method : {"aperture"}
-            How light is measured.
+        method : {"aperture", "psf"}, PSF or sequence of PSF
+            In apertures; or by the point-spread function that each frame gives, of its own or handed over (one for all
+            frames, or one for each in their order), neighbours fitted with the stars.
         comparison : positions, optional
             Comparison stars; by default bright, lone stars that are on nine of ten frames, weighed by their scatter.
             A target is never among them.
@@ -86,14 +104,14 @@ class LightCurve(Tabular):
         Returns
         -------
         LightCurve
-            A frame that does not show the field is left out with a warning, and the record says why.
+            A frame that does not show the field, or gives no PSF, is left out with a warning, and the record says why.
 
         Raises
         ------
         NotAligned
             If no frame fits the reference.
         CatalogError
-            If there are too few comparison stars, or sky coordinates are given without a WCS.
+            If there are too few comparison stars, the reference gives no PSF, or sky coordinates come without a WCS.
         OptionError
             If there are no frames, one is raw or has no time, they are of several filters, or an option makes no sense.
 
@@ -104,13 +122,11 @@ class LightCurve(Tabular):
         pixels, sky, zero point and scintillation; red noise is told beside them, as ``beta``
         (:func:`larun.algorithms.rednoise.time_averaging`), and enters the errors of a fit.
         """
-        if method not in METHODS:
-            raise OptionError(f"method={method!r}: must be one of {', '.join(METHODS)}")
-        epochs = epochs_of(frames)
+        listed = listed_frames(frames)
+        psfs = asked(method, len(listed))
+        epochs = epochs_of(listed)
         base = reference_of(epochs, reference)
         image = base.image()
-        with unrecorded():
-            found = image.detect()._table
         given = positions_of(image, positions)
         places = _coordinates(coordinates, positions, image, given)
         chosen = None if comparison is None else positions_of(image, comparison)
@@ -121,18 +137,17 @@ class LightCurve(Tabular):
             reference=base.provenance.id,
         )
         laid, lost = lay(epochs, base, options.transform)
-        stars = _stars((given, chosen), (base, found), laid, options)
-        series = measure_series(laid, stars, found, options)
+        work = Work.by_apertures(laid, image) if method == "aperture" else Work.by_psf(laid, base, psfs, options)
+        stars = _stars((given, chosen), (base, work.sources), work.laid, options)
+        series = work.measured(stars, options)
         moments = Moments.of(series.epochs, places, stars.targets)
         made = calibrate(series, stars, moments, options)
-        for epoch, _ in laid:
+        for epoch, _ in work.laid:
             recording().parents.append(Parent("frame", epoch.provenance))
-        if all(epoch is not base for epoch, _ in laid):
+        if all(epoch is not base for epoch, _ in work.laid):
             recording().parents.append(Parent("reference", base.provenance))
-        recording().fit(
-            frames=[{"frame": epoch.provenance.id, **alignment.fitted} for epoch, alignment in laid],
-            rejected=[{"name": name, "reason": reason} for name, reason in lost.items()],
-        )
+        recording().parents.extend(Parent("psf", one.provenance) for one in work.used(psfs))
+        recording().fit(frames=series.told, rejected=_reasons(lost | work.lost))
         table = light_curve_table(series, stars, moments, made, options, image.unit)
         return cls(table=table, provenance=base.provenance)  # the operation puts its own in its place
 

@@ -32,7 +32,8 @@ def facts(curve: LightCurve, fit: TransitFit | None = None) -> dict[str, Any]:
         "comparison_stars": sum(item["used"] for item in stars),
         "rejected_stars": sum(not item["used"] for item in stars[curve.targets :]),
         "target": stars[0],
-        **{name: meta[name] for name in ("time", "aperture", "aperture_chosen", "field", "beta", "excess")},
+        **{name: meta[name] for name in ("time", "field", "beta", "excess")},
+        **{name: meta[name] for name in ("psf", "aperture", "aperture_chosen") if name in meta},
         "scintillation": meta["scintillation"],
         "scintillation_note": meta["scintillation_note"],
         "cosmic_rays": meta["cosmic_rays"],
@@ -65,13 +66,12 @@ def _flagged(curve: LightCurve) -> dict[str, int]:
 def lines(curve: LightCurve, fit: TransitFit | None = None) -> list[str]:
     """The same in sentences."""
     made = facts(curve, fit)
-    target, aperture = made["target"], made["aperture"]
-    unit = "pixels" if aperture["unit"] == "pixel" else "FWHM of each frame"
+    target = made["target"]
     flagged = ", ".join(f"{name} {count}" for name, count in made["flagged"].items())
     said = [
         f"{made['points']} of {made['frames']} points can be trusted" + (f" (flagged: {flagged})" if flagged else ""),
         f"times: {made['time']}",
-        f"aperture: {aperture['radius']:.3g} {unit} ({made['aperture_chosen']})",
+        _light(made),
         f"comparison stars: {made['comparison_stars']}, {made['rejected_stars']} rejected; zero point of each frame: "
         f"{'a level' if made['field'] == 'constant' else 'a plane over the image'}",
         f"scatter from point to point {_parts(target['point_to_point'])}, noise {_parts(target['predicted'])}; red "
@@ -89,6 +89,20 @@ def lines(curve: LightCurve, fit: TransitFit | None = None) -> list[str]:
             f"what is left scatters {_parts(fit.point_to_point)} from point to point",
         ]
     return said
+
+
+def _light(made: dict[str, Any]) -> str:
+    """In what the light was measured."""
+    if "psf" in made:
+        psf = made["psf"]
+        low, high = psf["fwhm"]
+        return (
+            f"light: by the PSF of each frame ({', '.join(psf['models'])}, FWHM {low:.2f} to {high:.2f} pixels, median "
+            f"chi^2 {psf['chi2']:.2f}), {psf['neighbours']} neighbours fitted with the stars"
+        )
+    aperture = made["aperture"]
+    unit = "pixels" if aperture["unit"] == "pixel" else "FWHM of each frame"
+    return f"aperture: {aperture['radius']:.3g} {unit} ({made['aperture_chosen']})"
 
 
 def _parts(value: float | None) -> str:

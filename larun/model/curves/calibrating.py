@@ -39,7 +39,7 @@ COLUMNS: tuple[Column, ...] = (
     Column("bjd_tdb", np.float64, "d", "barycentric Julian date of mid-exposure, TDB; NaN without coordinates"),
     Column("flux", np.float64, "", "relative flux, calibrated, over its median"),
     Column("flux_error", np.float64, "", "1 sigma: pixels, sky, comparison stars, and scintillation where known"),
-    Column("source_flux", np.float64, "image", "flux in the aperture above the sky, as measured"),
+    Column("source_flux", np.float64, "image", "flux above the sky, as measured in the aperture or by the PSF"),
     Column("source_flux_error", np.float64, "image", "1 sigma of source_flux, from pixels and sky"),
     Column("zero_point", np.float64, "mag", "what the comparison stars lost in this frame, at this star"),
     Column("zero_point_error", np.float64, "mag", "1 sigma of zero_point, common to all stars of a frame"),
@@ -48,9 +48,14 @@ COLUMNS: tuple[Column, ...] = (
     Column("y", np.float64, "pix", "row in the frame"),
     Column("fwhm", np.float64, "pix", "of the stars of the frame"),
     Column("sky", np.float64, "image", "sky per pixel around the star"),
-    Column("radius", np.float64, "pix", "of the aperture"),
+    Column("radius", np.float64, "pix", "of the aperture; NaN for a PSF"),
     Column("exposure", np.float64, "s", "exposure time; NaN where not known"),
-    Column("flags", np.uint32, "", "OR of the pixel flags in the aperture: COSMIC, SATURATED, EDGE ..."),
+    Column(
+        "flags",
+        np.uint32,
+        "",
+        "OR of the pixel flags in the aperture, for a PSF within a FWHM: COSMIC, SATURATED ...",
+    ),
 )
 
 
@@ -310,7 +315,7 @@ def light_curve_table(
 def _meta(
     series: Series, stars: Stars, moments: Moments, made: Calibration, options: LightCurveOptions
 ) -> dict[str, Any]:
-    fit, first, best = made.ensemble, stars.targets, series.apertures[made.aperture]
+    fit, first = made.ensemble, stars.targets
     listed = [_about(series, stars, moments, made, n) for n in range(len(stars.x))]
     betas = [item["beta"] for item in listed[first:] if item["used"] and item["beta"] is not None]
     excess = fit.excess[fit.used]
@@ -318,12 +323,7 @@ def _meta(
         "schema": 1,
         "targets": first,
         "time": moments.note,
-        "aperture": {"radius": float(best.radius), "unit": best.unit},
-        "aperture_chosen": "given" if options.radius is not None else _CHOSEN,
-        "apertures": [
-            {"radius": float(one.radius), "unit": one.unit, "scatter": _plain(scatter)}
-            for one, scatter in zip(series.apertures, made.scatters, strict=True)
-        ],
+        **_light(series, made, options),
         "field": made.field,
         "scintillation": [float(value) for value in (made.scintillation.min(), made.scintillation.max())],
         "scintillation_note": _scintillation_note(moments, options),
@@ -331,6 +331,31 @@ def _meta(
         "beta": float(np.median(betas)) if betas else 1.0,
         "cosmic_rays": "flagged, not replaced" if options.clean == "flag" else "as the frames have them",
         "stars": listed,
+    }
+
+
+def _light(series: Series, made: Calibration, options: LightCurveOptions) -> dict[str, Any]:
+    """In what the light was measured."""
+    best = series.apertures[made.aperture]
+    if best.unit == "psf":
+        facts = [told["psf"] for told in series.told]
+        widths = [one["fwhm"] for one in facts]
+        return {
+            "psf": {
+                "models": sorted({one["model"] for one in facts}),
+                "orders": sorted({one["order"] for one in facts}),
+                "fwhm": [min(widths), max(widths)],
+                "chi2": float(np.median([one["chi2"] for one in facts])),
+                "neighbours": series.told[0]["psf"]["neighbours"],
+            }
+        }
+    return {
+        "aperture": {"radius": float(best.radius), "unit": best.unit},
+        "aperture_chosen": "given" if options.radius is not None else _CHOSEN,
+        "apertures": [
+            {"radius": float(one.radius), "unit": one.unit, "scatter": _plain(scatter)}
+            for one, scatter in zip(series.apertures, made.scatters, strict=True)
+        ],
     }
 
 

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from larun.model.sky import SkyImage
     from larun.model.time.timing import ExposureTime
 
-__all__ = ["Epoch", "aligned", "epochs_of", "reference_of"]
+__all__ = ["Epoch", "aligned", "epochs_of", "listed_frames", "reference_of"]
 
 
 @attrs.frozen(kw_only=True, eq=False)
@@ -44,6 +44,8 @@ class Epoch:
     fwhm : float
         Of its stars, pixels.
     filter : str or None
+    number : int, optional
+        Which of the frames it is, as they were handed over.
     """
 
     name: str
@@ -54,6 +56,7 @@ class Epoch:
     stars: NDArray[np.float64]
     fwhm: float
     filter: str | None
+    number: int | None = None
 
     @property
     def label(self) -> str:
@@ -66,6 +69,13 @@ class Epoch:
         return self.time.jd_utc, self.provenance.id
 
 
+def listed_frames(frames: Any) -> list[SkyImage | str | Path]:
+    """Frames in a list, a single one too."""
+    from larun.model.sky import SkyImage
+
+    return [frames] if isinstance(frames, SkyImage | str | Path) else list(frames)
+
+
 def epochs_of(frames: Iterable[SkyImage | str | Path]) -> list[Epoch]:
     """Measure frames, in order of time; one that is there twice counts once.
 
@@ -74,14 +84,12 @@ def epochs_of(frames: Iterable[SkyImage | str | Path]) -> list[Epoch]:
     OptionError
         If there are none, one is raw or has no time, or they are of several filters.
     """
-    from larun.model.sky import SkyImage
-
-    listed: list[Any] = [frames] if isinstance(frames, SkyImage | str | Path) else list(frames)
+    listed = listed_frames(frames)
     if not listed:
         raise OptionError("there are no frames to make a light curve of")
     found: dict[str, Epoch] = {}
-    for frame in listed:
-        epoch = _measured(frame)
+    for number, frame in enumerate(listed):
+        epoch = attrs.evolve(_measured(frame), number=number)
         if epoch.provenance.id in found:
             warnings.warn(
                 f"{epoch.name} is the same frame as {found[epoch.provenance.id].name}", LarunWarning, stacklevel=4

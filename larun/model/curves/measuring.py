@@ -28,34 +28,45 @@ if TYPE_CHECKING:
 
     from larun.model.sky import SkyImage
 
-__all__ = ["Aperture", "Series", "Stars", "candidates", "check_inside", "lay", "measure_series", "snapped", "trusted"]
+__all__ = [
+    "Aperture",
+    "Series",
+    "Stars",
+    "candidates",
+    "check_inside",
+    "flagged",
+    "lay",
+    "measure_series",
+    "snapped",
+    "trusted",
+]
 
 Floats = NDArray[np.float64]
 
 _LADDER = (0.8, 1.0, 1.2, 1.4, 1.7, 2.0, 2.4, 2.9, 3.5)  # FWHM, of the apertures that are tried
-_ANNULUS = (5.0, 8.0)  # FWHM
+ANNULUS = (5.0, 8.0)  # FWHM
 _SNAP = 2.0  # FWHM between a place and the star that is meant
 _APART = 4.0  # FWHM within which a neighbour spoils a comparison star
 _SHARE = 0.02  # of its light, that a neighbour may have
 _SNR = 30.0
 _INSIDE = 0.9  # of the frames, that must show a comparison star
-_BAD = int(fl.UNUSABLE | fl.EDGE)
-_STATIC = int(fl.BAD | fl.FLAT_INVALID)  # bits of pixels that are bad in all frames
+BAD = int(fl.UNUSABLE | fl.EDGE)
+STATIC = int(fl.BAD | fl.FLAT_INVALID)  # bits of pixels that are bad in all frames
 _BETA = 3.0
-_MOST_HIDDEN = 0.05  # of a star's light, that may be put back
-_DOUBT = 0.125  # of it
+MOST_HIDDEN = 0.05  # of a star's light, that may be put back
+DOUBT = 0.125  # of it
 
 
 def trusted(flags: NDArray[np.uint32]) -> NDArray[np.bool_]:
     """Whether nothing in an aperture is wrong, or only static bad pixels whose light was put back."""
     bits = np.asarray(flags, np.uint32)
     mended = (bits & np.uint32(fl.INTERPOLATED)) != 0
-    wrong = np.where(mended, bits & np.uint32(_BAD & ~_STATIC), bits & np.uint32(_BAD))
+    wrong = np.where(mended, bits & np.uint32(BAD & ~STATIC), bits & np.uint32(BAD))
     return np.asarray(wrong == 0)
 
 
 class Aperture(NamedTuple):
-    """A radius: in pixels, or as a multiple of the FWHM of each frame."""
+    """A radius: in pixels, or as a multiple of the FWHM of each frame; of a PSF (unit ``"psf"``) there is none."""
 
     radius: float
     unit: str
@@ -94,6 +105,8 @@ class Series(NamedTuple):
     flux, error : (T, n, a)
     flags : (T, n, a) uint32
         Of the pixels in an aperture; a flux with one that is bad, or beyond the edge, is not to be trusted.
+    told : list of dict
+        What is kept of each frame in the record.
     """
 
     epochs: list[Epoch]
@@ -104,6 +117,7 @@ class Series(NamedTuple):
     flux: Floats
     error: Floats
     flags: NDArray[np.uint32]
+    told: list[dict[str, Any]]
 
     def good(self, aperture: int) -> NDArray[np.bool_]:
         """Which fluxes of an aperture can be trusted, (T, n)."""
@@ -159,7 +173,7 @@ def candidates(
 
     x, y, flux, snr = (values_of(table, name) for name in ("x", "y", "flux", "snr"))
     flags = np.asarray(table["flags"], np.uint32)
-    good = np.isfinite(flux) & (flux > 0) & (snr > _SNR) & ((flags & np.uint32(_BAD)) == 0)
+    good = np.isfinite(flux) & (flux > 0) & (snr > _SNR) & ((flags & np.uint32(BAD)) == 0)
     margin = max(_LADDER) * fwhm + 2
     inside = np.zeros(len(x))
     for epoch, alignment in laid:
@@ -213,18 +227,19 @@ def measure_series(
     for epoch, alignment in laid:
         radii = [aperture.pixels(epoch.fwhm) for aperture in apertures]
         largest = max(max(aperture.pixels(width) for width in widths) for aperture in apertures)
-        inner = max(_ANNULUS[0] * typical, largest + typical)
-        annulus = Annulus(inner=inner, outer=inner + (_ANNULUS[1] - _ANNULUS[0]) * typical)
-        image = _flagged(epoch.image(), options)
+        inner = max(ANNULUS[0] * typical, largest + typical)
+        annulus = Annulus(inner=inner, outer=inner + (ANNULUS[1] - ANNULUS[0]) * typical)
+        image = flagged(epoch.image(), options)
         places = alignment.mapping.at(stars.x, stars.y)
         if options.recentre == "each":
             places = _recentred(image, *places, epoch.fwhm)
         rows.append((*places, *_photometered(image, epoch, places, _around(table, alignment), (radii, annulus))))
-    planes = [np.stack([row[k] for row in rows]) for k in range(6)]
-    return Series([epoch for epoch, _ in laid], apertures, *planes)
+    x, y, sky, flux, error, bits = (np.stack([row[k] for row in rows]) for k in range(6))
+    told = [{"frame": epoch.provenance.id, **alignment.fitted} for epoch, alignment in laid]
+    return Series([epoch for epoch, _ in laid], apertures, x, y, sky, flux, error, bits, told)
 
 
-def _flagged(image: SkyImage, options: LightCurveOptions) -> SkyImage:
+def flagged(image: SkyImage, options: LightCurveOptions) -> SkyImage:
     """The frame with its cosmic rays flagged, and its pixels as they were."""
     from larun.model.frame import Frame
 
@@ -273,7 +288,7 @@ def _completed(
     """
     assert found.flux_error is not None
     bits = found.flags
-    static, other = np.uint32(_STATIC), np.uint32(_BAD & ~_STATIC)
+    static, other = np.uint32(STATIC), np.uint32(BAD & ~STATIC)
     lacking = ((bits & static) != 0) & ((bits & other) == 0) & (found.fraction < 1) & (found.fraction > 0)
     if not lacking.any():
         return found.flux, found.flux_error, bits
@@ -284,9 +299,9 @@ def _completed(
     whole, seen = (aperture_sums(shape, None, flags, x, y, radii).sum for flags in (clear, image.flags))
     with np.errstate(invalid="ignore", divide="ignore"):
         share = seen / whole
-        mended = lacking & (share > 1 - _MOST_HIDDEN) & (share <= 1)
+        mended = lacking & (share > 1 - MOST_HIDDEN) & (share <= 1)
         flux = np.where(mended, found.flux / share, found.flux)
-        error = np.where(mended, np.hypot(found.flux_error / share, _DOUBT * (1 - share) * flux), found.flux_error)
+        error = np.where(mended, np.hypot(found.flux_error / share, DOUBT * (1 - share) * flux), found.flux_error)
     return flux, error, np.where(mended, bits | np.uint32(fl.INTERPOLATED), bits)
 
 

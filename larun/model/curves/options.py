@@ -12,7 +12,7 @@ from larun.model.aligning.transforms import TRANSFORMS
 
 __all__ = ["METHODS", "LightCurveOptions"]
 
-METHODS = ("aperture",)
+METHODS = ("aperture", "psf")
 RECENTRE = ("reference", "each", "none")
 CLEAN = ("flag", "none")
 FIELD = ("auto", "constant", "plane")

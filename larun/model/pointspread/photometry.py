@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from larun.model.catalog import SourceCatalog
     from larun.model.sky import SkyImage
 
-__all__ = ["Measured", "is_psf", "measure", "of_catalog", "of_positions", "recorded", "remains"]
+__all__ = ["Measured", "elsewhere", "is_psf", "measure", "of_catalog", "of_positions", "recorded", "remains"]
 
 #: Of detected sources nearer than this to a given position, in FWHM, the position stands for the star.
 _SAME = 0.7
@@ -142,7 +142,7 @@ def measure(
     given = x.size
     movable = np.full(given, free)
     if others is not None:
-        more = _elsewhere(places, others, _SAME * psf.fwhm)
+        more = elsewhere(places, others, _SAME * psf.fwhm)
         x, y = np.concatenate([x, more[0]]), np.concatenate([y, more[1]])
         movable = np.concatenate([movable, np.ones(more[0].size, bool)])
     gain = photon_gain(image)
@@ -174,7 +174,7 @@ def measure(
     return _Fits(_columns(fits, own, free, "ok"), _columns(fits, beneath, True, "beneath another"), facts)
 
 
-def _elsewhere(
+def elsewhere(
     places: tuple[NDArray[np.float64], ...], others: tuple[NDArray[np.float64], ...], radius: float
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Those of the others that are not at one of the places."""

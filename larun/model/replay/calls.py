@@ -311,6 +311,9 @@ def _light_curve(function: Callable[..., Any], arguments: dict[str, Any], inputs
     if reference is None:
         raise NotReplayable("the reference of a light curve is not among the inputs of its step")
     frames = [known[item.id] for item in inputs if item.role == "frame"]
+    psfs = [item.value for item in inputs if item.role == "psf"]  # one for all, or one for each
+    if psfs:
+        arguments["method"] = psfs
     return function(LightCurve, frames, arguments.pop("positions"), reference=reference, **arguments)
 
 
