@@ -30,6 +30,7 @@ class _Wishes:
     out: Path
     reference: str | None
     coordinates: str | None
+    method: str
     options: dict[str, Any]
     formats: tuple[str, ...]
     about: dict[str, str]
@@ -53,6 +54,9 @@ def lightcurve(
     ] = None,
     filter_: Annotated[str | None, typer.Option("--filter", metavar="NAME", help="Frames in this filter only.")] = None,
     object_: Annotated[str | None, typer.Option("--object", metavar="NAME", help="Frames of this object only.")] = None,
+    method: Annotated[
+        str, typer.Option(metavar="NAME", help="aperture, or psf: of each frame, for blends.")
+    ] = "aperture",
     radius: Annotated[float | None, typer.Option(help="Of the aperture (default: what scatters least).")] = None,
     radius_unit: Annotated[str, typer.Option(metavar="UNIT", help="pixel, or fwhm of each frame.")] = "pixel",
     diameter: Annotated[float | None, typer.Option(help="Of the telescope, metres: errors with scintillation.")] = None,
@@ -78,6 +82,7 @@ def lightcurve(
         out=out,
         reference=reference,
         coordinates=coordinates,
+        method=method,
         options={"radius": radius, "unit": radius_unit, "diameter": diameter},
         formats=tuple(part.strip() for part in formats.split(",") if part.strip()),
         about={"name": name, "observer": observer},
@@ -140,13 +145,17 @@ def _transit(text: str | None, trend: str, limb: str) -> dict[str, Any] | None:
 def _checked(wishes: _Wishes) -> None:
     """Refuse what makes no sense before anything is reduced."""
     from larun.model.curves.formats import FORMATS
-    from larun.model.curves.options import LightCurveOptions
+    from larun.model.curves.options import METHODS, LightCurveOptions
     from larun.model.curves.transit import TransitOptions
 
     parse_target(wishes.target)
     if wishes.coordinates is not None:
         _sky(wishes.coordinates)
     LightCurveOptions(**wishes.options)
+    if wishes.method not in METHODS:
+        raise OptionError(f"--method {wishes.method}: must be one of {', '.join(METHODS)}")
+    if wishes.method == "psf" and wishes.options["radius"] is not None:
+        raise OptionError("--radius: belongs to apertures; --method psf has none")
     if wishes.transit is not None:
         TransitOptions(**wishes.transit)
     unknown = [name for name in wishes.formats if name not in FORMATS]
@@ -221,6 +230,7 @@ def _run(frames: list[Path], wishes: _Wishes, as_json: bool) -> int:
     curve = LightCurve.extract(
         frames,
         parse_target(wishes.target),
+        method=wishes.method,
         reference=_reference(frames, wishes.reference),
         coordinates=None if wishes.coordinates is None else _sky(wishes.coordinates),
         options=LightCurveOptions(**wishes.options),

@@ -119,3 +119,23 @@ def test_targets_in_pixels_and_on_the_sky() -> None:
     assert there.dec.deg[0] == pytest.approx(36.63264, abs=1e-4)
     with pytest.raises(OptionError):
         parse_target("nan,5x")
+
+
+def test_light_by_a_psf_is_told(larun: Larun, frames: tuple[nights.Night, Path], tmp_path: Path) -> None:
+    night, folder = frames
+    few = tmp_path / "few"
+    few.mkdir()
+    for path in sorted(folder.glob("*.fits"))[:5]:
+        (few / path.name).symlink_to(path)
+    x, y = night.targets[5]
+    words = ("lightcurve", few, "--target", f"{x:.1f},{y:.1f}", "--out", tmp_path / "out", "--method", "psf")
+    ended = larun(*words, "--json")
+    assert ended.code == 0, ended.err
+    told = json.loads(ended.out)
+    assert told["points"] == 5
+    assert told["psf"]["models"] == ["empirical"]
+    assert "aperture" not in told
+    for more, text in ((("--radius", "5"), "belongs to apertures"), (("--method", "magic"), "--method magic")):
+        refused = larun(*words, *more)
+        assert refused.code == 2
+        assert text in refused.err
