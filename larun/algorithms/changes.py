@@ -29,7 +29,14 @@ _OPPOSITE = math.sqrt(2) - 1
 _AROUND = 1.5
 _SHARP = 2.5  # times the light of a PSF in the highest pixel
 _BRIGHT = 3.0  # times the noise of the sky, as a variance
+#: Ring in FWHM in which the score is seen to scatter, and from which scatter on it counts.
+_RING, _RESTLESS = (2.0, 6.0), 1.25
+#: Chi^2 that a source may have by itself, and the part of its S/N by which a PSF that is a little wrong adds to it.
+_CHI2, _CHI2_SHARE = 2.0, 0.05
 _MASKED = 0.1  # share of the pixels around
+_ONE_SIGMA, _FEWEST = 0.6827, 20
+#: A line through a source, in as many directions, whose score on both sides is such a part of its own, and this much.
+_DIRECTIONS, _LINE_SHARE, _LINE = 16, 0.3, 1.5
 
 
 class Changes(NamedTuple):
@@ -53,11 +60,15 @@ class Changes(NamedTuple):
         Light of the highest pixel over that of a star of this flux.
     light : (n,) float64
         Noise variance there over that of the sky: light of stars.
+    scatter : (n,) float64
+        Of the score in a ring around it: 1 where the noise is what it is said to be.
+    line : (n,) float64
+        Mean score, of its own sign, along the line through it where that is highest, on the side where it is lower.
     masked : (n,) float64
         Share of the pixels within one and a half FWHM that are not usable.
     flags : (n,) uint32
         OR within one and a half FWHM.
-    dipole, bright, saturated, edge, one_pixel, hidden : (n,) bool
+    dipole, bright, saturated, edge, one_pixel, misshapen, streak, restless, hidden : (n,) bool
         Reasons to doubt: each by itself.
     """
 
@@ -73,6 +84,8 @@ class Changes(NamedTuple):
     moment: NDArray[np.float64]
     sharpness: NDArray[np.float64]
     light: NDArray[np.float64]
+    scatter: NDArray[np.float64]
+    line: NDArray[np.float64]
     masked: NDArray[np.float64]
     flags: NDArray[np.uint32]
     dipole: NDArray[np.bool_]
@@ -80,12 +93,16 @@ class Changes(NamedTuple):
     saturated: NDArray[np.bool_]
     edge: NDArray[np.bool_]
     one_pixel: NDArray[np.bool_]
+    misshapen: NDArray[np.bool_]
+    streak: NDArray[np.bool_]
+    restless: NDArray[np.bool_]
     hidden: NDArray[np.bool_]
 
     @property
     def doubt(self) -> NDArray[np.bool_]:
         """Whether any reason holds."""
-        return self.dipole | self.bright | self.saturated | self.edge | self.one_pixel | self.hidden
+        shape = self.dipole | self.one_pixel | self.misshapen | self.streak
+        return shape | self.bright | self.saturated | self.edge | self.restless | self.hidden
 
 
 def find_changes(
@@ -153,10 +170,11 @@ def find_changes(
             "chi2": np.where(free, found.chi2, fixed.chi2),
         }
         around = image, planes[0], np.asarray(noise / np.float32(sky), np.float32), bits
-        parts.append(columns | _around(around, columns, psf, radius))
+        rings = _farther(np.where((bits & fl.UNUSABLE) == 0, score, np.float32(0)), columns, psf.fwhm)
+        parts.append(columns | _around(around, columns, psf, radius) | rings)
     joined = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
     order = np.lexsort((joined["x"], joined["y"], -np.abs(joined["score"])))
-    return _judged({name: column[order] for name, column in joined.items()})
+    return _judged({name: column[order] for name, column in joined.items()}, threshold)
 
 
 def _around(planes: Planes, columns: dict[str, Any], psf: PSF, radius: int) -> dict[str, Any]:
@@ -193,15 +211,54 @@ def _around(planes: Planes, columns: dict[str, Any], psf: PSF, radius: int) -> d
     return {**made, "flags": seen}
 
 
-def _judged(columns: dict[str, Any]) -> Changes:
+def _farther(score: NDArray[np.float32], columns: dict[str, Any], fwhm: float) -> dict[str, Any]:
+    """What the score does in a ring around each source: scatter, and lines through it.
+
+    A spike of a bright star, a trail, a bad row, or a star that the kernel does not fit reach farther than a source.
+    """
+    far = math.ceil(_RING[1] * fwhm)
+    rows, cells = np.mgrid[-far : far + 1, -far : far + 1]
+    away = np.hypot(rows, cells)
+    ring = (away >= _RING[0] * fwhm) & (away <= _RING[1] * fwhm)
+    around = rows[ring], cells[ring]
+    along = np.arange(math.ceil(_RING[0] * fwhm), far + 1)
+    angles = np.arange(2 * _DIRECTIONS)[:, None] * (math.pi / _DIRECTIONS)
+    lines = np.rint(along * np.sin(angles)).astype(np.int64), np.rint(along * np.cos(angles)).astype(np.int64)
+    made = {"scatter": np.ones(len(columns["x"])), "line": np.zeros(len(columns["x"]))}
+    for n, (x, y) in enumerate(zip(columns["x"], columns["y"], strict=True)):
+        seen = _seen(score, round(y) + around[0], round(x) + around[1])
+        seen = seen[seen != 0]
+        if seen.size >= _FEWEST:
+            made["scatter"][n] = np.quantile(np.abs(seen), _ONE_SIGMA)
+        values = _seen(score, round(y) + lines[0], round(x) + lines[1]) * np.sign(columns["score"][n])
+        known = np.count_nonzero(values, axis=1)
+        mean = np.where(2 * known > len(along), values.sum(axis=1) / np.maximum(known, 1), -np.inf)
+        made["line"][n] = max(float(np.minimum(mean[:_DIRECTIONS], mean[_DIRECTIONS:]).max()), 0.0)
+    return made
+
+
+def _seen(score: NDArray[np.float32], rows: NDArray[np.int64], columns: NDArray[np.int64]) -> NDArray[np.float64]:
+    """The score at places; 0, as where it is not known, beyond the image."""
+    ny, nx = score.shape
+    inside = (rows >= 0) & (rows < ny) & (columns >= 0) & (columns < nx)
+    return np.where(inside, score[np.clip(rows, 0, ny - 1), np.clip(columns, 0, nx - 1)], 0.0).astype(np.float64)
+
+
+def _judged(columns: dict[str, Any], threshold: float) -> Changes:
     seen = np.asarray(columns["flags"], np.uint32)
+    snr, scatter = np.abs(columns["score"]), columns["scatter"]
+    needed = threshold * np.where(scatter > _RESTLESS, scatter, 1.0)
     with np.errstate(invalid="ignore"):
         reasons = {
             "dipole": columns["opposite"] > _OPPOSITE,
-            "bright": columns["light"] > _BRIGHT,
+            # a star that varies is on light, its own: it stands out by more than stars around do
+            "bright": (columns["light"] > _BRIGHT) & (snr < 2 * needed),
             "saturated": (seen & fl.SATURATED) != 0,
             "edge": (seen & (fl.EDGE | fl.NO_DATA)) != 0,
             "one_pixel": ~(columns["sharpness"] < _SHARP),
+            "misshapen": ~(columns["chi2"] < _CHI2 + (_CHI2_SHARE * snr) ** 2),
+            "streak": (columns["line"] > _LINE_SHARE * snr) & (columns["line"] > _LINE * np.maximum(scatter, 1.0)),
+            "restless": snr < needed,
             "hidden": columns["masked"] > _MASKED,
         }
     return Changes(**columns, **reasons)

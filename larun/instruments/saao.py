@@ -1,7 +1,8 @@
 """South African Astronomical Observatory, 1.0 m telescope, STE3 CCD.
 
 Raw frames and trimmed ones carry the same INSTRUME and the same section keywords: those of a trimmed frame reach beyond
-its array and are ignored. CCD-TEMP is in kelvin, and MJD-OBS of some frames has the day only.
+its array and are ignored. CCD-TEMP is in kelvin, and MJD-OBS of some frames has the day only. Trimmed frames were
+reduced and end at 65300: all pixels in the cores of their brightest stars have this value.
 """
 
 from __future__ import annotations
@@ -38,5 +39,8 @@ class Ste3(Frame):
 
     @classmethod
     def detector_for(cls, header: Header, shape: tuple[int, int]) -> Detector:
-        """As the header says; the converter ends at 16 bits."""
-        return super().detector_for(header, shape).with_values("16 bits", saturation=65535.0)
+        """As the header says; the converter ends at 16 bits, which a reduced frame has less its bias."""
+        found = super().detector_for(header, shape)
+        if found.needs_trim:
+            return found.with_values("16 bits", saturation=65535.0)
+        return found.with_values("where reduced frames end", saturation=65300.0)

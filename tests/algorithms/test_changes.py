@@ -73,12 +73,13 @@ def test_acceptance_31_dipoles_are_doubted_and_sources_are_not():
 def test_hot_pixels_and_what_is_near_trouble():
     light = np.zeros(SHAPE)
     light[100, 100], light[200, 300] = 600.0, -700.0
-    light += PSF.draw(SHAPE, [60.0, 150.2, 250.1, 350.3], [60.0, 60.0, 60.0, 60.0], [3000.0] * 4)
+    light += PSF.draw(SHAPE, [60.0, 150.2, 250.1, 350.3, 450.2], [60.0] * 5, [3000.0, 3000.0, 550.0, 3000.0, 3000.0])
     flags = np.zeros(SHAPE, np.uint32)
     flags[58:63, 64] = fl.SATURATED
     flags[57:64, 147:150] = fl.BAD
     variance = np.full(SHAPE, NOISE**2, np.float32)
     variance[50:70, 240:260] *= 5
+    variance[50:70, 440:460] *= 5
     found = found_on(light, flags=flags, variance=variance)
 
     def at(x, y):
@@ -89,7 +90,45 @@ def test_hot_pixels_and_what_is_near_trouble():
     assert found.saturated[at(60, 60)]
     assert found.hidden[at(150, 60)]
     assert found.bright[at(250, 60)]
+    assert not found.bright[at(450, 60)]  # a star that varies by much stands on its own light
     assert not found.doubt[at(350, 60)]
+
+
+def test_what_is_no_star_is_told_by_its_shape_and_by_what_is_around():
+    y, x = np.mgrid[: SHAPE[0], : SHAPE[1]]
+    light = np.zeros(SHAPE)
+    light[100] += 60.0  # a bad row
+    along, across = (x - 300 + y - 300) / np.sqrt(2), (x - 300 - y + 300) / np.sqrt(2)
+    light += 150 * np.exp(-((across / 1.5) ** 2) / 2) * (np.abs(along) < 60)  # a spike
+    light += 400 * np.exp(-((x - 100) ** 2 + (y - 400) ** 2) / (2 * 6.0**2))  # something extended
+    ring = np.hypot(x - 400, y - 150) < 40
+    light += np.where(ring, np.random.default_rng(5).normal(0, 3 * NOISE, SHAPE), 0)  # more noise than is told
+    light += PSF.draw(SHAPE, [400.0, 60.0], [150.0, 250.0], [700.0, 700.0])
+    found = found_on(light)
+
+    def doubts(x, y, within):
+        there = np.hypot(found.x - x, found.y - y) < within
+        assert there.any()
+        return found.doubt[there]
+
+    row = np.abs(found.y - 100) < 3
+    assert row.sum() > 3
+    assert found.streak[row].mean() > 0.8
+    assert found.doubt[row].mean() > 0.9
+    assert doubts(300, 300, 50).mean() > 0.8
+    assert doubts(100, 400, 4).all()
+    assert np.any(found.misshapen[np.hypot(found.x - 100, found.y - 400) < 4])
+    assert doubts(400, 150, 25).all()
+    assert found.restless[np.hypot(found.x - 400, found.y - 150) < 25].mean() > 0.9
+    assert not doubts(60, 250, 2).any()
+
+
+def test_a_strong_source_may_be_fitted_less_well_than_a_weak_one():
+    """The PSF of a difference is known to some percent: that shows in chi^2 of bright sources alone."""
+    wider = moffat_psf(3.4, 3.5, oversampling=3)
+    found = found_on(wider.draw(SHAPE, [100.2, 300.4], [100.3, 300.1], [1.6e5, 2e3]))
+    assert found.chi2[0] > 2.5
+    assert not found.misshapen.any()
 
 
 def test_nothing_is_found_on_nothing():
