@@ -68,8 +68,9 @@ class Changes(NamedTuple):
         Share of the pixels within one and a half FWHM that are not usable.
     flags : (n,) uint32
         OR within one and a half FWHM.
-    dipole, bright, saturated, edge, one_pixel, misshapen, streak, restless, hidden : (n,) bool
-        Reasons to doubt: each by itself.
+    reasons : dict of (n,) bool
+        Reasons to doubt, by name: ``dipole``, ``near_bright``, ``near_saturated``, ``near_edge``, ``one_pixel``,
+        ``misshapen``, ``streak``, ``restless`` and ``hidden``.
     """
 
     x: NDArray[np.float64]
@@ -88,21 +89,12 @@ class Changes(NamedTuple):
     line: NDArray[np.float64]
     masked: NDArray[np.float64]
     flags: NDArray[np.uint32]
-    dipole: NDArray[np.bool_]
-    bright: NDArray[np.bool_]
-    saturated: NDArray[np.bool_]
-    edge: NDArray[np.bool_]
-    one_pixel: NDArray[np.bool_]
-    misshapen: NDArray[np.bool_]
-    streak: NDArray[np.bool_]
-    restless: NDArray[np.bool_]
-    hidden: NDArray[np.bool_]
+    reasons: dict[str, NDArray[np.bool_]]
 
     @property
     def doubt(self) -> NDArray[np.bool_]:
         """Whether any reason holds."""
-        shape = self.dipole | self.one_pixel | self.misshapen | self.streak
-        return shape | self.bright | self.saturated | self.edge | self.restless | self.hidden
+        return np.logical_or.reduce(list(self.reasons.values()))
 
 
 def find_changes(
@@ -252,13 +244,13 @@ def _judged(columns: dict[str, Any], threshold: float) -> Changes:
         reasons = {
             "dipole": columns["opposite"] > _OPPOSITE,
             # a star that varies is on light, its own: it stands out by more than stars around do
-            "bright": (columns["light"] > _BRIGHT) & (snr < 2 * needed),
-            "saturated": (seen & fl.SATURATED) != 0,
-            "edge": (seen & (fl.EDGE | fl.NO_DATA)) != 0,
+            "near_bright": (columns["light"] > _BRIGHT) & (snr < 2 * needed),
+            "near_saturated": (seen & fl.SATURATED) != 0,
+            "near_edge": (seen & (fl.EDGE | fl.NO_DATA)) != 0,
             "one_pixel": ~(columns["sharpness"] < _SHARP),
             "misshapen": ~(columns["chi2"] < _CHI2 + (_CHI2_SHARE * snr) ** 2),
             "streak": (columns["line"] > _LINE_SHARE * snr) & (columns["line"] > _LINE * np.maximum(scatter, 1.0)),
             "restless": snr < needed,
             "hidden": columns["masked"] > _MASKED,
         }
-    return Changes(**columns, **reasons)
+    return Changes(**columns, reasons=reasons)

@@ -60,7 +60,7 @@ def test_acceptance_31_dipoles_are_doubted_and_sources_are_not():
         away, turn = rng.uniform(0.05, 0.2, x.size), rng.uniform(0, 2 * np.pi, x.size)
         star = 10 ** rng.uniform(4.3, 5.3, x.size)
         light = PSF.draw(SHAPE, x + away * np.cos(turn), y + away * np.sin(turn), star) - PSF.draw(SHAPE, x, y, star)
-        caught.append(found_on(light, seed=10 + seed).dipole)
+        caught.append(found_on(light, seed=10 + seed).reasons["dipole"])
         flux = rng.choice([-1, 1], x.size) * 10 ** rng.uniform(2.75, 3.8, x.size)
         kept.append(found_on(PSF.draw(SHAPE, x, y, flux), seed=20 + seed).doubt)
     dipoles, sources = np.concatenate(caught), np.concatenate(kept)
@@ -85,12 +85,12 @@ def test_hot_pixels_and_what_is_near_trouble():
     def at(x, y):
         return int(np.argmin(np.hypot(found.x - x, found.y - y)))
 
-    assert found.one_pixel[at(100, 100)]
-    assert found.one_pixel[at(300, 200)]
-    assert found.saturated[at(60, 60)]
-    assert found.hidden[at(150, 60)]
-    assert found.bright[at(250, 60)]
-    assert not found.bright[at(450, 60)]  # a star that varies by much stands on its own light
+    assert found.reasons["one_pixel"][at(100, 100)]
+    assert found.reasons["one_pixel"][at(300, 200)]
+    assert found.reasons["near_saturated"][at(60, 60)]
+    assert found.reasons["hidden"][at(150, 60)]
+    assert found.reasons["near_bright"][at(250, 60)]
+    assert not found.reasons["near_bright"][at(450, 60)]  # a star that varies by much stands on its own light
     assert not found.doubt[at(350, 60)]
 
 
@@ -113,13 +113,13 @@ def test_what_is_no_star_is_told_by_its_shape_and_by_what_is_around():
 
     row = np.abs(found.y - 100) < 3
     assert row.sum() > 3
-    assert found.streak[row].mean() > 0.8
+    assert found.reasons["streak"][row].mean() > 0.8
     assert found.doubt[row].mean() > 0.9
     assert doubts(300, 300, 50).mean() > 0.8
     assert doubts(100, 400, 4).all()
-    assert np.any(found.misshapen[np.hypot(found.x - 100, found.y - 400) < 4])
+    assert np.any(found.reasons["misshapen"][np.hypot(found.x - 100, found.y - 400) < 4])
     assert doubts(400, 150, 25).all()
-    assert found.restless[np.hypot(found.x - 400, found.y - 150) < 25].mean() > 0.9
+    assert found.reasons["restless"][np.hypot(found.x - 400, found.y - 150) < 25].mean() > 0.9
     assert not doubts(60, 250, 2).any()
 
 
@@ -128,7 +128,7 @@ def test_a_strong_source_may_be_fitted_less_well_than_a_weak_one():
     wider = moffat_psf(3.4, 3.5, oversampling=3)
     found = found_on(wider.draw(SHAPE, [100.2, 300.4], [100.3, 300.1], [1.6e5, 2e3]))
     assert found.chi2[0] > 2.5
-    assert not found.misshapen.any()
+    assert not found.reasons["misshapen"].any()
 
 
 def test_nothing_is_found_on_nothing():

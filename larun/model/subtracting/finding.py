@@ -48,13 +48,7 @@ COLUMNS: tuple[Column, ...] = (
     Column("doubt", np.bool_, "", "whether any reason to doubt holds"),
 )
 
-_NAMES = {
-    "opposite": "dipole_ratio",
-    "moment": "dipole_moment",
-    "bright": "near_bright",
-    "saturated": "near_saturated",
-    "edge": "near_edge",
-}
+_NAMES = {"opposite": "dipole_ratio", "moment": "dipole_moment"}
 
 
 def found_on(image: DifferenceImage, threshold: float) -> QTable:
@@ -64,8 +58,10 @@ def found_on(image: DifferenceImage, threshold: float) -> QTable:
     assert variance is not None
     gain = 1.0 if image.unit == units.ELECTRON else (image.detector.amplifiers[0].gain or 1.0)
     found = find_changes(image.data, variance, image.flags, image.score, psf, threshold=threshold, gain=gain)
-    values: dict[str, Any] = {_NAMES.get(name, name): column for name, column in found._asdict().items()}
-    values |= {
+    values: dict[str, Any] = {
+        _NAMES.get(name, name): column for name, column in found._asdict().items() if name != "reasons"
+    }
+    values |= found.reasons | {
         "id": np.arange(1, len(found.x) + 1),
         "snr": np.abs(values.pop("score")),
         "doubt": found.doubt,
