@@ -94,7 +94,7 @@ class Changes(NamedTuple):
     @property
     def doubt(self) -> NDArray[np.bool_]:
         """Whether any reason holds."""
-        return np.logical_or.reduce(list(self.reasons.values()))
+        return np.asarray(np.logical_or.reduce(list(self.reasons.values())))
 
 
 def find_changes(
