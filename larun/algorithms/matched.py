@@ -22,7 +22,7 @@ from larun.algorithms.stacking import Layer, MeanOptions, Seen, Stacked, seen_in
 from larun.detector import Section
 from larun.errors import OptionError
 
-__all__ = ["Complete", "complete", "empty_stack", "matched_psf_spectrum", "tap_covariance"]
+__all__ = ["Complete", "complete", "empty_stack", "matched_psf_spectrum", "near_lost", "tap_covariance"]
 
 _FWHM = 2.3548200450309493
 _LAGS = taps.TAPS - 1
@@ -195,6 +195,30 @@ def _counted(
     made.coverage[:] = total / weights.sum()
     made.contributors[:] = used.sum(axis=0)
     made.rejected[:] = (np.isfinite(seen.values) & inside & ~used).sum(axis=0)
+    return made
+
+
+def near_lost(given: Complete, reach: int) -> NDArray[np.uint32]:
+    """Flags that spread in a part of a stack: of pixels that no frame knows, and EDGE beside what is beyond all frames.
+
+    Parameters
+    ----------
+    given : Complete
+        The part.
+    reach : int
+        Pixels by which they spread.
+    """
+    from scipy.ndimage import binary_dilation
+
+    made = np.zeros(given.lost.shape, np.uint32)
+    beyond = ~given.inside.any(axis=0)
+    for bit, where in [(fl.EDGE, beyond | given.lost)] + [
+        (flag.value, given.lost & ((given.stacked.flags & flag.value) != 0))
+        for flag in fl.TABLE
+        if flag.value & fl.UNUSABLE & ~fl.NO_DATA
+    ]:
+        if where.any():
+            made[binary_dilation(where, iterations=reach)] |= bit
     return made
 
 

@@ -25,7 +25,7 @@ from numpy.typing import NDArray
 
 from larun import flags as fl
 from larun.algorithms.jit import over_rows
-from larun.algorithms.matched import Complete, complete, empty_stack, matched_psf_spectrum, tap_covariance
+from larun.algorithms.matched import Complete, complete, empty_stack, matched_psf_spectrum, near_lost, tap_covariance
 from larun.algorithms.psf import PSF, psf_from_nodes, terms_of
 from larun.algorithms.resample import chosen_kernel
 from larun.algorithms.stacking import Layer, MeanOptions, Stacked
@@ -115,7 +115,7 @@ def proper_coadd(
         last = min(first + at_once, down)
         outer = Section(first * _CORE - rim, last * _CORE + rim, -rim, across * _CORE + rim)
         band = complete(layers, shape, outer, options, level)
-        near = _near_lost(band, reach)
+        near = near_lost(band, reach)
 
         def work(start: int, stop: int) -> None:
             for tile in range(start, stop):
@@ -123,22 +123,6 @@ def proper_coadd(
                 _tile(layers, psfs, kernels, (band, near), (first, j, i), made, level)
 
         over_rows((last - first) * across, work, band=1)
-    return made
-
-
-def _near_lost(band: Complete, reach: int) -> NDArray[np.uint32]:
-    """Flags that spread: of pixels that no frame knows, and EDGE beside what lies beyond all frames."""
-    from scipy.ndimage import binary_dilation
-
-    made = np.zeros(band.lost.shape, np.uint32)
-    beyond = ~band.inside.any(axis=0)
-    for bit, where in [(fl.EDGE, beyond | band.lost)] + [
-        (flag.value, band.lost & ((band.stacked.flags & flag.value) != 0))
-        for flag in fl.TABLE
-        if flag.value & fl.UNUSABLE & ~fl.NO_DATA
-    ]:
-        if where.any():
-            made[binary_dilation(where, iterations=reach)] |= bit
     return made
 
 
