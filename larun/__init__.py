@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from larun.model.image import Image
     from larun.model.lightcurve import LightCurve
     from larun.model.masters import Master, MasterBias, MasterDark, MasterFlat, Masters
+    from larun.model.matchedstack import MatchedStack
     from larun.model.measure.ellipses import KronOptions
     from larun.model.measure.matching import Match
     from larun.model.measure.measurements import read_measurements, write_measurements
@@ -88,6 +89,7 @@ _HOMES = {
     "MasterFlat": "larun.model.masters",
     "Masters": "larun.model.masters",
     "Match": "larun.model.measure.matching",
+    "MatchedStack": "larun.model.matchedstack",
     "Night": "larun.model.night",
     "OverscanOptions": "larun.algorithms.overscan",
     "PSF": "larun.model.psf",
@@ -160,6 +162,7 @@ __all__ = [  # noqa: RUF022  # PSF is a class, no constant
     "MasterFlat",
     "Masters",
     "Match",
+    "MatchedStack",
     "Night",
     "OverscanOptions",
     "PSF",

@@ -18,10 +18,17 @@ from numpy.typing import NDArray
 from larun import flags as fl
 from larun.algorithms.arrays import read_only
 from larun.algorithms.cholesky import solve_positive
-from larun.algorithms.jit import over_rows
 from larun.algorithms.kernelfield import KernelField, convolve
 from larun.algorithms.matchbasis import gauss_basis
-from larun.algorithms.matched import complete, empty_stack, matched_psf_spectrum, near_lost, tap_covariance
+from larun.algorithms.matched import (
+    Complete,
+    complete,
+    empty_stack,
+    matched_psf_spectrum,
+    near_lost,
+    take_counts,
+    tap_covariance,
+)
 from larun.algorithms.psf import PSF
 from larun.algorithms.resample import chosen_kernel
 from larun.algorithms.stacking import Layer, MeanOptions, Stacked
@@ -202,36 +209,36 @@ def homogenised(
         stop = min(start + band, ny)
         outer = Section(start - _MARGIN, -(-stop // _STEP) * _STEP + _MARGIN, 0, nx)
         given = complete(layers, shape, outer, options, level)
-        inner = slice(_MARGIN, _MARGIN + stop - start)
-        total, square, weight = (np.zeros((stop - start, nx)) for _ in range(3))
-        none = np.zeros(given.lost.shape, np.uint32)
-        for k, (own, share) in enumerate(zip(matchings, weights, strict=True)):  # each by all threads
-            middle_x, wide_x, middle_y, wide_y = own.field.domain
-            field = KernelField(
-                images=own.field.images,
-                coefficients=own.field.coefficients,
-                domain=(middle_x, wide_x, middle_y - outer.y0, wide_y),
-            )
-            blurred = convolve(field, given.values[k], given.variance[k], none)
-            assert blurred.variance is not None
-            factor = share * share * _correction(own)
-            here = given.inside[k, inner]
-
-            def add(a: int, b: int) -> None:
-                part = slice(a, b)
-                total[part] += np.where(here[part], share * blurred.data[inner][part].astype(np.float64), 0.0)
-                square[part] += np.where(here[part], factor * blurred.variance[inner][part].astype(np.float64), 0.0)
-                weight[part] += np.where(here[part], share, 0.0)
-
-            over_rows(stop - start, add)
-        out = slice(start, stop)
-        for to, plane in zip(made[2:6], given.stacked[2:6], strict=True):
-            to[out] = plane[inner]
+        out, inner = (slice(start, stop), slice(None)), (slice(_MARGIN, _MARGIN + stop - start), slice(None))
+        take_counts(made, out, given.stacked, inner)
         made.flags[out] |= near_lost(given, reach)[inner]
+        total, square, weight = _sums(given, matchings, weights, outer.y0, inner[0])
         known = (weight > 0) & ((made.flags[out] & fl.NO_DATA) == 0)
         made.data[out][known] = total[known] / weight[known] + level
         made.variance[out][known] = square[known] / weight[known] ** 2
     return Homogenised(made, _acf(layers, matchings, weights))
+
+
+def _sums(
+    given: Complete, matchings: Sequence[Matching], weights: Sequence[float], y0: int, rows: slice
+) -> NDArray[np.float64]:
+    """Weighted sums of the convolved frames, of their variances, and of the weights, of some rows."""
+    made = np.zeros((3, rows.stop - rows.start, given.lost.shape[1]))
+    none = np.zeros(given.lost.shape, np.uint32)
+    for k, (own, share) in enumerate(zip(matchings, weights, strict=True)):  # each by all threads, in one order
+        middle_x, wide_x, middle_y, wide_y = own.field.domain
+        field = KernelField(
+            images=own.field.images,
+            coefficients=own.field.coefficients,
+            domain=(middle_x, wide_x, middle_y - y0, wide_y),
+        )
+        blurred = convolve(field, given.values[k], given.variance[k], none)
+        assert blurred.variance is not None
+        here = given.inside[k, rows]
+        made[0][here] += share * blurred.data[rows][here].astype(np.float64)
+        made[1][here] += share * share * _correction(own) * blurred.variance[rows][here].astype(np.float64)
+        made[2][here] += share
+    return made
 
 
 def _correction(own: Matching) -> float:

@@ -22,7 +22,7 @@ from larun.algorithms.stacking import Layer, MeanOptions, Seen, Stacked, seen_in
 from larun.detector import Section
 from larun.errors import OptionError
 
-__all__ = ["Complete", "complete", "empty_stack", "matched_psf_spectrum", "near_lost", "tap_covariance"]
+__all__ = ["Complete", "complete", "empty_stack", "matched_psf_spectrum", "near_lost", "take_counts", "tap_covariance"]
 
 _FWHM = 2.3548200450309493
 _LAGS = taps.TAPS - 1
@@ -30,6 +30,7 @@ _LAGS = taps.TAPS - 1
 _PLACES = 8
 _WIDEST = 6  # pixels: half the width of what fills are blurred by, at most
 _SMOOTH = 2.0  # FWHM: what no frame has seen comes from so far around
+_FARTHEST = 24  # pixels, at most
 #: Part of the weight from which on a pixel says that it was filled.
 _MUCH = 1 / 3
 
@@ -67,6 +68,14 @@ def empty_stack(shape: tuple[int, int]) -> Stacked:
         np.zeros(shape, np.uint16),
         {},
     )
+
+
+def take_counts(made: Stacked, out: tuple[slice, slice], given: Stacked, part: tuple[slice, slice]) -> None:
+    """Put coverage, contributors, rejected and flags of a part of one stack into a part of another."""
+    made.flags[out] = given.flags[part]
+    made.coverage[out] = given.coverage[part]
+    made.contributors[out] = given.contributors[part]
+    made.rejected[out] = given.rejected[part]
 
 
 def complete(
@@ -115,7 +124,9 @@ def complete(
     np.nan_to_num(variance, copy=False, nan=0.0, posinf=0.0, neginf=0.0)
     stacked = _counted(seen, used, inside, weights, (total, lost))
     planes = [_placed(plane, section, within) for plane in (values, variance, inside)]
-    before = Stacked(*(_placed(plane, section, within) for plane in stacked[:6]), {})
+    before = empty_stack(section.shape)
+    here = slice(within.y0 - section.y0, within.y1 - section.y0), slice(within.x0 - section.x0, within.x1 - section.x0)
+    take_counts(before, here, stacked, (slice(None), slice(None)))
     return Complete(planes[0], planes[1], planes[2], before, _placed(lost, section, within))
 
 
@@ -157,8 +168,9 @@ def _known_everywhere(mean: NDArray[np.float64], known: NDArray[np.bool_], fwhm:
     if known.all():
         return mean
     sigma = _SMOOTH * fwhm / _FWHM
-    share = gaussian_filter(known.astype(np.float64), sigma, mode="constant", truncate=3)
-    near = gaussian_filter(np.where(known, mean, 0.0), sigma, mode="constant", truncate=3)
+    radius = min(math.ceil(3 * sigma), _FARTHEST)
+    share = gaussian_filter(known.astype(np.float64), sigma, mode="constant", radius=radius)
+    near = gaussian_filter(np.where(known, mean, 0.0), sigma, mode="constant", radius=radius)
     return np.where(known, mean, np.divide(near, share, out=np.zeros_like(near), where=share > 1e-3))
 
 

@@ -15,6 +15,7 @@ group of frames that lie together on some of its pixels is a sum of its own.
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -25,7 +26,15 @@ from numpy.typing import NDArray
 
 from larun import flags as fl
 from larun.algorithms.jit import over_rows
-from larun.algorithms.matched import Complete, complete, empty_stack, matched_psf_spectrum, near_lost, tap_covariance
+from larun.algorithms.matched import (
+    Complete,
+    complete,
+    empty_stack,
+    matched_psf_spectrum,
+    near_lost,
+    take_counts,
+    tap_covariance,
+)
 from larun.algorithms.psf import PSF, psf_from_nodes, terms_of
 from larun.algorithms.resample import chosen_kernel
 from larun.algorithms.stacking import Layer, MeanOptions, Stacked
@@ -43,7 +52,11 @@ _CALM = 2e-3
 _EMPTY = 1e-3
 #: Bytes a pixel and frame that a band needs.
 _BYTES = 48
-_HALO = 8  # pixels around a tile from which holes at its rim are filled
+_HALO = 32  # pixels around a tile from which holes at its rim are filled
+
+
+#: Frames, their PSFs, and the kernels of their resampling.
+_Frames = tuple[Sequence[Layer], Sequence[PSF], Sequence[str]]
 
 
 class _Filters(NamedTuple):
@@ -102,7 +115,7 @@ def proper_coadd(
         If there are not as many PSFs as frames, or a frame has pixels of another scale.
     """
     if len(psfs) != len(layers) or not layers:
-        raise OptionError(f"{len(layers)} frames and {len(psfs)} point-spread functions: there must be as many, at least 1")
+        raise OptionError(f"{len(layers)} frames, {len(psfs)} point-spread functions: must be as many, at least 1")
     kernels = [chosen_kernel(layer.mapping, options.resample.kernel) for layer in layers]
     ny, nx = shape
     made = empty_stack(shape)
@@ -116,20 +129,28 @@ def proper_coadd(
         outer = Section(first * _CORE - rim, last * _CORE + rim, -rim, across * _CORE + rim)
         band = complete(layers, shape, outer, options, level)
         near = near_lost(band, reach)
-
-        def work(start: int, stop: int) -> None:
-            for tile in range(start, stop):
-                j, i = divmod(tile, across)
-                _tile(layers, psfs, kernels, (band, near), (first, j, i), made, level)
-
-        over_rows((last - first) * across, work, band=1)
+        given = layers, psfs, kernels
+        over_rows((last - first) * across, functools.partial(_tiles, given, (band, near), first, made, level), band=1)
     return made
 
 
+def _tiles(
+    frames: _Frames,
+    given: tuple[Complete, NDArray[np.uint32]],
+    first: int,
+    made: Stacked,
+    level: float,
+    start: int,
+    stop: int,
+) -> None:
+    across = -(-made.data.shape[1] // _CORE)
+    for tile in range(start, stop):
+        j, i = divmod(tile, across)
+        _tile(frames, given, (first, j, i), made, level)
+
+
 def _tile(
-    layers: Sequence[Layer],
-    psfs: Sequence[PSF],
-    kernels: Sequence[str],
+    frames: _Frames,
     given: tuple[Complete, NDArray[np.uint32]],
     place: tuple[int, int, int],
     made: Stacked,
@@ -145,14 +166,14 @@ def _tile(
     whole = slice(j * _CORE + _HALO, j * _CORE + _HALO + _SIZE), slice(x0 + _HALO, x0 + _HALO + _SIZE)
     core = slice(_MARGIN, _MARGIN + y1 - y0), slice(_MARGIN, _MARGIN + x1 - x0)
     out = slice(y0, y1), slice(x0, x1)
-    inside = band.inside[:, *whole][:, *core]
-    for to, plane in zip(made[2:6], band.stacked[2:6], strict=True):
-        to[out] = plane[whole][core]
-    made.flags[out] |= near[whole][core]
-    filters = _filters(layers, psfs, kernels, Section(y0, y1, x0, x1), _SIZE)
+    rim = _MARGIN + _HALO
+    inner = slice(j * _CORE + rim, j * _CORE + rim + y1 - y0), slice(x0 + rim, x0 + rim + x1 - x0)
+    take_counts(made, out, band.stacked, inner)
+    made.flags[out] |= near[inner]
+    filters = _filters(frames, Section(y0, y1, x0, x1), _SIZE)
     spectra = [rfft2(plane[whole].astype(np.float64), workers=1) for plane in band.values]
     noise = [_spectrum_of_noise(plane[whole], power) for plane, power in zip(band.variance, filters.power, strict=True)]
-    for chosen, where in _groups(inside):
+    for chosen, where in _groups(band.inside[:, *inner]):
         answers = filters.answers(chosen)
         total, spread, flat = np.zeros(spectra[0].shape, np.complex128), np.zeros(spectra[0].shape, np.complex128), 0.0
         for answer, k in zip(answers, np.flatnonzero(chosen), strict=True):
@@ -198,9 +219,8 @@ def _groups(inside: NDArray[np.bool_]) -> list[tuple[NDArray[np.bool_], NDArray[
     return groups
 
 
-def _filters(
-    layers: Sequence[Layer], psfs: Sequence[PSF], kernels: Sequence[str], section: Section, size: int
-) -> _Filters:
+def _filters(frames: _Frames, section: Section, size: int) -> _Filters:
+    layers, psfs, kernels = frames
     y, x = (section.y0 + section.y1 - 1) / 2, (section.x0 + section.x1 - 1) / 2
     spectra, noise, power = [], [], []
     for layer, psf, kernel in zip(layers, psfs, kernels, strict=True):
@@ -241,7 +261,7 @@ def proper_psf(
     samples = []
     for place in zip(x, y, strict=True):
         part = Section(*_around(place[1], shape[0]), *_around(place[0], shape[1]))
-        filters = _filters(layers, psfs, kernels, part, size)
+        filters = _filters((layers, psfs, kernels), part, size)
         answers = filters.answers(everyone)
         total = None
         for answer, psf in zip(answers, psfs, strict=True):
@@ -261,7 +281,9 @@ def _around(place: float, size: int) -> tuple[int, int]:
     return start, min(start + _CORE, size)
 
 
-def blurred_psf(psf: PSF, answer: NDArray[np.complex128], place: tuple[float, float], radius: int) -> NDArray[np.float64]:
+def blurred_psf(
+    psf: PSF, answer: NDArray[np.complex128], place: tuple[float, float], radius: int
+) -> NDArray[np.float64]:
     """Coefficients of the splines of a PSF, all of whose light is 1, after a filter of whole pixels.
 
     Parameters

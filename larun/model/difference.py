@@ -9,12 +9,12 @@ import attrs
 import numpy as np
 from numpy.typing import NDArray
 
-from larun.algorithms.arrays import read_only
 from larun.algorithms.kernelfield import KernelField
 from larun.algorithms.psf import PSF
 from larun.errors import OptionError
 from larun.model.catalog import SourceCatalog
 from larun.model.planes import freeze
+from larun.model.pointspread.stored import stored_psf
 from larun.model.sky import SkyImage
 from larun.model.subtracting import finding
 from larun.provenance import operation
@@ -103,15 +103,7 @@ class DifferenceImage(SkyImage):
     @property
     def point_spread(self) -> PSF:
         """The PSF of the difference: that of the image that was not convolved, after the noise was made white."""
-        facts = self.psf_facts
-        return PSF(
-            nodes=read_only(self.psf_nodes, np.float64),
-            oversampling=int(facts["oversampling"]),
-            radius=int(facts["radius"]),
-            fwhm=float(facts["fwhm"]),
-            kind=str(facts["kind"]),
-            domain=(float(self.domain[0]), float(self.domain[1]), float(self.domain[2]), float(self.domain[3])),
-        )
+        return stored_psf(self.psf_nodes, self.domain, self.psf_facts)
 
     def kernel_at(self, x: float, y: float) -> NDArray[np.float64]:
         """The kernel at a place, (k, k).

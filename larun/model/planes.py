@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from larun.algorithms.jit import over_rows
-from larun.algorithms.resampled_noise import acf_at, mixed, unpacked
+from larun.algorithms.resampled_noise import LAGS, acf_at, mixed, unpacked
 from larun.errors import OptionError
 from larun.io.headers import get_number
 from larun.provenance import Provenance
@@ -167,8 +167,9 @@ def correlation_around(image: Image, x: ArrayLike, y: ArrayLike, radii: ArrayLik
     ndarray, (2k + 1, 2k + 1) or (n, r, 2k + 1, 2k + 1), or None
         None where noise is white.
     """
-    if image._resampling is None:
-        return image.noise_acf
+    acf = image.noise_acf
+    if image._resampling is None or (acf is not None and acf.shape[0] > 2 * LAGS + 1):  # wider: by convolution
+        return acf
     return acf_at(unpacked(image._resampling), x, y, radii)
 
 

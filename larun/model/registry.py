@@ -40,7 +40,7 @@ __all__ = [
 ]
 
 #: Modules with classes that files name and no camera brings along.
-_OWN = ("larun.model.stack",)
+_OWN = ("larun.model.matchedstack", "larun.model.stack")
 
 GROUP = "larun.instruments"
 #: The camera of last resort.

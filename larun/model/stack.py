@@ -28,7 +28,7 @@ from larun.model.stacking.drizzling import drizzled
 from larun.model.stacking.heading import heading, time_of
 from larun.model.stacking.laying import Grid, Laid, aligned, best, grid_of, laid, noise_term
 from larun.model.stacking.members import Member, all_measured, facts, measured
-from larun.model.stacking.options import StackOptions
+from larun.model.stacking.options import BY_PSF, StackOptions, checked
 from larun.provenance import Parent, operation, recording
 
 if TYPE_CHECKING:
@@ -88,16 +88,19 @@ class Stack(Frame):
             ``airmass``: ``"fwhm > 5 or stars < 50"``.
         weights : {"point", "sky", "equal"}
             Best for stars, ``(T / (σ FWHM))²``; for what is extended, ``(T / σ)²``; or 1.
-        method : {"artefacts", "mean", "median"}
+        method : {"artefacts", "mean", "median", "proper", "homogenised"}
             A weighted mean without what only one frame saw; of everything; or the median, whose stars have no one
-            shape.
+            shape. Or by the point-spread functions of the frames: the proper coadd, deepest for stars, with white
+            noise (Zackay & Ofek 2017, ApJ 836, 188); or the mean of frames made as blurred as the worst. Both leave
+            out what only one frame saw, and fill it by the others.
         options : StackOptions
             Transform, scale, sky, footprint, kernel, limits.
 
         Returns
         -------
         Stack
-            A frame that does not show the field is left out with a warning, and the record says why.
+            By PSFs a :class:`larun.MatchedStack`, which knows its own. A frame that does not show the field is left
+            out with a warning, and the record says why.
 
         Raises
         ------
@@ -106,11 +109,28 @@ class Stack(Frame):
         OptionError
             If there are no frames, one is raw or was resampled before, or an option makes no sense.
         """
-        how = options.mean(method)
-        layers, chosen, grid, known = _gathered(frames, reference, (align, reject, weights), options)
+        by_psf = method in BY_PSF
+        how = options.mean("artefacts" if by_psf else method)
+        wishes = align, reject, checked(method, weights, options)
+        layers, chosen, grid, known = _gathered(frames, reference, wishes, options)
+        if by_psf:
+            return cls._matched(layers, chosen, grid, known, (method, weights, options))
         common = _common(layers)
         recording().fit(**known, common=list(common))
         return cls(**_fields(layers, chosen, grid, how, common))
+
+    @classmethod
+    def _matched(
+        cls, layers: list[Laid], chosen: Member, grid: Grid, known: dict[str, Any], how: tuple[str, str, StackOptions]
+    ) -> Self:
+        """By the point-spread functions of the frames: of the one class that has a place for its own."""
+        from larun.model.matchedstack import MatchedStack
+        from larun.model.stacking.matching import matched
+
+        fields, notes = matched(layers, chosen, grid, how)
+        recording().fit(**known | {"frames": notes}, common=[])
+        made: Any = MatchedStack(**fields)
+        return made  # type: ignore[no-any-return]
 
     @classmethod
     @operation("drizzle", version=1, reach="global", leave_out=("frames", "reference"))

@@ -302,7 +302,19 @@ def _domains(image: Image) -> list[str]:
 
 
 def binned_planes(image: Image, factor: int) -> dict[str, Any]:
-    """The planes that a class adds, over blocks: the mean of a share, the least of a number."""
+    """The planes that a class adds, over blocks: the mean of a share, the least of a number.
+
+    Raises
+    ------
+    OptionError
+        If it carries a kernel or a PSF, which are those of its own pixels.
+    """
+    beside = set(plane_fields(type(image))) - set(pixel_planes(type(image)))
+    if beside:
+        raise OptionError(
+            f"{image!r} carries {' and '.join(sorted(beside))} of its own pixels, which no blocks have: bin the frames "
+            "that it is made of"
+        )
     return {name: binned_plane(getattr(image, name), factor) for name in plane_fields(type(image))}
 
 

@@ -59,8 +59,9 @@ def canonical(value: Any) -> Any:
     if isinstance(value, Mapping):
         return {str(key): canonical(value[key]) for key in sorted(value, key=str)}
     if attrs.has(type(value)):
-        # Fields that decide no pixel (memory limits, processes) say so in their metadata.
-        fields = [field.name for field in attrs.fields(type(value)) if field.metadata.get("recorded", True)]
+        # Fields that decide no pixel (memory limits, processes) say so in their metadata; and those that are newer than
+        # the records of others: they are left out at their default.
+        fields = [field.name for field in attrs.fields(type(value)) if _recorded(field, getattr(value, field.name))]
         return {"type": type(value).__qualname__, **{name: canonical(getattr(value, name)) for name in fields}}
     if isinstance(value, AbstractSet):
         return sorted(canonical(item) for item in value)
@@ -69,6 +70,11 @@ def canonical(value: Any) -> Any:
     if callable(value):
         return _callable(value)
     raise OptionError(f"a {type(value).__name__} cannot be recorded as a parameter: {value!r}")
+
+
+def _recorded(field: Any, value: Any) -> bool:
+    told = field.metadata.get("recorded", True)
+    return bool(value != field.default if told == "changed" else told)
 
 
 def _number(value: float) -> Any:

@@ -33,7 +33,7 @@ from larun.model.replay.window_rules import (
     to_planes,
 )
 from larun.model.stacking.laying import Grid, noise_term, on_grid
-from larun.model.stacking.options import StackOptions
+from larun.model.stacking.options import BY_PSF, StackOptions
 from larun.model.store import binned_plane
 from larun.provenance import Provenance
 
@@ -92,6 +92,7 @@ def acf_of(windows: Windows, node: Provenance) -> NDArray[np.float32] | None:
         mapping = alignment_of(windows, node).mapping
         return mean_acf((term_of(mapping, chosen_kernel(mapping, parameters_of(node)["kernel"])),), mapping.shape)
     if operation == "stack":
+        _means_alone(node)
         kernel = _options_of(node).kernel
         terms = tuple(noise_term(one.mapping, kernel, one.note) for one in told_frames(windows, node))
         return mean_acf(terms, windows.shape(node))
@@ -154,8 +155,14 @@ def _options_of(node: Provenance) -> StackOptions:
     return made
 
 
+def _means_alone(node: Provenance) -> None:
+    if parameters_of(node)["method"] in BY_PSF:
+        raise WholeImage("a pixel of it was filtered by the stars of whole frames")
+
+
 def _stack(windows: Windows, node: Provenance, section: Section) -> Pixels:
     """What frames see, of the parts of them that lie there."""
+    _means_alone(node)
     known = fitted(node)
     shape = windows.shape(node)
     outer = grown(section, HALO, shape)
@@ -175,6 +182,7 @@ def seen_by_frames(windows: Windows, node: Provenance, section: Section) -> Seen
     WholeImage
         If the record does not hold all of it.
     """
+    _means_alone(node)
     shape = windows.shape(node)
     outer = grown(section, HALO, shape)
     layers = [_layer(windows, one, outer, float(fitted(node)["sky"])) for one in told_frames(windows, node)]

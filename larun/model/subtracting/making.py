@@ -16,6 +16,7 @@ from larun.algorithms.whitening import grid_of, terms_through
 from larun.errors import AlreadyApplied, NotAligned, OptionError, UnitMismatch
 from larun.model.aligning.transforms import METHODS, align_by
 from larun.model.planes import Shared, total_variance
+from larun.model.pointspread.stored import facts_of
 from larun.provenance import unrecorded
 
 if TYPE_CHECKING:
@@ -122,7 +123,7 @@ def difference(
         "kernel": _cube(made),
         "psf_nodes": np.array(own.nodes),
         "domain": tuple(float(value) for value in made.fit.field.domain),
-        "psf_facts": {"oversampling": own.oversampling, "radius": own.radius, "fwhm": own.fwhm, "kind": own.kind},
+        "psf_facts": facts_of(own),
     }
     return fields, _facts(made, one, two, found.astrometric, psf)
 
