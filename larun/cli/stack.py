@@ -32,8 +32,11 @@ def stack(
         str | None, typer.Option(metavar="CONDITION", help="Frames to leave out: 'fwhm > 5 or stars < 50'.")
     ] = None,
     weights: Annotated[str, typer.Option(help="point, sky or equal.")] = "point",
-    method: Annotated[str, typer.Option(help="artefacts, mean or median.")] = "artefacts",
+    method: Annotated[str, typer.Option(help="artefacts, mean, median, proper or homogenised.")] = "artefacts",
     footprint: Annotated[str, typer.Option(help="union or reference.")] = "union",
+    target_fwhm: Annotated[
+        float | None, typer.Option(metavar="PIXELS", help="homogenised: width of all stars; that of the worst frame.")
+    ] = None,
     as_json: Json = False,
 ) -> int:
     """Put calibrated frames of a field on one another: one stack for each object and filter."""
@@ -42,7 +45,7 @@ def stack(
     from larun.model.stacking.series import groups_of, stack_groups
 
     groups = groups_of(files, [part.strip() for part in by.split(",")])
-    options = StackOptions(footprint=footprint)
+    options = StackOptions(footprint=footprint, target_fwhm=target_fwhm)
     compile_first("stacks")
     rows = stack_groups(groups, out, options=options, align=align, reject=reject, weights=weights, method=method)
     if as_json:

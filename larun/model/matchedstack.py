@@ -43,6 +43,11 @@ class MatchedStack(Stack):
         """The PSF of the stack, all of whose light is 1: of a proper coadd where all frames lie, else the target."""
         return stored_psf(self.psf_nodes, self.domain, self.psf_facts)
 
+    def _photon_gain(self) -> float:
+        from larun.model.pointspread.making import photon_gain
+
+        return photon_gain(self)  # filters share out the noise of photons as they do that of the sky
+
     def add(self, *args: Any, **kwargs: Any) -> Self:
         """Refused: filters depend on all frames.
 

@@ -177,12 +177,16 @@ class SkyImage(Image):
             measured = self.star_size(sky)
             fwhm = float(measured.fwhm)
             recording().fit(fwhm=fwhm, fwhm_stars=int(measured.stars))
-        wanted = attrs.evolve(wanted, fwhm=fwhm, gain=self.detector.amplifiers[0].gain or 1.0)
+        wanted = attrs.evolve(wanted, fwhm=fwhm, gain=self._photon_gain())
         found = detecting.detect(self, sky, method, options, wanted, mesh)
         table = measuring.detected(self, found, fwhm, sky)
         if isinstance(method, str):
             table["flux"].info.description = detecting.FLUX[method]
         return SourceCatalog(table=table, image=self, provenance=self.provenance)
+
+    def _photon_gain(self) -> float:
+        """Electrons per unit of the data, for the photon noise of sources."""
+        return float(self.detector.amplifiers[0].gain or 1.0)
 
     @operation(
         "forced_photometry",

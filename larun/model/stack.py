@@ -109,9 +109,9 @@ class Stack(Frame):
         OptionError
             If there are no frames, one is raw or was resampled before, or an option makes no sense.
         """
+        wishes = align, reject, checked(method, weights, options)
         by_psf = method in BY_PSF
         how = options.mean("artefacts" if by_psf else method)
-        wishes = align, reject, checked(method, weights, options)
         layers, chosen, grid, known = _gathered(frames, reference, wishes, options)
         if by_psf:
             return cls._matched(layers, chosen, grid, known, (method, weights, options))

@@ -11,12 +11,13 @@ from larun.algorithms.stacking import MeanOptions
 from larun.errors import OptionError
 from larun.model.aligning.transforms import TRANSFORMS
 
-__all__ = ["BY_PSF", "FOOTPRINTS", "SCALES", "WEIGHTS", "StackOptions", "checked"]
+__all__ = ["BY_PSF", "FOOTPRINTS", "METHODS", "SCALES", "WEIGHTS", "StackOptions", "checked"]
 
 FOOTPRINTS = ("union", "reference")
 SCALES = ("stars", "exposure", "none")
 BACKGROUNDS = ("match", "none")
 WEIGHTS = ("point", "sky", "equal")
+METHODS = ("artefacts", "mean", "median", "proper", "homogenised")
 #: Methods that filter frames by their point-spread functions.
 BY_PSF = ("proper", "homogenised")
 
@@ -81,8 +82,10 @@ def checked(method: str, weights: str, options: StackOptions) -> str:
     Raises
     ------
     OptionError
-        If a target is given that has no use, or weights that the method does not have.
+        If there is no such method, a target is given that has no use, or weights that the method does not have.
     """
+    if method not in METHODS:
+        raise OptionError(f"method={method!r}: must be one of {', '.join(METHODS)}")
     if options.target_fwhm is not None and method != "homogenised":
         raise OptionError(f"target_fwhm={options.target_fwhm!r}: only method='homogenised' has a target")
     if method == "proper" and weights != "point":

@@ -92,6 +92,21 @@ def test_a_stack_of_frames_is_the_same_bit_for_bit(made, tmp_path):
     assert replayer.replay(live.add(made.frames[3], reference=_reference(live, made), options=here)).equal
 
 
+def test_stacks_by_point_spread_functions_are_the_same_bit_for_bit(made, tmp_path):
+    replayer = Replayer(made.folder)
+    options = larun.StackOptions(footprint="reference")
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", LarunWarning)  # small frames: too few stars for a PSF
+        for method in ("proper", "homogenised"):
+            stack = larun.Stack.combine(made.frames[:3], method=method, options=options)
+            again = replayer.replay(stack.write(tmp_path / f"{method}.fits"))
+            assert again.equal, str(again)
+        windows = Windows(made.folder)
+        planes = windows.pixels(stack.provenance, Section(20, 40, 30, 60))
+    assert same_plane(planes.data.copy(), stack.data[20:40, 30:60].copy())
+    assert windows.whole  # a filter sees far: made as a whole
+
+
 def _reference(stack, made):
     known = stack.provenance.step.fitted["running"]["reference"]
     return next(frame for frame in made.frames if frame.provenance.id == known)

@@ -196,3 +196,8 @@ def test_acceptance_26_apertures_on_a_difference_have_their_errors():
         assert good.sum() > 1900
         assert abs(pull.mean()) < 0.12
         assert pull.std() == pytest.approx(1, abs=0.05)
+
+
+def test_blocks_have_no_kernel_and_no_psf_of_their_own(made):
+    with pytest.raises(OptionError, match="kernel and psf_nodes of its own pixels"):
+        made.bin(2)
