@@ -74,6 +74,7 @@ def solve_crowd(
     x: ArrayLike,
     y: ArrayLike,
     *,
+    flux: ArrayLike | None = None,
     options: FieldOptions,
     search: SearchOptions,
     acf: Callable[[NDArray[np.float64], NDArray[np.float64]], NDArray[Any] | None] | None = None,
@@ -83,7 +84,7 @@ def solve_crowd(
 
     Parameters
     ----------
-    planes, psf, x, y, options, sky
+    planes, psf, x, y, flux, options, sky
         As for :func:`larun.algorithms.psf_field.solve_field`.
     search : SearchOptions
         How remains are searched.
@@ -126,9 +127,11 @@ def solve_crowd(
         limit = np.full(xs.size, search.stray * psf.fwhm)
         limit[:given] = max(1.0, psf.fwhm / 2) if options.limit is None else options.limit
         wanted = attrs.evolve(options, free_position=free, limit=limit)
-        return solve_field(planes, psf, xs, ys, flux=light, options=wanted, acf=lags, sky=sky)
+        begin = planes if fits is None else (planes[0], fits.level, fits.noise, planes[3])
+        return solve_field(begin, psf, xs, ys, flux=light, options=wanted, acf=lags, sky=sky)
 
-    fits = solved(at[:, 0], at[:, 1], None)
+    fits: FieldFits | None = None
+    fits = solved(at[:, 0], at[:, 1], None if flux is None else np.asarray(flux, np.float64))
     quiet = _quiet(planes[3], psf.fwhm)
     while made < search.passes:
         made += 1

@@ -37,8 +37,12 @@ _SETTLED, _UNNOTICED = 0.02, 0.01
 #: Rounds in which fluxes alone are fitted, at first.
 _FLUX_ROUNDS = 2
 _LEAST = 0.05  # share of a star's light on usable pixels
-_SKIES = 3  # how often the sky may be measured again
-_SKY_SETTLED = 0.02  # of the noise of a pixel
+_SKIES = 12  # how often the sky may be measured again
+_SKY_SETTLED = 0.05  # rms over the image, of the noise of a pixel
+#: Rounds before the sky is measured again: it need not wait until the last star is at rest.
+_BETWEEN = 8
+#: Where stars stand dense they take up most of what the sky gives away: its steps are made longer by no more than this.
+_LONGER = 8.0
 #: More light than that of the brightest pixel's star, by this factor, is none: saturated ones are brighter.
 _RUNAWAY = 30.0
 _BAND = 32
@@ -67,7 +71,7 @@ class FieldOptions:
     most : int
         Larger groups are divided where their stars are farther apart.
     iterations : int
-        No more rounds than this.
+        No more rounds than this once the sky is known.
     """
 
     reach: int | None = None
@@ -203,10 +207,12 @@ def solve_field(
     fixed, xs, ys = checked_planes_and_positions(planes, x, y)
     field = _Field(fixed, psf, xs, ys, flux, wanted, acf)
     rounds = 0
-    for turn in range(_SKIES):
-        rounds += field.settle(wanted.iterations - rounds)
-        if sky is None or turn == _SKIES - 1 or not field.renew(sky):
-            break
+    if sky is not None:
+        for _ in range(_SKIES):
+            rounds += field.settle(min(_BETWEEN, wanted.iterations))
+            if not field.renew(sky):
+                break
+    rounds += field.settle(wanted.iterations)
     return field.finished(rounds)
 
 
@@ -251,6 +257,7 @@ class _Field:
         links = np.sort(self.group[pairs_within(places, 2 * self.reach + 2.0)], axis=1)
         self.colour = colours(links, self.skies.size)
         self.acf = _lags(acf, self.index)
+        self.sky_step, self.longer = np.zeros((1, 1)), 1.0
         self.model = np.zeros((ny, nx))
         self._draw(self.at)
 
@@ -323,10 +330,16 @@ class _Field:
     def renew(self, sky: Sky) -> bool:
         """Measure the sky without the stars; whether it is another."""
         level, noise = (read_only(plane, np.float32) for plane in sky(self.model))
-        old = self.planes[1], self.planes[2]
+        old, scatter = self.planes[1], np.sqrt(np.maximum(np.minimum(noise, self.planes[2]), 1e-30))
+        step = np.where(np.isfinite(level - old), level - old, 0.0).astype(np.float64)
+        known = float(np.sum(self.sky_step**2))
+        if known > 0:  # a secant: how much of the last step the stars gave back
+            left = float(np.sum(self.sky_step * step)) / known
+            self.longer = min(max(self.longer / max(1 - left, 0.1), 1.0), _LONGER)
+        self.sky_step = step
+        level = read_only(level + (self.longer - 1.0) * step, np.float32)
         self.planes = (self.planes[0], level, noise, self.planes[3])
-        scatter = np.sqrt(np.maximum(np.minimum(noise, old[1]), 1e-30))
-        return bool(np.max(np.abs(level - old[0]) / scatter) > _SKY_SETTLED)
+        return bool(np.sqrt(np.mean((step / scatter) ** 2)) > _SKY_SETTLED)
 
     def finished(self, rounds: int) -> FieldFits:
         """The results, with covariances by the last model."""

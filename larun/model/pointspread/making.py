@@ -16,7 +16,7 @@ from larun.algorithms.profilefit import ProfileOptions, fit_profiles
 from larun.algorithms.psf import PSF, gaussian_psf, moffat_psf, psf_from_nodes, terms_of
 from larun.algorithms.psf_build import BuildPsfOptions, build_psf
 from larun.algorithms.psf_crowd import SearchOptions, solve_crowd
-from larun.algorithms.psf_field import FieldOptions
+from larun.algorithms.psf_field import FieldFits, FieldOptions
 from larun.algorithms.psf_fit import FitOptions, PsfFits, fit_reach, fit_stars
 from larun.algorithms.psf_residuals import Remains, remains_of
 from larun.algorithms.psf_stars import ChooseOptions, ChosenStars, choose_stars
@@ -36,9 +36,11 @@ _CROWDS = ((4.0, 0.01), (3.0, 0.03), (2.5, 0.1), (2.0, 0.3), (1.5, 0.6))
 #: Stars below which a crowd is made do with, and rounds of neighbours subtracted there.
 _FEW, _ROUNDS = 40, 4
 #: More stars than this are not taken from a crowd: the brightest are least disturbed.
-_MOST = 60
+_MOST = 150
 #: A median chi^2 above this lets neighbours be subtracted that were not seen before.
 _BAD = 1.3
+#: A star found beneath others stays with the next function if its flux is so many errors.
+_SURE = 4.0
 #: Stars for an order, and the chance that noise alone makes shapes vary as they do.
 _STARS = (0, 30, 60)
 _CHANCE = 1e-4
@@ -121,8 +123,9 @@ def make(
     wanted = BuildPsfOptions(oversampling=options.oversampling, radius=radius, aperture=reach, gain=gain)
     turn = _made(planes, x[chosen.chosen], y[chosen.chosen], fwhm, model, order, wanted)
     crowded = crowded or bool(turn.facts["chi2"] > _BAD and chosen.refused["with a neighbour"] > 0)
+    known: FieldFits | None = None
     for _ in range(_ROUNDS if crowded else 0):
-        planes = _without_neighbours(image, turn.function, (x, y, flux), chosen, gain)
+        planes, known = _without_neighbours(image, turn.function, (x, y), known, chosen, gain)
         width = turn.function.fwhm
         turn = _made(planes, x[chosen.chosen], y[chosen.chosen], width, model, order, wanted)
     reason = chosen.reason.copy()
@@ -157,15 +160,28 @@ def _chosen(
 
 
 def _without_neighbours(
-    image: SkyImage, function: PSF, sources: tuple[NDArray[np.float64], ...], chosen: ChosenStars, gain: float
-) -> Planes:
-    """The planes without all sources but the chosen ones, those beneath them too."""
-    x, y, _ = sources
+    image: SkyImage,
+    function: PSF,
+    sources: tuple[NDArray[np.float64], ...],
+    known: FieldFits | None,
+    chosen: ChosenStars,
+    gain: float,
+) -> tuple[Planes, FieldFits]:
+    """The planes without all sources but the chosen ones, and all stars: each time more of those beneath others."""
+    (x, y), count = sources, sources[0].size
+    planes, flux = sky_planes(image), None
+    if known is not None:
+        kept = np.arange(known.x.size) < count
+        with np.errstate(invalid="ignore"):
+            kept |= ~known.held & (known.flux > _SURE * known.flux_error)
+        planes = image.data, known.level, known.noise, image.flags
+        x, y, flux = known.x[kept], known.y[kept], known.flux[kept]
     found = solve_crowd(
-        sky_planes(image),
+        planes,
         function,
         x,
         y,
+        flux=flux,
         options=FieldOptions(gain=gain),
         search=SearchOptions(passes=1),
         sky=lambda model: sky_planes(image, model)[1:3],
@@ -173,7 +189,7 @@ def _without_neighbours(
     others = found.flux.copy()
     others[chosen.chosen] = np.nan
     light = function.draw(image.shape, found.x, found.y, others)
-    return read_only(image.data - light, np.float32), found.level, found.noise, image.flags
+    return (read_only(image.data - light, np.float32), found.level, found.noise, image.flags), found
 
 
 def _made(
