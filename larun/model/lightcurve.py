@@ -59,7 +59,7 @@ class LightCurve(Tabular):
     @classmethod
     @operation(
         "light_curve",
-        version=1,
+        version=2,
         reach="global",
         leave_out=("frames", "positions", "reference", "comparison", "coordinates"),
         resolve=_recorded,
