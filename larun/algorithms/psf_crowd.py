@@ -74,7 +74,6 @@ def solve_crowd(
     x: ArrayLike,
     y: ArrayLike,
     *,
-    flux: ArrayLike | None = None,
     options: FieldOptions,
     search: SearchOptions,
     acf: Callable[[NDArray[np.float64], NDArray[np.float64]], NDArray[Any] | None] | None = None,
@@ -84,7 +83,7 @@ def solve_crowd(
 
     Parameters
     ----------
-    planes, psf, x, y, flux, options, sky
+    planes, psf, x, y, options, sky
         As for :func:`larun.algorithms.psf_field.solve_field`.
     search : SearchOptions
         How remains are searched.
@@ -131,7 +130,7 @@ def solve_crowd(
         return solve_field(begin, psf, xs, ys, flux=light, options=wanted, acf=lags, sky=sky)
 
     fits: FieldFits | None = None
-    fits = solved(at[:, 0], at[:, 1], None if flux is None else np.asarray(flux, np.float64))
+    fits = solved(at[:, 0], at[:, 1], None)
     quiet = _quiet(planes[3], psf.fwhm)
     while made < search.passes:
         made += 1

@@ -169,19 +169,18 @@ def _without_neighbours(
 ) -> tuple[Planes, FieldFits]:
     """The planes without all sources but the chosen ones, and all stars: each time more of those beneath others."""
     (x, y), count = sources, sources[0].size
-    planes, flux = sky_planes(image), None
+    planes = sky_planes(image)
     if known is not None:
         kept = np.arange(known.x.size) < count
         with np.errstate(invalid="ignore"):
             kept |= ~known.held & (known.flux > _SURE * known.flux_error)
         planes = image.data, known.level, known.noise, image.flags
-        x, y, flux = known.x[kept], known.y[kept], known.flux[kept]
+        x, y = known.x[kept], known.y[kept]
     found = solve_crowd(
         planes,
         function,
         x,
         y,
-        flux=flux,
         options=FieldOptions(gain=gain),
         search=SearchOptions(passes=1),
         sky=lambda model: sky_planes(image, model)[1:3],
