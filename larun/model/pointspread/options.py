@@ -75,6 +75,9 @@ class PsfFitOptions:
         How often remains are searched.
     threshold : float
         Least signal to noise of what is found in them.
+    excess : bool
+        Errors of fluxes and positions hold what the residuals show beyond noise: stars that cannot be told apart, and
+        what the PSF lacks. For engine ``"larun"``.
 
     Raises
     ------
@@ -89,6 +92,7 @@ class PsfFitOptions:
     link: float = attrs.field(default=1.5, validator=between(0, 5))
     passes: int = attrs.field(default=5, validator=between(1, 20, whole=True))
     threshold: float = attrs.field(default=5.0, validator=between(3, 1000))
+    excess: bool = True
 
     def __attrs_post_init__(self) -> None:
         if self.engine not in ENGINES:

@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from larun.algorithms.peaks import Planes
 from larun.algorithms.psf_crowd import SearchOptions, solve_crowd
+from larun.algorithms.psf_excess import excess_of
 from larun.algorithms.psf_field import FieldFits, FieldOptions, solve_field
 from larun.algorithms.psf_fit import fit_reach
 from larun.errors import CatalogError, OptionError
@@ -168,6 +169,11 @@ def measure(
     else:
         fits = solve_field(planes, psf.function, x, y, options=wanted, acf=acf(x, y), sky=renewed)
     facts = {"stars": given, "rounds": fits.iterations, "noise_ratio": _noise_ratio(planes, fits, gain, psf.fwhm)}
+    if options.excess:
+        beyond = excess_of(planes[0], planes[3], psf.function, fits, gain=gain, acf=acf(fits.x, fits.y))
+        fits = fits._replace(covariance=fits.covariance * beyond.factor[:, None, None])
+        facts |= {"excess": round(beyond.variance, 4), "flux_excess": round(beyond.flux_variance, 4)}
+        facts |= {"model_error": round(beyond.share, 6)}
     if options.crowded:
         facts |= {"beneath": fits.x.size - known, "passes": passes}
     own, beneath = np.arange(given), np.arange(known, fits.x.size)
