@@ -24,8 +24,11 @@ __all__ = ["Convolved", "KernelField", "convolve", "convolve_variance", "polynom
 _STEP = 5
 #: Widest image whose tiles are 16 pixels; those of wider ones are 32.
 _SMALL = 1024
-#: Part of a kernel's weight that may fall on pixels without a value before the result counts as without one too.
+#: Part of a kernel's weight that may fall on pixels without a value, on the light of stars, before the result counts as
+#: without one too.
 _LOST = 3e-3
+#: By such a part of the light there may what stands in for a pixel be wrong, times so many of its sigma that matter.
+_WRONG = 3.0
 #: Pixels whose value says nothing: their neighbours stand in for them. What is saturated stays as it is.
 _WORTHLESS = fl.BAD | fl.COSMIC | fl.FLAT_INVALID | fl.NO_DATA
 
@@ -132,6 +135,7 @@ def convolve(
     *,
     level: float = 0.0,
     mask: int = int(fl.UNUSABLE),
+    spared: float = 0.05,
 ) -> Convolved:
     """Convolve an image with a kernel that changes over it.
 
@@ -144,8 +148,11 @@ def convolve(
     level : float
         Of the sky, taken off before: what stands in for the surroundings of the image.
     mask : int
-        Bits of flags of pixels without a value. Their neighbours stand in for them, but for saturated ones; where more
-        than 0.3 per cent of the kernel's weight falls on such pixels, the result has their flags.
+        Bits of flags of pixels without a value. Their neighbours stand in for them, but for saturated ones; where much of
+        the kernel's weight falls on such pixels, the result has their flags.
+    spared : float
+        How much of the weight that is on the sky, where neighbours stand in for a pixel within its noise. On the light
+        of stars less is enough, down to 0.3 per cent; and where there is no ``variance`` to tell which is which.
 
     Returns
     -------
@@ -162,6 +169,8 @@ def convolve(
     bits = read_only(flags, np.uint32)
     lost = _without_value(data, bits, np.uint32(mask))
     planes = [_filled(plane, bits, lost) for plane in ([data] if variance is None else [data, variance])]
+    if variance is not None:
+        _judge(lost, bits, planes[0] - np.float32(level) if level else planes[0], planes[1], spared)
     given = _given(field)
     out = np.empty(data.shape, np.float32), np.empty(data.shape, np.float32), np.zeros(data.shape, np.uint32)
     if variance is None:
@@ -220,6 +229,27 @@ def _without_value(data: NDArray[np.float32], flags: NDArray[np.uint32], mask: n
     return lost
 
 
+def _judge(
+    lost: NDArray[np.uint8],
+    flags: NDArray[np.uint32],
+    light: NDArray[np.float32],
+    variance: NDArray[np.float32],
+    spared: float,
+) -> None:
+    """How much each pixel without a value counts, in 255ths of its weight, in place of 1 for all.
+
+    What stands in for one on the sky is wrong by its noise. On a star of ``light`` it is wrong by a part of that.
+    """
+    rows, columns = np.nonzero(lost)
+    state = flags[rows, columns]
+    stood_in = ((state & (_WORTHLESS | fl.INTERPOLATED)) != 0) & ((state & fl.SATURATED) == 0)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        brightness = np.abs(light[rows, columns]) / np.sqrt(variance[rows, columns])
+        part = _LOST * np.maximum(1 / spared, _WRONG * brightness)
+    known = stood_in & (part < 1)
+    lost[rows, columns] = np.where(known, np.ceil(255 * np.where(known, part, 1.0)), 255).astype(np.uint8)
+
+
 def _filled(plane: NDArray[np.float32], flags: NDArray[np.uint32], lost: NDArray[np.uint8]) -> NDArray[np.float32]:
     """The plane with neighbours in place of pixels that say nothing; finite everywhere."""
     image = read_only(plane, np.float32)
@@ -246,7 +276,7 @@ def _mark_rows(data: Any, flags: Any, mask: Any, lost: Any, start: int, stop: in
     infinite = np.float32(np.inf)
     for y in range(start, stop):
         for x in range(data.shape[1]):
-            lost[y, x] = np.uint8(0) if (flags[y, x] & mask == 0) & (abs(data[y, x]) < infinite) else np.uint8(1)
+            lost[y, x] = np.uint8(0) if (flags[y, x] & mask == 0) & (abs(data[y, x]) < infinite) else np.uint8(255)
 
 
 @kernel
@@ -388,9 +418,10 @@ def _flag_tile(state: Any, weights: Any, place: Any, half: int, room: Any, out: 
                 if lost[j, i] == 0:
                     continue
                 word = flags[j, i] if flags[j, i] != 0 else fl.NO_DATA
+                risk = np.float32(lost[j, i]) / np.float32(255.0)
                 for y in range(max(y0, j - half), min(y1, j + half + 1)):
                     for x in range(max(x0, i - half), min(x1, i + half + 1)):
-                        share[y - y0, x - x0] += abs(weights[j - y + half, i - x + half])
+                        share[y - y0, x - x0] += risk * abs(weights[j - y + half, i - x + half])
                         seen[y - y0, x - x0] |= word
         for y in range(y0, y1):
             for x in range(x0, x1):

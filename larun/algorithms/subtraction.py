@@ -96,6 +96,10 @@ class SubtractOptions:
             raise OptionError(f"stamps = {self.stamps}: must be at least 3")
 
 
+#: A difference has no stars: of its weight so much may fall on what neighbours stand in for, which is noise as it is.
+_SPARED = 0.2
+
+
 class Taken(NamedTuple):
     """An image as it is taken into a difference.
 
@@ -396,7 +400,7 @@ def _whitened(
 ) -> tuple[NDArray[np.float32], list[NDArray[np.float32] | None], NDArray[np.uint32]]:
     """The difference with white noise, and what the noise of both images has become."""
     bits = kept.flags | made.flags
-    data = convolve(white.field, plain, kept.variance, bits)
+    data = convolve(white.field, plain, kept.variance, bits, spared=_SPARED)
     noise = convolve(white.through, sharp.data, sharp.variance, sharp.flags, level=sharp.level)
     assert data.variance is not None
     assert noise.variance is not None

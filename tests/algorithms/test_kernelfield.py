@@ -64,7 +64,7 @@ def test_pixels_without_a_value_spoil_only_what_sees_them():
     hit[10, 50], flags[10, 50] = np.nan, 0
     kernel = np.full((5, 5), 0.04)
     clean = convolve(constant(kernel), data, None, none(shape), level=50.0)
-    made = convolve(constant(kernel), hit, data, flags, level=50.0)
+    made = convolve(constant(kernel), hit, data, flags, level=50.0, spared=0.01)
     near = np.zeros(shape, bool)
     near[28:33, 29:34] = near[8:13, 48:53] = True
     edge = np.ones(shape, bool)
@@ -120,3 +120,26 @@ def test_options_are_checked():
         gauss_basis((0.0,), (1,), 5)
     with pytest.raises(OptionError, match="flags has shape"):
         convolve(constant(np.ones((1, 1))), noise((4, 4)), None, none((4, 5)))
+
+
+def test_of_pixels_without_a_value_those_on_the_sky_are_spared_and_those_on_stars_are_not():
+    """Neighbours stand in for a pixel of the sky within its noise: a hot pixel need not cost all that a kernel sees."""
+    shape = (96, 96)
+    y, x = np.mgrid[:96, :96]
+    star = 4e4 * np.exp(-((x - 60) ** 2 + (y - 60) ** 2) / 8)
+    variance = (25 + star).astype(np.float32)
+    data = (star + 100 + noise(shape) * np.sqrt(variance)).astype(np.float32)
+    flags = none(shape)
+    for row, column in ((20, 20), (61, 61), (20, 70)):
+        flags[row, column] = fl.BAD
+    flags[20, 70] = fl.SATURATED
+    kernel = np.full((7, 7), 0.02)
+    kernel[3, 3] = 0.04
+    made = convolve(constant(kernel / kernel.sum()), data, variance, flags, level=100.0)
+    assert made.flags[20, 20] == 0
+    assert np.all(made.flags[58:65, 58:65] == fl.BAD)
+    assert np.all(made.flags[17:24, 67:74] == fl.SATURATED)
+    sharp = np.zeros((7, 7))
+    sharp[3, 3] = 1.0
+    there = convolve(constant(sharp), data, variance, flags, level=100.0).flags
+    assert [int(there[place]) for place in ((20, 20), (61, 61), (20, 70))] == [fl.BAD, fl.BAD, fl.SATURATED]
