@@ -148,8 +148,8 @@ def convolve(
     level : float
         Of the sky, taken off before: what stands in for the surroundings of the image.
     mask : int
-        Bits of flags of pixels without a value. Their neighbours stand in for them, but for saturated ones; where much of
-        the kernel's weight falls on such pixels, the result has their flags.
+        Bits of flags of pixels without a value. Their neighbours stand in for them, but for saturated ones; where much
+        of the kernel's weight falls on such pixels, the result has their flags.
     spared : float
         How much of the weight that is on the sky, where neighbours stand in for a pixel within its noise. On the light
         of stars less is enough, down to 0.3 per cent; and where there is no ``variance`` to tell which is which.
