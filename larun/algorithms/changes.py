@@ -29,8 +29,9 @@ _OPPOSITE = math.sqrt(2) - 1
 _AROUND = 1.5
 _SHARP = 2.5  # times the light of a PSF in the highest pixel
 _BRIGHT = 3.0  # times the noise of the sky, as a variance
-#: Ring in FWHM in which the score is seen to scatter, and from which scatter on it counts.
-_RING, _RESTLESS = (2.0, 6.0), 1.25
+#: Ring in FWHM in which the score is seen to scatter, from which scatter on it counts, and with which power: what the
+#: noise does not explain is no Gaussian, its tails are heavier.
+_RING, _RESTLESS, _HEAVY = (2.0, 6.0), 1.25, 1.25
 #: Chi^2 that a source may have by itself, and the part of its S/N by which a PSF that is a little wrong adds to it.
 _CHI2, _CHI2_SHARE = 2.0, 0.05
 _MASKED = 0.1  # share of the pixels around
@@ -239,7 +240,7 @@ def _seen(score: NDArray[np.float32], rows: NDArray[np.int64], columns: NDArray[
 def _judged(columns: dict[str, Any], threshold: float) -> Changes:
     seen = np.asarray(columns["flags"], np.uint32)
     snr, scatter = np.abs(columns["score"]), columns["scatter"]
-    needed = threshold * np.where(scatter > _RESTLESS, scatter, 1.0)
+    needed = threshold * np.where(scatter > _RESTLESS, scatter**_HEAVY, 1.0)
     with np.errstate(invalid="ignore"):
         reasons = {
             "dipole": columns["opposite"] > _OPPOSITE,
