@@ -59,6 +59,9 @@ class MatchOptions:
         Electrons per unit of each image.
     mask : int
         Bits of flags of pixels that take no part.
+    common : float
+        Covariance of the noise of a pixel in both images, over the variance that it has in the reference: above 0 where
+        the reference is a stack of which the science image is a part.
     """
 
     order: int = 2
@@ -69,6 +72,7 @@ class MatchOptions:
     gain_science: float = 1.0
     gain_reference: float = 1.0
     mask: int = int(UNUSABLE)
+    common: float = 0.0
 
     def __attrs_post_init__(self) -> None:
         for name in ("order", "background"):
@@ -228,7 +232,7 @@ def fit_kernel(
     layout = _layout(len(images), terms.shape[1], polynomial_terms(options.background), options.constant_sum)
     stamps = _Stamps(science, reference, basis, (at_x, at_y), domain, options)
     whole = stamps.whole()
-    gram = _gram(images, reference.acf)
+    gram, seen = _gram(images, reference.acf), options.common * _in_the_middle(images, reference.acf)
     own = np.zeros((len(at_x), len(images)))
     own[:, 0] = stamps.ratios()
     power = np.full(len(at_x), float(np.sum(images[0] ** 2)))
@@ -238,7 +242,7 @@ def fit_kernel(
         used = whole.copy()
         for _ in range(_TURNS):
             _enough(int(used.sum()), len(images), terms.shape[1], options)
-            solved = _solved(sums, terms, used, layout, (gram, basis.penalty), options)
+            solved = _solved(sums, terms, used, layout, (gram, basis.penalty, seen), options)
             own = _at_stamps(solved[:, 0], terms, layout, len(images))
             chi2 = np.where(whole, _chi2(sums, own, solved[:, 0], layout, len(images)), np.nan)
             better = whole & (chi2 <= _limit(chi2[whole]))
@@ -294,6 +298,17 @@ def _gram(images: NDArray[np.float64], acf: NDArray[np.floating[Any]] | None) ->
     for k in range(one.shape[1]):
         made += one[:, k, None] * two[None, :, k]
     return 0.5 * (made + made.T)
+
+
+def _in_the_middle(images: NDArray[np.float64], acf: NDArray[np.floating[Any]] | None) -> NDArray[np.float64]:
+    """What each image makes, in a pixel, of noise that it has in common with that pixel."""
+    half = images.shape[1] // 2
+    if acf is None:
+        return images[:, half, half].copy()
+    reach = min(acf.shape[0] // 2, half)
+    part, middle = slice(half - reach, half + reach + 1), acf.shape[0] // 2
+    lags = slice(middle - reach, middle + reach + 1)
+    return np.asarray(np.sum(images[:, part, part] * np.asarray(acf, np.float64)[lags, lags], axis=(1, 2)))
 
 
 class _Sums(NamedTuple):
@@ -372,11 +387,11 @@ def _solved(
     terms: NDArray[np.float64],
     used: NDArray[np.bool_],
     layout: _Layout,
-    forms: tuple[NDArray[np.float64], NDArray[np.float64] | None],
+    forms: tuple[NDArray[np.float64], NDArray[np.float64] | None, NDArray[np.float64]],
     options: MatchOptions,
 ) -> NDArray[np.float64]:
     """The unknowns, and the first column of the inverse, (n, 2)."""
-    gram, penalty = forms
+    gram, penalty, seen = forms
     right = np.zeros((layout.size, 2))
     right[0, 1] = 1.0
     full, noise = np.zeros((layout.size, layout.size)), np.zeros((layout.size, layout.size))
@@ -386,7 +401,11 @@ def _solved(
     add_up(sums.products, where, chosen, full, right)
     widened = np.zeros_like(sums.products)
     widened[:, :images, :images] = gram[None] * sums.noise[:, None, None]
-    add_up(widened, where, chosen, noise, np.zeros_like(right))
+    widened[:, :images, -1] = seen[None] * sums.noise[:, None]
+    alike = np.zeros_like(right)
+    add_up(widened, where, chosen, noise, alike)
+    right[:, 0] -= alike[:, 0]
+    widened[:, :images, -1] = 0.0
     if penalty is not None:
         strength = options.smooth * float(np.sum(sums.products[chosen, 0, 0]))
         widened[:] = 0.0

@@ -208,7 +208,9 @@ class Difference(NamedTuple):
         return 1 / self.fit.scale if self.convolved == "science" else self.fit.scale
 
 
-def subtract(science: Taken, reference: Taken, *, options: SubtractOptions = SubtractOptions()) -> Difference:
+def subtract(
+    science: Taken, reference: Taken, *, options: SubtractOptions = SubtractOptions(), part: float = 0.0
+) -> Difference:
     """Subtract a reference from an image on the same pixels.
 
     Parameters
@@ -217,6 +219,9 @@ def subtract(science: Taken, reference: Taken, *, options: SubtractOptions = Sub
         The images (:func:`look_at`).
     options : SubtractOptions
         How.
+    part : float
+        Which part of the noise variance of the reference is that of the image itself: above 0 where the reference is a
+        stack that it went into.
 
     Returns
     -------
@@ -233,7 +238,7 @@ def subtract(science: Taken, reference: Taken, *, options: SubtractOptions = Sub
         raise OptionError(f"science has shape {science.data.shape}, reference {reference.data.shape}: must be one")
     turned = _convolves_science(science, reference, options.direction)
     kept, sharp = (reference, science) if turned else (science, reference)
-    fit = _fitted(kept, sharp, options)
+    fit = _fitted(kept, sharp, options, part)
     scale = fit.field if turned else None
     made = convolve(fit.field, sharp.data, sharp.variance, sharp.flags, level=sharp.level)
     fit = fit._replace(
@@ -286,7 +291,7 @@ def _convolves_science(science: Taken, reference: Taken, direction: str) -> bool
     return science.stars.fwhm < reference.stars.fwhm
 
 
-def _fitted(kept: Taken, sharp: Taken, options: SubtractOptions) -> MatchFit:
+def _fitted(kept: Taken, sharp: Taken, options: SubtractOptions, part: float) -> MatchFit:
     wide, narrow = (max(image.stars.fwhm, 1.0) / _FWHM_OF_SIGMA for image in (kept, sharp))
     missing = max(_NARROWEST, math.sqrt(max(wide**2 - narrow**2, 0.0)))
     half = options.half or min(max(_HALVES[0], math.ceil(_REACH * missing)), _HALVES[1])
@@ -304,6 +309,9 @@ def _fitted(kept: Taken, sharp: Taken, options: SubtractOptions) -> MatchFit:
         half_stamp=stamp,
         gain_science=kept.gain,
         gain_reference=sharp.gain,
+        common=math.sqrt(part * middle(kept.sky.variance.ravel()) / middle(sharp.sky.variance.ravel()))
+        if part > 0
+        else 0.0,
     )
     return fit_kernel(kept.side, sharp.side, basis, x, y, options=how)
 

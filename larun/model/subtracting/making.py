@@ -17,6 +17,7 @@ from larun.errors import AlreadyApplied, NotAligned, OptionError, UnitMismatch
 from larun.model.aligning.transforms import METHODS, align_by
 from larun.model.planes import Shared, total_variance
 from larun.model.pointspread.stored import facts_of
+from larun.model.subtracting.common import part_of
 from larun.provenance import unrecorded
 
 if TYPE_CHECKING:
@@ -100,7 +101,7 @@ def difference(
         raise UnitMismatch(f"{science!r} and {reference!r} are in {science.unit} and {reference.unit}")
     one, two = _taken(science), _taken(reference)
     try:
-        made = subtract(one, two, options=options)
+        made = subtract(one, two, options=options, part=part_of(science.provenance, reference.provenance))
     except NotAligned as error:
         raise NotAligned(f"{science!r} less {reference!r}: {error}") from error
     kept, convolved = (two, one) if made.convolved == "science" else (one, two)
