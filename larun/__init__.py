@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from larun.model.curves.transit import TransitFit, TransitOptions
     from larun.model.cutouts import Cutouts
     from larun.model.difference import DifferenceImage
+    from larun.model.differencecurve import DifferenceCurve
     from larun.model.frame import Frame
     from larun.model.headers import Classified
     from larun.model.image import Image
@@ -75,6 +76,7 @@ _HOMES = {
     "Cutouts": "larun.model.cutouts",
     "DaoOptions": "larun.algorithms.engine_dao",
     "Detector": "larun.detector",
+    "DifferenceCurve": "larun.model.differencecurve",
     "DifferenceImage": "larun.model.difference",
     "ExposureTime": "larun.model.time.timing",
     "FileAudit": "larun.model.audit",
@@ -148,6 +150,7 @@ __all__ = [  # noqa: RUF022  # PSF is a class, no constant
     "Cutouts",
     "DaoOptions",
     "Detector",
+    "DifferenceCurve",
     "DifferenceImage",
     "ExposureTime",
     "FileAudit",

@@ -97,6 +97,7 @@ UCDS: Mapping[str, str] = {
     "psf_flags": "meta.code.qual",
     "psf_group": "meta.id.part",
     "psf_status": "meta.code.status",
+    "flux_limit": "phot.count;stat.max",
 }
 
 # numpy's type, what is stored, VOTable's word for it

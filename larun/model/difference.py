@@ -13,11 +13,12 @@ from larun.algorithms.kernelfield import KernelField
 from larun.algorithms.psf import PSF
 from larun.errors import OptionError
 from larun.model.catalog import SourceCatalog
+from larun.model.measure.positions import positions_of
 from larun.model.planes import freeze
 from larun.model.pointspread.stored import stored_psf
 from larun.model.sky import SkyImage
 from larun.model.subtracting import finding
-from larun.provenance import operation
+from larun.provenance import operation, recording
 
 __all__ = ["DifferenceImage", "Pair"]
 
@@ -153,3 +154,40 @@ class DifferenceImage(SkyImage):
         if not 0 < threshold < np.inf:
             raise OptionError(f"threshold = {threshold}: must be a positive number")
         return SourceCatalog(table=finding.found_on(self, float(threshold)), image=self, provenance=self.provenance)
+
+    @operation("forced_differences", version=1, reach="global", leave_out=("positions",))
+    def forced(self, positions: Any, *, limit: float = 3.0) -> SourceCatalog:
+        """Forced photometry by the PSF of the difference, whether or not anything is seen; with upper limits.
+
+        Apertures are measured by :meth:`photometer`, with ``sky="none"``.
+
+        Parameters
+        ----------
+        positions : array, table, SourceCatalog, SkyCoord, path or regions
+            As for :meth:`photometer`; kept in the record.
+        limit : float
+            An upper limit is so many standard deviations above the flux, or above 0 where that is negative.
+
+        Returns
+        -------
+        SourceCatalog
+            One row per position, in the order given: ``flux``, ``flux_error``, ``snr``, ``flux_limit``. Errors hold the
+            noise of both images; where the science image is one of the frames of the reference, less of it. NaN where
+            less than half of the PSF falls on usable pixels.
+
+        Raises
+        ------
+        OptionError
+            If the limit is not positive.
+        CatalogError
+            If sky coordinates are given and the image has no WCS.
+        """
+        from larun.model.subtracting.forced import forced_table
+
+        if not 0 < limit < np.inf:
+            raise OptionError(f"limit={limit!r}: must be a positive number of standard deviations")
+        x, y = positions_of(self, positions)
+        recording().resolve(positions=np.column_stack([x, y]))
+        if hasattr(positions, "provenance"):
+            recording().parent("positions", positions.provenance)
+        return SourceCatalog(table=forced_table(self, x, y, float(limit)), image=self, provenance=self.provenance)

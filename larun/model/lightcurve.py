@@ -14,11 +14,12 @@ from larun.errors import CatalogError, FileError, OptionError
 from larun.model import registry
 from larun.model.catalog import SourceCatalog
 from larun.model.curves.calibrating import Moments, calibrate, light_curve_table
+from larun.model.curves.coordinates import coordinates_of
 from larun.model.curves.epochs import Epoch, epochs_of, listed_frames, reference_of
 from larun.model.curves.measuring import Stars, candidates, check_inside, lay, snapped, trusted
 from larun.model.curves.options import METHODS, LightCurveOptions
 from larun.model.curves.profiles import Work, asked
-from larun.model.measure.positions import positions_of, sky_positions
+from larun.model.measure.positions import positions_of
 from larun.model.tabular import Tabular
 from larun.provenance import Parent, Provenance, environment, operation, recording
 
@@ -28,6 +29,8 @@ if TYPE_CHECKING:
 
     from larun.algorithms.scene import SceneFit, SceneOptions
     from larun.model.curves.transit import TransitFit, TransitOptions
+    from larun.model.difference import DifferenceImage
+    from larun.model.differencecurve import DifferenceCurve
     from larun.model.psf import PSF
     from larun.model.sky import SkyImage
 
@@ -128,7 +131,7 @@ class LightCurve(Tabular):
         base = reference_of(epochs, reference)
         image = base.image()
         given = positions_of(image, positions)
-        places = _coordinates(coordinates, positions, image, given)
+        places = coordinates_of(coordinates, positions, image, given)
         chosen = None if comparison is None else positions_of(image, comparison)
         recording().resolve(
             positions=np.column_stack(given),
@@ -150,6 +153,21 @@ class LightCurve(Tabular):
         recording().fit(frames=series.told, rejected=_reasons(lost | work.lost))
         table = light_curve_table(series, stars, moments, made, options, image.unit)
         return cls(table=table, provenance=base.provenance)  # the operation puts its own in its place
+
+    @staticmethod
+    def from_differences(
+        differences: Iterable[DifferenceImage | str | Path], positions: Any, **how: Any
+    ) -> DifferenceCurve:
+        """How much more light places give than in a reference, through a series of differences with it.
+
+        Parameters
+        ----------
+        differences, positions, **how
+            As for :meth:`larun.DifferenceCurve.extract`.
+        """
+        from larun.model.differencecurve import DifferenceCurve
+
+        return DifferenceCurve.extract(differences, positions, **how)
 
     # -- what is in it ---------------------------------------------------------------------------------------------
 
@@ -402,32 +420,6 @@ def _column(values: list[Any]) -> NDArray[Any]:
     if any(value is None for value in values):
         return np.array([np.nan if value is None else float(value) for value in values])
     return np.array(values)
-
-
-def _coordinates(
-    given: Any, positions: Any, image: SkyImage, pixels: tuple[NDArray[np.float64], NDArray[np.float64]]
-) -> list[tuple[float, float]] | None:
-    """ICRS degrees of each target; None where nothing tells them."""
-    count = len(pixels[0])
-    if given is None and hasattr(positions, "icrs"):
-        given = positions
-    if given is None:
-        if image.wcs is None:
-            return None
-        try:
-            ra, dec = sky_positions(image, *pixels, "icrs")
-        except ValueError:
-            return None
-        return [(float(a), float(d)) for a, d in zip(ra, dec, strict=True)]
-    if hasattr(given, "icrs"):
-        given = np.column_stack([np.atleast_1d(given.icrs.ra.deg), np.atleast_1d(given.icrs.dec.deg)])
-    try:
-        made = np.atleast_2d(np.asarray(given, float))
-    except (TypeError, ValueError) as error:
-        raise OptionError(f"coordinates={given!r}: give a SkyCoord, or (ra, dec) in degrees") from error
-    if made.shape != (count, 2) or not (np.abs(made[:, 1]) <= 90).all():
-        raise OptionError(f"coordinates of shape {made.shape}: give (ra, dec) in degrees for each of {count} target(s)")
-    return [(float(ra), float(dec)) for ra, dec in made]
 
 
 def _stars(given: tuple[Any, Any], seen: tuple[Epoch, QTable], laid: Any, options: LightCurveOptions) -> Stars:

@@ -18,6 +18,7 @@ import attrs
 
 from larun.errors import NotReplayable, OptionError
 from larun.model.building import BuildOptions
+from larun.model.differencecurve import DifferenceCurve
 from larun.model.lightcurve import LightCurve
 from larun.model.masters import MasterBias, MasterDark, MasterFlat
 from larun.model.measure.matching import Match
@@ -323,10 +324,17 @@ def _cutouts(function: Callable[..., Any], arguments: dict[str, Any], inputs: tu
     return function(catalog_of(_one(inputs, "self")), planes=images, **arguments)
 
 
+def _difference_curve(function: Callable[..., Any], arguments: dict[str, Any], inputs: tuple[Input, ...]) -> Any:
+    """The differences that were used."""
+    differences = [item.value for item in inputs if item.role == "difference"]
+    return function(DifferenceCurve, differences, arguments.pop("positions"), **arguments)
+
+
 _RULES: dict[str, Callable[..., Any]] = {
     "add": _symmetric,
     "calibrate": _calibrate,
     "cutouts": _cutouts,
+    "difference_curve": _difference_curve,
     "drizzle": _stacked,
     "from_table": _gone("it begins with a table that was handed over in memory"),
     "light_curve": _light_curve,
