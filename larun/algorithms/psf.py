@@ -135,7 +135,8 @@ class PSF:
         >>> float(gaussian_psf(2.5).draw((31, 31), [14.3], [15.2], [1000.0]).sum().round(1))
         1000.0
         """
-        stars = np.column_stack([np.asarray(part, np.float64) for part in (x, y, flux)])
+        places = [np.asarray(part, np.float64) for part in (x, y, flux)]
+        stars = np.column_stack([*places, np.full(len(places[0]), float(self.radius))])
         given = read_only(stars[np.isfinite(stars).all(axis=1)], np.float64)
         image = np.zeros(shape)
 

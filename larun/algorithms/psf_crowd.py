@@ -21,6 +21,10 @@ __all__ = ["CrowdFits", "SearchOptions", "solve_crowd"]
 
 #: In one pass nothing is found nearer to what is found than this, in FWHM.
 _APART = 2.2
+#: What was refused is looked at again when another star is found so near to it, in FWHM.
+_ASIDE = 2.0
+#: While stars are still found, a change so small in standard errors is none, and there are no more rounds.
+_UNNOTICED, _ROUNDS = 0.2, 25
 
 
 @attrs.frozen(kw_only=True)
@@ -119,30 +123,52 @@ def solve_crowd(
     at = np.column_stack([np.atleast_1d(np.asarray(part, np.float64)) for part in (x, y)])
     given, made = len(at), 0
 
-    def solved(xs: NDArray[np.float64], ys: NDArray[np.float64], light: NDArray[np.float64] | None) -> FieldFits:
-        lags = None if acf is None else acf(xs, ys)
+    def solved(stars: NDArray[np.float64], known: FieldFits | None, follow: bool, **how: Any) -> FieldFits:
+        xs, ys, light = np.ascontiguousarray(stars.T)
         free = np.ones(xs.size, bool)  # what is found in the remains is free
         free[:given] = options.free_position
         limit = np.full(xs.size, search.stray * psf.fwhm)
         limit[:given] = max(1.0, psf.fwhm / 2) if options.limit is None else options.limit
-        wanted = attrs.evolve(options, free_position=free, limit=limit)
-        begin = planes if fits is None else (planes[0], fits.level, fits.noise, planes[3])
-        return solve_field(begin, psf, xs, ys, flux=light, options=wanted, acf=lags, sky=sky)
+        wanted = attrs.evolve(options, free_position=free, limit=limit, **how)
+        begin = planes if known is None else (planes[0], known.level, known.noise, planes[3])
+        lags = None if acf is None else acf(xs, ys)
+        return solve_field(begin, psf, xs, ys, flux=light, options=wanted, acf=lags, sky=sky if follow else None)
 
-    fits: FieldFits | None = None
-    fits = solved(at[:, 0], at[:, 1], None)
-    quiet = _quiet(planes[3], psf.fwhm)
+    quickly = {"unnoticed": max(options.unnoticed, _UNNOTICED), "iterations": min(options.iterations, _ROUNDS)}
+    fits = solved(np.column_stack([at, np.full(given, np.nan)]), None, True, **quickly)
+    quiet, refused = _quiet(planes[3], psf.fwhm), np.empty((0, 2))
     while made < search.passes:
         made += 1
         found = _beneath(planes, psf, fits, quiet, options.gain, search)
+        found = found[~_near(found[:, :2], refused, search.nearest * psf.fwhm)]
         if not len(found):
             break
-        stars = np.concatenate([np.column_stack([fits.x, fits.y, fits.flux]), found])
-        fits = solved(*np.ascontiguousarray(stars.T))
-        kept = _real(fits, given, psf.fwhm, search)
+        stars = np.concatenate([_stars(fits), found])
+        own = len(stars) - len(found)
+        fits = solved(stars, fits, False, changed=np.arange(len(stars)) >= own, **quickly)
+        kept, stars = _real(fits, given, psf.fwhm, search), _stars(fits)
+        # what was refused is so until another star is found beside it
+        refused = np.concatenate([refused, found[~kept[own:], :2]])
+        refused = refused[~_near(refused, stars[own:][kept[own:], :2], _ASIDE * psf.fwhm)]
         if not kept.all():
-            fits = solved(fits.x[kept], fits.y[kept], fits.flux[kept])
-    return CrowdFits(fits, given, made)
+            beside = _near(stars[kept, :2], stars[~kept, :2], psf.radius)
+            fits = solved(stars[kept], fits, False, changed=beside, **quickly)
+    return CrowdFits(solved(_stars(fits), fits, True), given, made)
+
+
+def _stars(fits: FieldFits) -> NDArray[np.float64]:
+    """Places and fluxes (n, 3)."""
+    return np.column_stack([fits.x, fits.y, fits.flux])
+
+
+def _near(places: NDArray[np.float64], others: NDArray[np.float64], radius: float) -> NDArray[np.bool_]:
+    """Which places (n, 2) have another (m, 2) within the radius."""
+    from scipy.spatial import cKDTree
+
+    if not len(places) or not len(others):
+        return np.zeros(len(places), bool)
+    distance, _ = cKDTree(others).query(places)
+    return np.asarray(distance <= radius)
 
 
 def _quiet(flags: NDArray[np.uint32], fwhm: float) -> NDArray[np.bool_]:

@@ -32,19 +32,24 @@ from larun.flags import EDGE, NO_DATA, UNUSABLE
 
 __all__ = ["FieldFits", "FieldOptions", "solve_field"]
 
-#: A change smaller than this, in standard errors, is the last one; and one so small that neighbours need not know it.
-_SETTLED, _UNNOTICED = 0.02, 0.01
+#: A change smaller than this is the last one, in those of which neighbours need not know.
+_SETTLED = 2.0
 #: Rounds in which fluxes alone are fitted, at first.
 _FLUX_ROUNDS = 2
 _LEAST = 0.05  # share of a star's light on usable pixels
 _SKIES = 12  # how often the sky may be measured again
 _SKY_SETTLED = 0.05  # rms over the image, of the noise of a pixel
+_PIXELS = math.sqrt(math.pi / math.log(4))  # root of the number on which a flux is measured, in FWHM
 #: Rounds before the sky is measured again: it need not wait until the last star is at rest.
 _BETWEEN = 8
+#: And while the sky moves, smaller changes of stars than this, in standard errors, are none.
+_COARSE = 0.1
 #: Where stars stand dense they take up most of what the sky gives away: its steps are made longer by no more than this.
 _LONGER = 8.0
 #: More light than that of the brightest pixel's star, by this factor, is none: saturated ones are brighter.
 _RUNAWAY = 30.0
+#: What is left out of a change of the model, of the noise of a pixel; now and then it is drawn anew.
+_UNSEEN = 3e-4
 _BAND = 32
 
 
@@ -72,6 +77,10 @@ class FieldOptions:
         Larger groups are divided where their stars are farther apart.
     iterations : int
         No more rounds than this once the sky is known.
+    unnoticed : float
+        A change so small, in standard errors, is none that neighbours need to know.
+    changed : (n,) bool, optional
+        Only these are fitted, and others when they notice: they are as an earlier fit left them. By default all.
     """
 
     reach: int | None = None
@@ -83,6 +92,8 @@ class FieldOptions:
     link: float = 1.5
     most: int = 40
     iterations: int = 80
+    unnoticed: float = 0.01
+    changed: NDArray[np.bool_] | None = None
 
 
 class FieldFits(NamedTuple):
@@ -176,7 +187,7 @@ def solve_field(
     x, y : array_like, shape (n,)
         Where to start, pixels. What is not finite, or outside the image, is not fitted.
     flux : array_like, shape (n,), optional
-        Fluxes to start from; what is not finite starts from 0.
+        Fluxes to start from; what is not finite starts from 0, and its place is fitted when its flux is known.
     options : FieldOptions, optional
         How.
     acf : ndarray, shape (l, l) or (n, l, l), optional
@@ -209,10 +220,11 @@ def solve_field(
     rounds = 0
     if sky is not None:
         for _ in range(_SKIES):
-            rounds += field.settle(min(_BETWEEN, wanted.iterations))
+            rounds += field.settle(min(_BETWEEN, wanted.iterations), max(_COARSE, wanted.unnoticed))
             if not field.renew(sky):
                 break
-    rounds += field.settle(wanted.iterations)
+        field.state[:, 2] = True
+    rounds += field.settle(wanted.iterations, wanted.unnoticed)
     return field.finished(rounds)
 
 
@@ -241,13 +253,19 @@ class _Field:
         if start.shape != x.shape:
             raise OptionError(f"flux has shape {start.shape}, x {x.shape}: they must agree")
         self.at = np.column_stack([np.where(np.isfinite(start), start, 0.0), x, y])[self.index]
-        count = len(self.index)
+        count, self.unknown = len(self.index), self.at[:, 0] == 0
         self.first, self.members = groups_of(self.at[:, 1], self.at[:, 2], options.link * psf.fwhm, options.most)
         self.group = np.zeros(count, np.int64)
         self.group[self.members] = np.repeat(np.arange(self.first.size - 1), np.diff(self.first))
         self.skies = np.zeros(self.first.size - 1)
         self.old, self.before, self.share = self.at.copy(), np.full((count, 2), np.nan), np.ones(count)
-        self.state, self.rounds = np.zeros((count, 3), bool), 0  # held, settled, moved
+        self.state, self.rounds, self.unnoticed = (
+            np.zeros((count, 3), bool),
+            0,
+            options.unnoticed,
+        )  # held, settled, moved
+        self.state[:, 2] = True if options.changed is None else options.changed[self.index]
+        self.state[:, 1] = ~self.state[:, 2]
         self.state[:, 0] = ~np.broadcast_to(np.asarray(options.free_position, bool), x.shape)[self.index]
         cross = np.zeros((count, 3, 3))
         self.found = np.zeros((count, 3)), np.zeros((count, 3)), self.skies.copy(), cross, np.zeros((count, 3))
@@ -259,10 +277,17 @@ class _Field:
         self.acf = _lags(acf, self.index)
         self.sky_step, self.longer = np.zeros((1, 1)), 1.0
         self.model = np.zeros((ny, nx))
-        self._draw(self.at)
+        self.wings = _wings(psf, float(np.sqrt(np.median(planes[2]))))
+        self._drawn()
 
-    def _draw(self, stars: NDArray[np.float64]) -> None:
-        given = read_only(np.ascontiguousarray(stars[stars[:, 0] != 0][:, [1, 2, 0]]), np.float64)
+    def _drawn(self) -> None:
+        """All stars, to where the function ends."""
+        self.model[:] = 0.0
+        self._draw(self.at, np.full(len(self.at), float(self.psf.radius)))
+
+    def _draw(self, stars: NDArray[np.float64], reach: NDArray[np.float64]) -> None:
+        shining = stars[:, 0] != 0
+        given = read_only(np.column_stack([stars[:, [1, 2, 0]], reach])[shining], np.float64)
 
         def work(start: int, stop: int) -> None:
             draw_range(self.psf.model, given, self.psf.radius - 1, self.model, start, stop)
@@ -272,7 +297,8 @@ class _Field:
 
     def _stepped(self, todo: NDArray[np.int64], last: bool) -> None:
         """A step of groups of which none is a neighbour of another; the last time none, but the errors of all."""
-        options, fluxes_alone = self.options, self.rounds <= _FLUX_ROUNDS and not last
+        options = self.options
+        waiting = self.unknown if self.rounds <= _FLUX_ROUNDS and not last else np.zeros(len(self.at), bool)
         rules = (
             self.reach,
             1.0 / options.gain,
@@ -281,26 +307,27 @@ class _Field:
             last,
             self.acf,
         )
-        free = np.zeros(len(self.at), bool) if fluxes_alone else ~self.state[:, 0]
+        free = ~(self.state[:, 0] | waiting)
         stars = read_only(self.at, np.float64), read_only(self.skies, np.float64), free
         groups = read_only(todo, np.int64), read_only(self.first, np.int64), read_only(self.members, np.int64)
         planes, model = (*self.planes, read_only(self.model, np.float64)), self.psf.model
         state = self.at, self.old, self.before, self.share, self.state, self.skies
-        limits = self.most, self.psf.fwhm, self.per_noise, fluxes_alone, _SETTLED, _UNNOTICED
+        limits = self.most, self.psf.fwhm, self.per_noise, _SETTLED * self.unnoticed, self.unnoticed
+        bounds = (*self.bounds, waiting)
         self.found[2][todo] = 0.0
 
         def work(start: int, stop: int) -> None:
             step_range(planes, model, stars, groups, rules, self.found, start, stop)
             if not last:
-                move_range(groups, self.found[:3], state, self.bounds, limits, start, stop)
+                move_range(groups, self.found[:3], state, bounds, limits, start, stop)
 
         over_rows(todo.size, work, band=_BAND)
 
-    def settle(self, most: int) -> int:
+    def settle(self, most: int, unnoticed: float) -> int:
         """Rounds until nothing moves any more; how many there were."""
+        self.unnoticed = unnoticed
         moved, (one, two) = self.state[:, 2], self.pairs.T
         self.per_noise = 1.0 / float(np.sqrt(np.median(self.planes[2]))) if self.options.free_sky else 0.0
-        moved[:] = True
         for turn in range(1, most + 1):
             near = moved.copy()
             near[one[moved[two]]] = True
@@ -323,12 +350,18 @@ class _Field:
         ahead = np.cumsum(count) - count
         rows = self.members[np.repeat(self.first[todo] - ahead, count) + np.arange(int(count.sum()))]
         rows = np.sort(rows[np.any(self.at[rows] != self.old[rows], axis=1)])
-        undo = self.old[rows]
+        undo, now = self.old[rows], self.at[rows]
+        # as far as the change is seen: the same pixels lose the old light and get the new
+        value, slope = self.wings
+        away = np.abs(now[:, 0]) * np.hypot(*(now - undo)[:, 1:].T)
+        unseen = np.abs(now[:, 0] - undo[:, 0])[:, None] * value + away[:, None] * slope
+        reach = np.maximum(np.sum(unseen > _UNSEEN, axis=1), 2).astype(np.float64)
         undo[:, 0] *= -1
-        self._draw(np.concatenate([undo, self.at[rows]]))
+        self._draw(np.concatenate([undo, now]), np.concatenate([reach, reach]))
 
     def renew(self, sky: Sky) -> bool:
         """Measure the sky without the stars; whether it is another."""
+        self._drawn()
         level, noise = (read_only(plane, np.float32) for plane in sky(self.model))
         old, scatter = self.planes[1], np.sqrt(np.maximum(np.minimum(noise, self.planes[2]), 1e-30))
         step = np.where(np.isfinite(level - old), level - old, 0.0).astype(np.float64)
@@ -339,12 +372,14 @@ class _Field:
         self.sky_step = step
         level = read_only(level + (self.longer - 1.0) * step, np.float32)
         self.planes = (self.planes[0], level, noise, self.planes[3])
+        row, column = (np.clip(np.rint(self.at[:, k]).astype(int), 0, step.shape[2 - k] - 1) for k in (2, 1))
+        change = np.abs(self.longer * step / scatter)[row, column] * _PIXELS * self.psf.fwhm  # of a flux, in its errors
+        self.state[:, 2] |= change > self.unnoticed
         return bool(np.sqrt(np.mean((step / scatter) ** 2)) > _SKY_SETTLED)
 
     def finished(self, rounds: int) -> FieldFits:
         """The results, with covariances by the last model."""
-        self.model[:] = 0.0
-        self._draw(self.at)
+        self._drawn()
         self._stepped(np.arange(self.skies.size), True)
         (held, settled, _), (_, _, _, covariance, quality) = self.state.T, self.found
         usable = quality[:, 2] > _LEAST
@@ -408,6 +443,24 @@ def _brightest(planes: Planes, psf: PSF, mask: int) -> float:
     value = np.abs(data - level)[((flags & np.uint32(mask)) == 0) & np.isfinite(data)]
     ny, nx = data.shape
     return _RUNAWAY * float(np.max(value, initial=0.0)) / float(psf.values(0.0, 0.0, nx / 2, ny / 2)[0])
+
+
+def _wings(psf: PSF, noise: float) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Of a star of light 1 the most value and slope beyond 0, 1, 2, … rows or columns, in the noise of a pixel."""
+    nodes = np.sum(np.abs(psf.nodes), axis=0)  # splines are weights: no value is above that of the nodes around it
+    steps = np.zeros_like(nodes)
+    for n in range(len(psf.nodes)):
+        for axis in (0, 1):
+            change = np.abs(np.diff(psf.nodes[n], axis=axis))
+            steps += np.pad(change, [(1, 0) if k == axis else (0, 0) for k in (0, 1)])
+    middle = len(nodes) // 2
+    number = np.abs(np.arange(len(nodes)) - middle)
+    ring = np.maximum(number[:, None], number[None, :]) // psf.oversampling + 2  # half a pixel and a spline aside
+    found = np.zeros((2, int(ring.max()) + 1))
+    np.maximum.at(found[0], ring, nodes)
+    np.maximum.at(found[1], ring, steps * psf.oversampling)
+    found = np.maximum.accumulate(found[:, ::-1], axis=1)[:, ::-1] / noise
+    return found[0, : psf.radius], found[1, : psf.radius]
 
 
 def _lags(acf: NDArray[Any] | None, index: NDArray[np.int64]) -> NDArray[np.float64]:

@@ -9,10 +9,11 @@ import numpy as np
 
 from larun.algorithms.cholesky import inverse_of_factor
 from larun.algorithms.jit import kernel
-from larun.algorithms.psf_kernels import combine_nodes, first_node, pixel, terms_at
+from larun.algorithms.psf_kernels import combine_nodes, first_node, terms_at
 
 __all__ = ["step_range"]
 
+_1, _2, _3 = np.uintp(1), np.uintp(2), np.uintp(3)
 _TINY = 1e-10  # of a pivot, against the diagonal
 
 
@@ -73,10 +74,10 @@ def _stamp(planes: Any, psf: Any, at: Any, where: Any, rules: Any, stamp: Any) -
     width, infinity = stamp.shape[1], np.float32(np.inf)
     first_i, along = first_node(left - x, phases, made.shape[1])
     first_j, aside = first_node(top - y, phases, made.shape[1])
+    columns = np.empty((2, (width - 1) * phases + 4))
     for j in range(width):
+        _row(made, (first_j + j * phases, first_i, phases), along, aside, columns, stamp, j)
         for i in range(width):
-            value, by_x, by_y = pixel(made, first_j + j * phases, first_i + i * phases, along, aside)
-            stamp[0, j, i], stamp[1, j, i], stamp[2, j, i] = value, by_x, by_y
             stamp[3, j, i] = stamp[4, j, i] = 0.0
             row, column = top + j, left + i
             if not (0 <= row < ny and 0 <= column < nx) or (flags[row, column] & bits) != 0:
@@ -90,6 +91,27 @@ def _stamp(planes: Any, psf: Any, at: Any, where: Any, rules: Any, stamp: Any) -
 
 
 @kernel
+def _row(made: Any, at: Any, along: Any, aside: Any, columns: Any, stamp: Any, j: int) -> None:
+    """Values and derivatives along a row, as ``pixel`` has them; columns of nodes that pixels share are summed once."""
+    (a0, a1, a2, a3), (d0, d1, d2, d3) = along
+    (b0, b1, b2, b3), (e0, e1, e2, e3) = aside
+    j0, i0, phases = np.uintp(at[0]), np.uintp(at[1]), np.uintp(at[2])  # unsigned: none is below 0
+    j1, j2, j3 = j0 + _1, j0 + _2, j0 + _3
+    for k in range(columns.shape[1]):
+        c = np.uintp(k)
+        n0, n1, n2, n3 = made[j0, i0 + c], made[j1, i0 + c], made[j2, i0 + c], made[j3, i0 + c]
+        columns[0, c] = b0 * n0 + b1 * n1 + b2 * n2 + b3 * n3
+        columns[1, c] = e0 * n0 + e1 * n1 + e2 * n2 + e3 * n3
+    for i in range(stamp.shape[2]):
+        c = np.uintp(i) * phases
+        v0, v1, v2, v3 = columns[0, c], columns[0, c + _1], columns[0, c + _2], columns[0, c + _3]
+        stamp[0, j, i] = a0 * v0 + a1 * v1 + a2 * v2 + a3 * v3
+        stamp[1, j, i] = d0 * v0 + d1 * v1 + d2 * v2 + d3 * v3
+        v0, v1, v2, v3 = columns[1, c], columns[1, c + _1], columns[1, c + _2], columns[1, c + _3]
+        stamp[2, j, i] = a0 * v0 + a1 * v1 + a2 * v2 + a3 * v3
+
+
+@kernel
 def _overlap(one: Any, two: Any, width: int) -> Any:
     """Rows and columns of one stamp that another shares, and how far its own are from them."""
     dy, dx = one[0] - two[0], one[1] - two[1]
@@ -100,26 +122,24 @@ def _overlap(one: Any, two: Any, width: int) -> Any:
 def _fill(stamps: Any, corner: Any, columns: Any, constant: Any, matrix: Any, right: Any) -> None:
     """The normal equations; each star's are over its own pixels."""
     width, last = stamps.shape[2], columns.size
-    for m in range(columns.size):
-        a, part = columns[m] // 3, columns[m] % 3
-        mine, rest, weight = stamps[a, part], stamps[a, 3], stamps[a, 4]
-        total = light = 0.0
-        for j in range(width):
-            for i in range(width):
-                share = weight[j, i] * mine[j, i]
-                total += share * rest[j, i]
-                light += share
-        right[m] = total
-        if constant:
-            matrix[last, m] = light
-        for k in range(m + 1):
-            b, other = columns[k] // 3, stamps[columns[k] // 3, columns[k] % 3]
-            j0, j1, i0, i1, dy, dx = _overlap(corner[a], corner[b], width)
-            total = 0.0
-            for j in range(j0, j1):
-                for i in range(i0, i1):
-                    total += weight[j, i] * mine[j, i] * other[j + dy, i + dx]
-            matrix[m, k] = total
+    sums, light, block = np.empty(3), np.empty(3), np.empty((3, 3))
+    m = 0
+    while m < last:  # star by star: one of those that are held has its flux alone
+        a, free = columns[m] // 3, 3 if m + 1 < last and columns[m + 1] // 3 == columns[m] // 3 else 1
+        _own(stamps[a], sums, light)
+        for part in range(free):
+            right[m + part] = sums[part]
+            if constant:
+                matrix[last, m + part] = light[part]
+        k = 0
+        while k <= m:
+            b, others = columns[k] // 3, 3 if k + 1 < last and columns[k + 1] // 3 == columns[k] // 3 else 1
+            _block(stamps[a], stamps[b], _overlap(corner[a], corner[b], width), block)
+            for part in range(free):
+                for other in range(others):
+                    matrix[m + part, k + other] = block[part, other]
+            k += others
+        m += free
     if not constant:
         return
     for a in range(stamps.shape[0]):  # every pixel of the group once: with the first star whose it is
@@ -132,6 +152,47 @@ def _fill(stamps: Any, corner: Any, columns: Any, constant: Any, matrix: Any, ri
                 if not seen:
                     matrix[last, last] += stamps[a, 4, j, i]
                     right[last] += stamps[a, 4, j, i] * stamps[a, 3, j, i]
+
+
+@kernel
+def _own(stamp: Any, right: Any, light: Any) -> None:
+    """What the residuals of a star say of its three unknowns, and what a constant would."""
+    total0 = total1 = total2 = light0 = light1 = light2 = 0.0
+    for j in range(stamp.shape[1]):
+        for i in range(stamp.shape[2]):
+            weight, rest = stamp[4, j, i], stamp[3, j, i]
+            share0, share1, share2 = weight * stamp[0, j, i], weight * stamp[1, j, i], weight * stamp[2, j, i]
+            total0 += share0 * rest
+            total1 += share1 * rest
+            total2 += share2 * rest
+            light0 += share0
+            light1 += share1
+            light2 += share2
+    right[0], right[1], right[2], light[0], light[1], light[2] = total0, total1, total2, light0, light1, light2
+
+
+@kernel
+def _block(one: Any, two: Any, where: Any, made: Any) -> None:
+    """Products of the three unknowns of a star with those of another, or its own: nine sums side by side."""
+    j0, j1, i0, i1, dy, dx = where
+    s00 = s01 = s02 = s10 = s11 = s12 = s20 = s21 = s22 = 0.0
+    for j in range(j0, j1):
+        for i in range(i0, i1):
+            weight = one[4, j, i]
+            a0, a1, a2 = weight * one[0, j, i], weight * one[1, j, i], weight * one[2, j, i]
+            b0, b1, b2 = two[0, j + dy, i + dx], two[1, j + dy, i + dx], two[2, j + dy, i + dx]
+            s00 += a0 * b0
+            s01 += a0 * b1
+            s02 += a0 * b2
+            s10 += a1 * b0
+            s11 += a1 * b1
+            s12 += a1 * b2
+            s20 += a2 * b0
+            s21 += a2 * b1
+            s22 += a2 * b2
+    made[0, 0], made[0, 1], made[0, 2] = s00, s01, s02
+    made[1, 0], made[1, 1], made[1, 2] = s10, s11, s12
+    made[2, 0], made[2, 1], made[2, 2] = s20, s21, s22
 
 
 @kernel

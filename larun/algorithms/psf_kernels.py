@@ -130,16 +130,16 @@ def point_range(model: Any, places: Any, radius: float, out: Any, start: int, st
 
 @kernel
 def draw_range(model: Any, stars: Any, reach: int, image: Any, start: int, stop: int) -> None:
-    """Add stars (n, 3: x, y, flux) to rows ``start`` to ``stop`` of an image, one after the other."""
+    """Add stars (n, 4: x, y, flux, and a reach below ``reach``) to rows of an image, one after the other."""
     nodes, phases, domain = model
     size, varies = nodes.shape[1], nodes.shape[0] > 1
     terms, made = np.ones(nodes.shape[0]), np.empty((size, size))
     combine_nodes(nodes, terms[:1], size, made)
     for n in range(stars.shape[0]):
-        x, y, flux = stars[n, 0], stars[n, 1], stars[n, 2]
+        x, y, flux, own = stars[n, 0], stars[n, 1], stars[n, 2], min(int(stars[n, 3]), reach)
         px, py = int(np.floor(x + 0.5)), int(np.floor(y + 0.5))
-        top, bottom = max(start, py - reach), min(stop, py + reach + 1)
-        left, right = max(0, px - reach), min(image.shape[1], px + reach + 1)
+        top, bottom = max(start, py - own), min(stop, py + own + 1)
+        left, right = max(0, px - own), min(image.shape[1], px + own + 1)
         if top >= bottom or left >= right:
             continue
         if varies:

@@ -24,12 +24,12 @@ def move_range(groups: Any, found: Any, stars: Any, given: Any, rules: Any, star
     ``found`` are steps, variances and steps of the skies, of ``step_range``. ``stars`` is what changes: flux, x, y
     (n, 3), what they were before (n, 3), the last step of the place (n, 2), the share of it that is taken (n), whether
     they are held, have settled, have moved (n, 3), and the groups' skies (g). ``given`` are the places where they began
-    (n, 2) and how far from them they may be (n). ``rules`` are the most light of a star, the FWHM, 1 / noise of a
-    pixel, or 0 where the sky is none of the unknowns, whether fluxes are the only ones, and changes, in standard
-    errors: the last, and one that nobody notices.
+    (n, 2), how far from them they may be (n), and whether they wait for a flux before their place is fitted (n).
+    ``rules`` are the most light of a star, the FWHM, 1 / noise of a pixel, or 0 where the sky is none of the unknowns,
+    and changes, in standard errors: the last, and one that nobody notices.
     """
-    (todo, first, members), (steps, variances, sky_steps), (begin, limit) = groups, found, given
-    (at, old, last, share, state, skies), (most, fwhm, per_noise, fluxes_alone, settled, unnoticed) = stars, rules
+    (todo, first, members), (steps, variances, sky_steps), (begin, limit, waiting) = groups, found, given
+    (at, old, last, share, state, skies), (most, fwhm, per_noise, settled, unnoticed) = stars, rules
     for number in range(start, stop):
         group = todo[number]
         skies[group] += sky_steps[group]
@@ -40,7 +40,7 @@ def move_range(groups: Any, found: Any, stars: Any, given: Any, rules: Any, star
             if lost:  # nothing is known of it: it leaves the model
                 steps[star, 0], steps[star, 1], steps[star, 2] = -at[star, 0], 0.0, 0.0
             at[star, 0] += steps[star, 0]
-            free, leave = not (fluxes_alone or state[star, 0]), False
+            free, leave = not (waiting[star] or state[star, 0]), False
             taken = _tamed(steps[star], last[star], share[star : star + 1], free, _STRIDE * fwhm)
             if free:
                 x, y = at[star, 1] + taken * steps[star, 1], at[star, 2] + taken * steps[star, 2]
@@ -52,7 +52,7 @@ def move_range(groups: Any, found: Any, stars: Any, given: Any, rules: Any, star
                 if variances[star, part] > 0:
                     change = abs(at[star, part] - old[star, part]) / math.sqrt(variances[star, part])
                     largest = max(largest, change)
-            if fluxes_alone or leave:
+            if waiting[star] or leave:
                 largest = np.inf  # what comes next has other unknowns
             elif largest <= unnoticed:
                 for part in range(3):

@@ -62,7 +62,7 @@ class LightCurve(Tabular):
     @classmethod
     @operation(
         "light_curve",
-        version=2,
+        version=3,
         reach="global",
         leave_out=("frames", "positions", "reference", "comparison", "coordinates"),
         resolve=_recorded,

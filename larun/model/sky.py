@@ -190,7 +190,7 @@ class SkyImage(Image):
 
     @operation(
         "forced_photometry",
-        version=6,
+        version=7,
         reach="global",
         leave_out=("positions",),
         resolve=measuring.recorded_forced,
@@ -272,7 +272,7 @@ class SkyImage(Image):
         table = schema.table(schema.PLACES[:2], dict(zip("xy", positions_of(self, positions), strict=True)), self.unit)
         return SourceCatalog.from_table(table, image=self).cutouts(size, **options)
 
-    @operation("psf", version=2, reach="global", resolve=_psf_arguments)
+    @operation("psf", version=3, reach="global", resolve=_psf_arguments)
     def psf(
         self,
         sources: SourceCatalog | None = None,
