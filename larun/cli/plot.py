@@ -19,6 +19,7 @@ from larun.model.image import Image
 from larun.model.lightcurve import LightCurve, read_tabular
 from larun.model.masters import Master
 from larun.model.raw.exposures import slug, stem_of
+from larun.model.tabular import Tabular
 from larun.plots import draw_catalog, save, show, show_catalog, show_growth, show_light_curve, show_master
 from larun.plots.canvas import SUFFIXES, require
 from larun.report.inspect import is_catalog, open_file
@@ -127,11 +128,13 @@ def _of_catalog(file: Path, wishes: PlotOptions) -> _Subject:
         ):
             raise OptionError(f"{file}: is a light curve, of which there is one picture without options")
         return _Subject(image=None, catalog=None, kind=Picture.curve, curve=catalog)
+    if not isinstance(catalog, SourceCatalog):
+        raise OptionError(f"{file}: is a light curve of differences, of which there is no picture yet: plot its table")
     if wishes.kind is Picture.curve:
         raise OptionError(f"--kind curve: {file} is no light curve")
     place = wishes.image or _beside(file)
     image = None if place is None else open_file(place)
-    if isinstance(image, SourceCatalog | LightCurve):
+    if isinstance(image, Tabular):
         raise OptionError(f"--image {place}: is a catalogue")
     if image is not None:
         try:

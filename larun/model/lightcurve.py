@@ -399,7 +399,7 @@ class LightCurve(Tabular):
         return cls(table=table, provenance=Provenance.from_dict(record["provenance"], str(path)))
 
 
-def read_tabular(path: str | Path) -> SourceCatalog | LightCurve:
+def read_tabular(path: str | Path) -> SourceCatalog | LightCurve | DifferenceCurve:
     """The catalogue or the light curve in a file, whichever it holds.
 
     Raises
@@ -412,7 +412,13 @@ def read_tabular(path: str | Path) -> SourceCatalog | LightCurve:
     from larun.io.tables import read_table
 
     table, record = read_table(Path(path))
-    cls = LightCurve if str(record.get("class", "")).rpartition(":")[2] == LightCurve.__name__ else SourceCatalog
+    from larun.model.differencecurve import DifferenceCurve
+
+    name = str(record.get("class", "")).rpartition(":")[2]
+    known: dict[str, type[SourceCatalog | LightCurve | DifferenceCurve]] = {
+        one.__name__: one for one in (LightCurve, DifferenceCurve)
+    }
+    cls = known.get(name, SourceCatalog)
     return cls(table=table, provenance=Provenance.from_dict(record["provenance"], str(path)))
 
 

@@ -10,13 +10,13 @@ import numpy as np
 from larun import flags as fl
 from larun.algorithms.robust import mad_sigma
 from larun.errors import FileError
-from larun.model.catalog import SourceCatalog
 from larun.model.frame import Frame
 from larun.model.image import Image
-from larun.model.lightcurve import LightCurve, read_tabular
+from larun.model.lightcurve import read_tabular
 from larun.model.masters import Master
 from larun.model.recipe import compare, recipe_note
 from larun.model.registry import name_of
+from larun.model.tabular import Tabular
 
 if TYPE_CHECKING:
     from astropy.table import Table
@@ -41,9 +41,7 @@ def is_catalog(path: Path) -> bool:
     return is_product(path) and not any(image.name == "SCI" for image in list_images(path))
 
 
-def open_file(
-    path: Path, ext: int | str | None = None, channel: str | None = None
-) -> Image | SourceCatalog | LightCurve:
+def open_file(path: Path, ext: int | str | None = None, channel: str | None = None) -> Image | Tabular:
     """A raw frame, a product or a catalogue, as the class it is.
 
     Raises
@@ -97,7 +95,7 @@ def describe(path: Path, ext: int | str | None = None, channel: str | None = Non
     if path.is_file() and is_table_suffix(path) and (plain := read_plain(path)) is not None:
         return {"path": str(path), "class": "table", **describe_table(plain), "hdus": []}
     found = open_file(path, ext, channel)
-    about = describe_catalog(found) if isinstance(found, SourceCatalog | LightCurve) else describe_image(found)
+    about = describe_catalog(found) if isinstance(found, Tabular) else describe_image(found)
     return {
         "path": str(path),
         "class": name_of(type(found)),
@@ -159,7 +157,7 @@ def _detector(detector: Detector) -> dict[str, Any]:
     return {"amplifiers": amplifiers, "sources": dict(detector.sources)}
 
 
-def describe_catalog(catalog: SourceCatalog | LightCurve) -> dict[str, Any]:
+def describe_catalog(catalog: Tabular) -> dict[str, Any]:
     """Number of rows, columns with units and descriptions, and what holds for all of them."""
     return {"sources": len(catalog), "columns": _columns(catalog.table), "meta": catalog.meta}
 

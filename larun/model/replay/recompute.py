@@ -13,6 +13,7 @@ import attrs
 from larun.errors import FileError, LarunWarning
 from larun.model.catalog import SourceCatalog
 from larun.model.cutouts import Cutouts
+from larun.model.differencecurve import DifferenceCurve
 from larun.model.image import Image
 from larun.model.lightcurve import LightCurve, read_tabular
 from larun.model.psf import PSF
@@ -43,7 +44,7 @@ class Replay:
         Why they may: versions of operations, packages and processor, functions of the user's own that changed.
     """
 
-    product: Image | SourceCatalog | LightCurve | PSF | Cutouts = attrs.field(repr=False)
+    product: Image | SourceCatalog | LightCurve | DifferenceCurve | PSF | Cutouts = attrs.field(repr=False)
     again: Any = attrs.field(repr=False)
     differences: tuple[Difference, ...]
     notes: tuple[str, ...]
@@ -65,7 +66,7 @@ class Replay:
 
 
 def replay(
-    product: Image | SourceCatalog | LightCurve | PSF | Cutouts | str | Path,
+    product: Image | SourceCatalog | LightCurve | DifferenceCurve | PSF | Cutouts | str | Path,
     raw: Iterable[str | Path] | str | Path = (),
     *,
     functions: Iterable[Callable[..., Any]] = (),
@@ -118,7 +119,9 @@ class Replayer:
         self.functions = Functions(functions)
         self._masters: dict[str, Any] = {}
 
-    def replay(self, product: Image | SourceCatalog | LightCurve | PSF | Cutouts | str | Path) -> Replay:
+    def replay(
+        self, product: Image | SourceCatalog | LightCurve | DifferenceCurve | PSF | Cutouts | str | Path
+    ) -> Replay:
         """See :func:`replay`."""
         there = read_any(product) if isinstance(product, str | Path) else product
         self.functions.notes.clear()
@@ -221,7 +224,7 @@ def products_in(folder: str | Path) -> tuple[Path, ...]:
     return found
 
 
-def read_any(path: str | Path) -> Image | SourceCatalog | LightCurve | PSF | Cutouts:
+def read_any(path: str | Path) -> Image | SourceCatalog | LightCurve | DifferenceCurve | PSF | Cutouts:
     """The image, catalogue, light curve, PSF or stamps in a product.
 
     Raises
@@ -273,7 +276,7 @@ def _steps(step: Step | None) -> Iterator[Step]:
             yield from _steps(sub)
 
 
-def _surroundings(product: Image | SourceCatalog | LightCurve | PSF | Cutouts) -> list[str]:
+def _surroundings(product: Image | SourceCatalog | LightCurve | DifferenceCurve | PSF | Cutouts) -> list[str]:
     """How versions and processor differ from those under which a product was made."""
     here, then = environment(), product.provenance.environment
     names = [name for name in sorted({*here, *then}) if here.get(name) != then.get(name)]

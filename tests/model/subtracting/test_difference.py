@@ -19,6 +19,7 @@ GONE = ((90.4, 260.6, 4000.0),)
 
 def raw(path, data, name):
     header = fits.Header({"OBJECT": name, "GAIN": 1.0, "RDNOISE": 6.0, "EXPTIME": 60.0, "IMAGETYP": "object"})
+    header["DATE-OBS"] = "2024-03-01T01:00:00"
     fits.PrimaryHDU(np.clip(np.rint(data), 0, 65535).astype(np.uint16), header).writeto(path)
     return larun.Frame.read(path).calibrate(without=("bias", "dark", "flat"))
 
@@ -121,6 +122,17 @@ def test_it_is_made_again_from_the_raw_files(night, made):
     assert again.again.identical(made)
 
 
+def test_fluxes_at_given_places_are_made_again_from_the_raw_files(night, made, tmp_path):
+    folder, *_ = night
+    places = [place[:2] for place in NEW]
+    assert larun.replay(made.forced(places, limit=5.0).write(tmp_path / "forced.ecsv"), raw=folder).equal
+    curve = larun.LightCurve.from_differences([made], places).write(tmp_path / "curve.ecsv")
+    assert larun.replay(curve, raw=folder).equal
+    found = made.forced(places).table
+    for row, (_, _, flux) in zip(found, NEW, strict=True):
+        assert abs(row["flux"].value - flux) < 4 * row["flux_error"].value
+
+
 def test_threads_change_no_bit(night, made):
     larun.set_threads(1)
     try:
@@ -201,3 +213,12 @@ def test_acceptance_26_apertures_on_a_difference_have_their_errors():
 def test_blocks_have_no_kernel_and_no_psf_of_their_own(made):
     with pytest.raises(OptionError, match="kernel and psf_nodes of its own pixels"):
         made.bin(2)
+
+
+def test_a_curve_of_differences_in_a_file_is_known_for_what_it_is(made, tmp_path):
+    from larun.report.inspect import describe
+
+    path = larun.LightCurve.from_differences([made], [NEW[0][:2]]).write(tmp_path / "curve.ecsv")
+    about = describe(path)
+    assert about["class"].endswith("DifferenceCurve")
+    assert about["sources"] == 1
