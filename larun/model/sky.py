@@ -24,14 +24,15 @@ from larun.model.planes import total_variance
 from larun.provenance import operation, recording
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Mapping, Sequence
 
+    from astropy.table import QTable
     from numpy.typing import ArrayLike
 
     from larun.model.astrometry.options import SolveOptions
     from larun.model.astrometry.solution import Solution
     from larun.model.cutouts import Cutouts
-    from larun.model.pointspread.options import PsfFitOptions, PsfOptions
+    from larun.model.pointspread.options import CompletenessOptions, PsfFitOptions, PsfOptions
     from larun.model.psf import PSF
     from larun.model.quality.measured import Quality
 
@@ -337,6 +338,29 @@ class SkyImage(Image):
             residual_error=made.remains.error,
             chi2_map=made.remains.chi2,
         )
+
+    def completeness(
+        self,
+        catalog: SourceCatalog,
+        *,
+        centre: tuple[float, float] | None = None,
+        rings: Sequence[float] | None = None,
+        magnitudes: Sequence[float] | None = None,
+        options: CompletenessOptions | Mapping[str, Any] | None = None,
+    ) -> QTable:
+        """The share of stars that are found as ``catalog`` was: by PSF photometry of this image, stars put into it.
+
+        By distance from ``centre`` in ``rings`` (edges, pixels; by default all one), and by bins of ``magnitudes``
+        (edges, instrumental as ``mag_psf``; by default S/N 3 to 200). ``injected`` and ``found`` for each, their
+        ``share`` with 68 % limits, and the bias and scatter of the magnitudes of those found. Columns and what counts
+        as found: :mod:`larun.algorithms.psf_inject`. Raises CatalogError and OptionError.
+        """
+        from larun.algorithms.engines import options_of
+        from larun.model.pointspread import completeness as injected
+        from larun.model.pointspread.options import CompletenessOptions
+
+        how = options_of(CompletenessOptions, "completeness", options)
+        return injected.completeness(self, catalog, centre, rings, magnitudes, how)
 
     @operation("align", version=3, reach="global", leave_out=("reference",))
     def align_to(

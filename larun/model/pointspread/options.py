@@ -9,7 +9,17 @@ import attrs
 from larun.algorithms.engines import between, options_of
 from larun.errors import OptionError
 
-__all__ = ["ENGINES", "MODELS", "SKIES", "PsfFitOptions", "PsfOptions", "checked_model", "fit_options", "psf_options"]
+__all__ = [
+    "ENGINES",
+    "MODELS",
+    "SKIES",
+    "CompletenessOptions",
+    "PsfFitOptions",
+    "PsfOptions",
+    "checked_model",
+    "fit_options",
+    "psf_options",
+]
 
 MODELS = ("empirical", "moffat", "gaussian")
 ENGINES = ("larun", "photutils")
@@ -101,6 +111,39 @@ class PsfFitOptions:
             raise OptionError(f"positions={self.positions!r}: must be 'free' or 'fixed'")
         if self.crowded and self.engine != "larun":
             raise OptionError("crowded=True: is for engine='larun' alone")
+
+
+@attrs.frozen(kw_only=True)
+class CompletenessOptions:
+    """How stars are put into an image, and when one counts as found.
+
+    Parameters
+    ----------
+    stars : int
+        Put in for each bin of magnitude in each ring.
+    radius : float
+        A source so near, in FWHM, may be the star.
+    agree : float
+        And it is, if its PSF flux differs by no more magnitudes, and no such source was there before.
+    threshold : float
+        Least signal to noise of what is detected, and of what is found beneath other stars.
+    passes : int
+        How often remains are searched.
+    seed : int
+        Of places, magnitudes, and photons.
+
+    Raises
+    ------
+    OptionError
+        If a value is out of range.
+    """
+
+    stars: int = attrs.field(default=20, validator=between(1, 100_000, whole=True))
+    radius: float = attrs.field(default=0.75, validator=between(0.1, 3))
+    agree: float = attrs.field(default=0.75, validator=between(0.05, 3))
+    threshold: float = attrs.field(default=5.0, validator=between(3, 1000))
+    passes: int = attrs.field(default=5, validator=between(1, 20, whole=True))
+    seed: int = attrs.field(default=0, validator=between(0, 2**31, whole=True))
 
 
 def psf_options(given: Any) -> PsfOptions:
