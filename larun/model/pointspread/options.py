@@ -70,8 +70,8 @@ class PsfFitOptions:
     Parameters
     ----------
     engine : str
-        ``"larun"``: all stars together, weighted by sky and model. ``"photutils"``: its PSFPhotometry with groups,
-        weighted by the pixels' own variance, as a cross-check.
+        ``"larun"``: all stars together, weighted by sky and model. ``"photutils"``: its PSFPhotometry with groups, or
+        its IterativePSFPhotometry where ``crowded`` is set, weighted by the pixels' own variance, as a cross-check.
     crowded : bool
         Search what remains when the stars are subtracted for others beneath them, measure again with these, and add
         them to the catalogue.
@@ -109,8 +109,6 @@ class PsfFitOptions:
             raise OptionError(f"engine={self.engine!r}: must be 'larun' or 'photutils'")
         if self.positions not in (None, "free", "fixed"):
             raise OptionError(f"positions={self.positions!r}: must be 'free' or 'fixed'")
-        if self.crowded and self.engine != "larun":
-            raise OptionError("crowded=True: is for engine='larun' alone")
 
 
 @attrs.frozen(kw_only=True)

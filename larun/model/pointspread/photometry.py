@@ -24,6 +24,7 @@ from larun.provenance import unrecorded
 if TYPE_CHECKING:
     from astropy.table import QTable
 
+    from larun.algorithms.engine_psf_photutils import PhotutilsFits
     from larun.model.catalog import SourceCatalog
     from larun.model.sky import SkyImage
 
@@ -257,28 +258,52 @@ def _by_photutils(
     options: PsfFitOptions,
     free: bool,
 ) -> _Fits:
-    from larun.algorithms.engine_psf_photutils import fit_photutils
+    from larun.algorithms.engine_psf_photutils import fit_photutils, fit_photutils_crowd
 
     variance = total_variance(image)
     if variance is None:
         raise CatalogError(f"{image!r} has no variance, by which photutils weighs pixels: calibrate it, or use larun's")
     reach = options.reach or min(fit_reach(psf.fwhm), psf.radius - 2)
     x, y = places
-    found = fit_photutils(
-        planes, variance, psf.function, x, y, reach=reach, link=options.link * psf.fwhm, free_position=free
+    how: dict[str, Any] = {"reach": reach, "link": options.link * psf.fwhm, "free_position": free}
+    if options.crowded:
+        search = options.passes, options.threshold
+        found = fit_photutils_crowd(planes, variance, psf.function, x, y, search=search, **how)
+    else:
+        found = fit_photutils(planes, variance, psf.function, x, y, **how)
+    facts = {"stars": x.size} | ({"beneath": found.x.size - x.size} if options.crowded else {})
+    own, beneath = slice(0, x.size), slice(x.size, None)
+    return _Fits(
+        _theirs(found, own, places, "ok"),
+        _theirs(found, beneath, None, "beneath another") | {"psf_flags": _bits(planes, found, beneath)},
+        facts,
     )
-    status = np.where(np.isnan(found.flux), "no pixels", "ok").astype("<U16")
-    columns = _magnitudes(found.flux, found.flux_error) | {
-        "x_psf": np.where(np.isnan(found.x), x, found.x),
-        "y_psf": np.where(np.isnan(found.y), y, found.y),
-        "x_psf_error": np.nan_to_num(found.x_error),
-        "y_psf_error": np.nan_to_num(found.y_error),
-        "flux_psf": found.flux,
-        "flux_psf_error": found.flux_error,
-        "psf_chi2": found.chi2,
-        "psf_status": status,
+
+
+def _theirs(
+    found: PhotutilsFits, rows: slice, places: tuple[NDArray[np.float64], NDArray[np.float64]] | None, word: str
+) -> dict[str, NDArray[Any]]:
+    """Columns of photutils' fits; what has none stays where it was given."""
+    flux, error, x, y = found.flux[rows], found.flux_error[rows], found.x[rows], found.y[rows]
+    given = (x, y) if places is None else places
+    return _magnitudes(flux, error) | {
+        "x_psf": np.where(np.isnan(x), given[0], x),
+        "y_psf": np.where(np.isnan(y), given[1], y),
+        "x_psf_error": np.nan_to_num(found.x_error[rows]),
+        "y_psf_error": np.nan_to_num(found.y_error[rows]),
+        "flux_psf": flux,
+        "flux_psf_error": error,
+        "psf_chi2": found.chi2[rows],
+        "psf_status": np.where(np.isnan(flux), "no pixels", word).astype("<U16"),
     }
-    return _Fits(columns, {"x_psf": np.empty(0)}, {"stars": x.size})
+
+
+def _bits(planes: Planes, found: PhotutilsFits, rows: slice) -> NDArray[np.uint32]:
+    """Flags of the pixels on which stars lie."""
+    ny, nx = planes[3].shape
+    at = ((part[rows], size) for part, size in ((found.y, ny), (found.x, nx)))
+    row, column = (np.clip(np.nan_to_num(part).round().astype(int), 0, size - 1) for part, size in at)
+    return np.asarray(planes[3][row, column], np.uint32)
 
 
 def _with_columns(table: QTable, columns: dict[str, NDArray[Any]], image: SkyImage) -> QTable:

@@ -99,8 +99,47 @@ def test_photutils_agrees_within_what_its_weights_cost(sources, measured):
     gap = (ours["flux_psf"] - theirs["flux_psf"]).value / ours["flux_psf_error"].value
     assert np.nanmedian(np.abs(gap)) < 2
     assert np.nanmedian(np.hypot(*((ours[n] - theirs[n]).value for n in ("x_psf", "y_psf")))) < 0.02
-    with pytest.raises(OptionError, match="engine='larun' alone"):
-        few.photometer(method=measured.psf, options={"engine": "photutils", "crowded": True})
+
+
+def test_photutils_finds_stars_beneath_others_too():
+    rng = np.random.default_rng(17)
+    side, step = 130, 26
+    y, x = (part.ravel() + rng.uniform(-0.5, 0.5, 25) for part in np.mgrid[13:side:step, 13:side:step])
+    turn = rng.uniform(0, 2 * np.pi, 12)
+    apart = 1.0 * 3.0  # one FWHM
+    beneath = x[:12] + apart * np.cos(turn), y[:12] + apart * np.sin(turn)
+    every = np.append(x, beneath[0]), np.append(y, beneath[1])
+    flux = np.append(np.full(25, 4e4), np.full(12, 8e3))
+    light = larun.simulate.render((side, side), *every, flux, fwhm=3.0, beta=4.0)
+    data = larun.simulate.noisy(light + 100, read_noise=5.0, rng=rng)
+    frame = larun.Frame.from_arrays(data, variance=light + 125, unit="electron", gain=1.0)
+    known = frame.detect(fwhm=3.0)
+    psf = frame.psf(known, model="moffat")
+    bits = frame.flags.copy()
+    bits[:10, :10] = fl.BAD
+    frame = frame.with_planes(flags=bits)
+    start = np.append(np.column_stack([x, y]), [[0.0, 0.0], [-9.0, 4.0]], axis=0)
+    ours, theirs = (
+        frame.photometer(start, method=psf, options={"crowded": True, "positions": "free", "engine": engine})
+        for engine in ("larun", "photutils")
+    )
+    assert len(theirs) == 27
+    assert (theirs["psf_status"][-2:] == "no pixels").all()
+    gap = (ours["flux_psf"] - theirs["flux_psf"]).value / ours["flux_psf_error"].value
+    assert np.nanmedian(np.abs(gap)) < 1.0
+    assert np.sum(np.abs(gap[:25]) > 1.5) <= 1  # photutils does not see one of those beneath
+    assert ours.provenance.step.fitted["beneath"] == 12
+    assert np.median(theirs["flux_psf"].value[:12]) == pytest.approx(4e4, rel=0.03)
+    alone = frame.photometer(start, method=psf, options={"positions": "free", "engine": "photutils"})
+    assert np.median(alone["flux_psf"].value[:12]) > 1.06 * 4e4  # with the light of those beneath
+    assert theirs.provenance.step.fitted["beneath"] >= 11
+
+    deep = known.photometer(method=psf, options={"engine": "photutils", "crowded": True})
+    new = deep.select(deep["psf_status"] == "beneath another")
+    at = np.column_stack([new["x_psf"].value, new["y_psf"].value])
+    away = np.min(np.hypot(at[:, 0][None] - beneath[0][:, None], at[:, 1][None] - beneath[1][:, None]), axis=1)
+    assert np.sum(away < 0.5) >= 11
+    assert len(new) < 16
 
 
 def test_saturated_cores_are_masked():
