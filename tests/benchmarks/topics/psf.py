@@ -1,4 +1,4 @@
-"""Position and flux of isolated stars by a known point-spread function, against photutils."""
+"""Position and flux of isolated stars, by a known point-spread function and by their own, against other programs."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from typing import Any
 
 from tests.benchmarks.cases import Case, Digest, Side, Size, require
 from tests.benchmarks.inputs import BETA, FWHM, READ_NOISE, SKY
+from tests.benchmarks.topics.psf_chain import CHAIN
 
 __all__ = ["CASES", "isolated", "load", "setup_larun", "setup_photutils"]
 
@@ -142,4 +143,5 @@ CASES = (
         bar=150,
         unit="star",
     ),
+    *CHAIN,
 )
