@@ -159,6 +159,8 @@ def _masked(flags: NDArray[np.uint32], x: float, y: float, radius: float, mask: 
     reach, py, px = math.ceil(radius), round(y), round(x)
     top, left = max(0, py - reach), max(0, px - reach)
     near = flags[top : py + reach + 1, left : px + reach + 1]
+    if not np.any(near & np.uint32(mask)):
+        return False
     rows, columns = np.ogrid[: near.shape[0], : near.shape[1]]
     circle = (rows + top - y) ** 2 + (columns + left - x) ** 2 <= radius**2
     return bool(np.any(near[circle] & np.uint32(mask)))
