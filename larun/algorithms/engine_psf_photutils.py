@@ -12,7 +12,7 @@ from larun.algorithms.peaks import Planes
 from larun.algorithms.psf import PSF
 from larun.flags import UNUSABLE
 
-__all__ = ["PhotutilsFits", "fit_photutils", "fit_photutils_crowd"]
+__all__ = ["PhotutilsFits", "PhotutilsOptions", "fit_photutils"]
 
 _NEAREST = 0.5  # FWHM: what remains show nearer to a star than this is its own
 _STRAY = 1.2  # FWHM that a fitted place may be from where it starts, where remains are searched
@@ -41,18 +41,43 @@ class PhotutilsFits(NamedTuple):
     flags: NDArray[np.int64]
 
 
+class PhotutilsOptions(NamedTuple):
+    """How photutils fits.
+
+    Attributes
+    ----------
+    reach : int
+        Fits use the pixels within so many rows and columns.
+    link : float
+        Stars nearer than this are fitted together, pixels.
+    free_position : bool
+        Fit positions too.
+    passes : int
+        How often what is left is searched for others; 0: ``PSFPhotometry`` alone.
+    threshold : float
+        Least signal to noise of what is found in it.
+    """
+
+    reach: int
+    link: float
+    free_position: bool = True
+    passes: int = 0
+    threshold: float = 5.0
+
+
 def fit_photutils(
     planes: Planes,
     variance: NDArray[np.float32],
     psf: PSF,
     x: NDArray[np.float64],
     y: NDArray[np.float64],
-    *,
-    reach: int,
-    link: float,
-    free_position: bool = True,
+    options: PhotutilsOptions,
 ) -> PhotutilsFits:
-    """Fit stars with photutils' ``PSFPhotometry``, those nearer than ``link`` pixels together.
+    """Fit stars with photutils' ``PSFPhotometry``, or with its ``IterativePSFPhotometry``.
+
+    The latter finds others in what is left and fits all again. Remains are searched by ``DAOStarFinder``; what it finds
+    counts where it stands out of the noise of the pixels, the photon noise of the stars included, and not on a star
+    that is known.
 
     Parameters
     ----------
@@ -64,66 +89,28 @@ def fit_photutils(
         The function; where it varies, as it is in the middle of the image.
     x, y : (n,)
         Where to start, pixels.
-    reach : int
-        Fits use the pixels within so many rows and columns.
-    link : float
-        Pixels.
-    free_position : bool
-        Fit positions too.
-    """
-    from photutils.psf import PSFPhotometry
-
-    stage = _Stage.of(planes, variance, psf, free_position)
-    engine = PSFPhotometry(stage.model, (2 * reach + 1, 2 * reach + 1), **_common(psf, link))
-    return stage.fitted(engine, x, y)
-
-
-def fit_photutils_crowd(
-    planes: Planes,
-    variance: NDArray[np.float32],
-    psf: PSF,
-    x: NDArray[np.float64],
-    y: NDArray[np.float64],
-    *,
-    reach: int,
-    link: float,
-    search: tuple[int, float],
-    free_position: bool = True,
-) -> PhotutilsFits:
-    """Fit stars with photutils' ``IterativePSFPhotometry``, which finds others in what is left and fits all again.
-
-    Remains are searched by ``DAOStarFinder``; what it finds counts where it stands out of the noise of the pixels, the
-    photon noise of the stars included, and not on a star that is known.
-
-    Parameters
-    ----------
-    planes, variance, psf, x, y, reach, link, free_position
-        As for :func:`fit_photutils`.
-    search : (int, float)
-        How often remains are searched, and the least signal to noise of a star in them.
+    options : PhotutilsOptions
+        How.
 
     Returns
     -------
     PhotutilsFits
         Of the stars that were given, in their order, and of those that were found.
     """
-    from photutils.psf import IterativePSFPhotometry
+    from photutils.psf import IterativePSFPhotometry, PSFPhotometry
 
-    passes, threshold = search
-    stage = _Stage.of(planes, variance, psf, free_position)
-    finder = _Finder(stage, psf.fwhm, threshold, float(np.sqrt(np.median(planes[2]))))
+    stage = _Stage.of(planes, variance, psf, options.free_position)
+    shape, common = (2 * options.reach + 1, 2 * options.reach + 1), _common(psf, options.link)
+    first = stage.fitted(PSFPhotometry(stage.model, shape, **common), x, y)
+    if not options.passes:
+        return first
+    finder = _Finder(stage, psf.fwhm, options.threshold, float(np.sqrt(np.median(planes[2]))))
+    bounds = max(_STRAY * psf.fwhm, 1.0)
     engine = IterativePSFPhotometry(
-        stage.model,
-        (2 * reach + 1, 2 * reach + 1),
-        finder,
-        mode="all",
-        maxiters=passes + 1,
-        xy_bounds=max(_STRAY * psf.fwhm, 1.0),
-        **_common(psf, link),
+        stage.model, shape, finder, mode="all", maxiters=options.passes + 1, xy_bounds=bounds, **common
     )
     finder.engine = engine
     # photutils loses count of stars without a fit when it goes on: they wait aside
-    first = fit_photutils(planes, variance, psf, x, y, reach=reach, link=link, free_position=free_position)
     fits = np.isfinite(first.flux)
     found = stage.fitted(engine, x[fits], y[fits])
     made, count = _empty(x.size + found.x.size - int(fits.sum())), int(fits.sum())

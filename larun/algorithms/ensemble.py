@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from larun.algorithms.robust import SIGMA_PER_MAD
 from larun.errors import CatalogError, OptionError
 
-__all__ = ["Ensemble", "EnsembleOptions", "calibrated", "fit_ensemble"]
+__all__ = ["Ensemble", "EnsembleOptions", "calibrated", "fit_ensemble", "inverses"]
 
 _ROUNDS = 6  # of the scatter of each star
 _SWEEPS = 200  # of means and zero points against each other
@@ -162,7 +162,7 @@ def _solved(
     weight = np.where(known[:, None], weight, 0.0)
     values = np.where(good, magnitude, 0.0)
     normal = np.sum(weight[:, :, None, None] * (design[:, :, None] * design[:, None, :]), axis=1)
-    inverse = _inverses(normal)
+    inverse = inverses(normal)
     known &= np.all(np.isfinite(inverse), axis=(1, 2))
     weight = np.where(known[:, None], weight, 0.0)
     inverse[~known] = np.nan
@@ -261,7 +261,7 @@ def _worst(found: Ensemble, used: NDArray[np.bool_], excess: Floats, options: En
     return worst if ratio[worst] > limit else None
 
 
-def _inverses(normal: Floats) -> Floats:
+def inverses(normal: Floats) -> Floats:
     """Inverses of many small positive matrices at once, by Cholesky's factors; NaN where one is not positive."""
     count, size = len(normal), normal.shape[1]
     with np.errstate(invalid="ignore", divide="ignore"):

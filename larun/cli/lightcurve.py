@@ -59,6 +59,9 @@ def lightcurve(
     ] = "aperture",
     radius: Annotated[float | None, typer.Option(help="Of the aperture (default: what scatters least).")] = None,
     radius_unit: Annotated[str, typer.Option(metavar="UNIT", help="pixel, or fwhm of each frame.")] = "pixel",
+    detrend: Annotated[
+        str, typer.Option(metavar="NAME", help="none, or airmass: a line taken out of the target's light.")
+    ] = "none",
     diameter: Annotated[float | None, typer.Option(help="Of the telescope, metres: errors with scintillation.")] = None,
     transit: Annotated[
         str | None, typer.Option(metavar="P,A,B[,K]", help="Fit a transit: days, a/R*, impact, Rp/R* to begin with.")
@@ -83,7 +86,7 @@ def lightcurve(
         reference=reference,
         coordinates=coordinates,
         method=method,
-        options={"radius": radius, "unit": radius_unit, "diameter": diameter},
+        options={"radius": radius, "unit": radius_unit, "diameter": diameter, "detrend": detrend},
         formats=tuple(part.strip() for part in formats.split(",") if part.strip()),
         about={"name": name, "observer": observer},
         transit=_transit(transit, trend, limb_darkening),

@@ -16,6 +16,7 @@ from larun.model.catalog import SourceCatalog
 from larun.model.curves.calibrating import Moments, calibrate, light_curve_table
 from larun.model.curves.coordinates import coordinates_of
 from larun.model.curves.epochs import Epoch, epochs_of, listed_frames, reference_of
+from larun.model.curves.extinction import colours_of
 from larun.model.curves.measuring import Stars, candidates, check_inside, lay, snapped, trusted
 from larun.model.curves.options import METHODS, LightCurveOptions
 from larun.model.curves.profiles import Work, asked
@@ -89,7 +90,8 @@ class LightCurve(Tabular):
             Calibrated exposures of one field in one filter, in any order. Files are read one at a time.
         positions : array, table, SkyCoord, …
             Of the targets, in any form that :meth:`larun.SkyImage.photometer` takes: pixels of the reference, or
-            places on the sky where it has a WCS.
+            places on the sky where it has a WCS. With a column ``colour``, or as an (n, 3) array, and ``comparison``
+            too, extinction by colour is taken out (:mod:`larun.algorithms.colourterm`).
         reference : SkyImage or path, optional
             Whose pixels are meant; by default the first frame in time.
         method : {"aperture", "psf"}, PSF or sequence of PSF
@@ -130,9 +132,9 @@ class LightCurve(Tabular):
         epochs = epochs_of(listed)
         base = reference_of(epochs, reference)
         image = base.image()
-        given = positions_of(image, positions)
-        places = coordinates_of(coordinates, positions, image, given)
-        chosen = None if comparison is None else positions_of(image, comparison)
+        given = _placed(image, positions)
+        places = coordinates_of(coordinates, positions, image, (given[0], given[1]))
+        chosen = None if comparison is None else _placed(image, comparison)
         recording().resolve(
             positions=np.column_stack(given),
             comparison=None if chosen is None else np.column_stack(chosen),
@@ -428,19 +430,33 @@ def _column(values: list[Any]) -> NDArray[Any]:
     return np.array(values)
 
 
+def _placed(image: SkyImage, positions: Any) -> tuple[NDArray[np.float64], ...]:
+    """Columns of given positions: x, y, and the colour where it is known."""
+    places, colours = colours_of(positions)
+    x, y = positions_of(image, places)
+    return (x, y) if colours is None else (x, y, colours)
+
+
 def _stars(given: tuple[Any, Any], seen: tuple[Epoch, QTable], laid: Any, options: LightCurveOptions) -> Stars:
     """Targets and comparison stars, in pixels of the reference."""
-    (x, y), chosen = given
+    (x, y, *own), chosen = given
     base, table = seen
     if not len(x):
         raise OptionError("positions: there is no target")
+    theirs = [] if chosen is None else list(chosen[2:])
+    if len(own) != len(theirs):
+        raise OptionError(
+            "colours must be known of the targets and of the comparison stars: give positions= and comparison= with a "
+            "column colour each, or neither"
+        )
     if options.recentre != "none":
         x, y = snapped(x, y, table, base.fwhm)
-        chosen = chosen if chosen is None else snapped(chosen[0], chosen[1], table, base.fwhm)
-    if chosen is None:
-        chosen = candidates(table, (x, y), laid, base.fwhm, options.most)
-    near = np.min(np.hypot(chosen[0][:, None] - x[None, :], chosen[1][:, None] - y[None, :]), axis=1, initial=np.inf)
+    cx, cy = candidates(table, (x, y), laid, base.fwhm, options.most) if chosen is None else chosen[:2]
+    if options.recentre != "none" and chosen is not None:
+        cx, cy = snapped(cx, cy, table, base.fwhm)
+    near = np.min(np.hypot(cx[:, None] - x[None, :], cy[:, None] - y[None, :]), axis=1, initial=np.inf)
     others = near > base.fwhm  # no target is compared with itself
-    made = Stars(np.concatenate([x, chosen[0][others]]), np.concatenate([y, chosen[1][others]]), len(x))
+    colour = np.concatenate([own[0], theirs[0][others]]) if own else None
+    made = Stars(np.concatenate([x, cx[others]]), np.concatenate([y, cy[others]]), len(x), colour)
     check_inside(made, base)
     return made

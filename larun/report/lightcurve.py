@@ -34,6 +34,7 @@ def facts(curve: LightCurve, fit: TransitFit | None = None) -> dict[str, Any]:
         "target": stars[0],
         **{name: meta[name] for name in ("time", "field", "beta", "excess")},
         **{name: meta[name] for name in ("psf", "aperture", "aperture_chosen") if name in meta},
+        **{name: meta[name] for name in ("colour_term", "airmass_line") if name in meta},
         "scintillation": meta["scintillation"],
         "scintillation_note": meta["scintillation_note"],
         "cosmic_rays": meta["cosmic_rays"],
@@ -79,6 +80,15 @@ def lines(curve: LightCurve, fit: TransitFit | None = None) -> list[str]:
         f"scintillation: {made['scintillation_note']}",
         f"cosmic rays: {made['cosmic_rays']}",
     ]
+    if "colour_term" in made:
+        term = made["colour_term"]
+        said.append(
+            f"colour term: {1e3 * term['value']:+.1f} ± {1e3 * term['error']:.1f} mmag for a magnitude of colour and a "
+            "unit of air mass"
+        )
+    if "airmass_line" in made:
+        line = made["airmass_line"]
+        said.append(f"{line['note']}: {1e3 * line['slopes'][0]:+.2f} ± {1e3 * line['errors'][0]:.2f} ‰ a unit")
     if fit is not None:
         scale = "BJD_TDB" if fit.barycentric else "JD (UTC)"
         said += [

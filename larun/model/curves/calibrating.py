@@ -8,10 +8,12 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from larun.algorithms.colourterm import ColourTerm, fit_colour_term
 from larun.algorithms.ensemble import Ensemble, calibrated, fit_ensemble
 from larun.algorithms.rednoise import point_to_point, scintillation, time_averaging
 from larun.errors import CatalogError
 from larun.model.curves.epochs import Epoch
+from larun.model.curves.extinction import Line, check_airmass, told, without_line
 from larun.model.curves.measuring import Series, Stars
 from larun.model.curves.options import LightCurveOptions
 from larun.model.measure.schema import Column, table
@@ -28,6 +30,7 @@ _ALIKE = 1.5  # magnitudes between a target and stars whose scatter chooses its 
 _FEWEST_ALIKE = 5
 _PLANE = 8  # comparison stars that a plane needs
 _BETTER = 0.98  # of the scatter, before a plane is worth it
+_TURNS = 3  # of the colour term and the comparison stars that count
 _CHOSEN = "least scatter from point to point of comparison stars as bright as the target"
 
 #: One row for each star in each frame, the targets first, frames in order of time.
@@ -127,6 +130,10 @@ class Calibration(NamedTuple):
         Of the stars after the targets.
     scatters : (a,)
         By which the aperture was chosen, magnitudes.
+    colour : ColourTerm, optional
+        Extinction by colour, where colours are known.
+    lines : tuple of Line
+        In air mass, that were taken out of the targets' light; empty where none was asked for.
     """
 
     aperture: int
@@ -139,6 +146,8 @@ class Calibration(NamedTuple):
     scintillation: Floats
     ensemble: Ensemble
     scatters: Floats
+    colour: ColourTerm | None = None
+    lines: tuple[Line, ...] = ()
 
 
 def calibrate(series: Series, stars: Stars, moments: Moments, options: LightCurveOptions) -> Calibration:
@@ -147,7 +156,9 @@ def calibrate(series: Series, stars: Stars, moments: Moments, options: LightCurv
     Raises
     ------
     CatalogError
-        If there are too few comparison stars.
+        If there are too few comparison stars, or they do not tell what colour does to extinction.
+    OptionError
+        If air mass is needed and not known.
     """
     count = len(stars.x) - stars.targets
     if count < 1:
@@ -162,8 +173,18 @@ def calibrate(series: Series, stars: Stars, moments: Moments, options: LightCurv
     if not np.isfinite(scatters).any():
         raise CatalogError("no comparison star is measured in enough frames: name some with comparison=")
     chosen = int(np.nanargmin(scatters))
-    field, fit = _field(series, stars, chosen, flicker, fits[chosen], options)
-    return _applied(series, stars, (chosen, field, fit), flicker)._replace(scatters=scatters)
+    if stars.colour is None:
+        field, fit = _field(series, stars, chosen, flicker, fits[chosen], options)
+        made = _applied(series, stars, (chosen, field, fit), flicker)
+    else:
+        check_airmass(moments.airmass, "colours are given")
+        field, fit, term = _coloured(series, stars, chosen, flicker, moments.airmass, options)
+        made = _applied(series, stars, (chosen, field, fit), flicker, (term, moments.airmass))
+    if options.detrend == "airmass":
+        check_airmass(moments.airmass, "detrend='airmass'")
+        good = series.good(chosen)
+        made = made._replace(lines=without_line(made.flux, made.error, good, moments.airmass, stars.targets))
+    return made._replace(scatters=scatters)
 
 
 def _scintillation(moments: Moments, options: LightCurveOptions) -> Floats:
@@ -183,19 +204,57 @@ def _terms(stars: Stars, shape: tuple[int, int]) -> Floats:
     return np.column_stack([(stars.x - (nx - 1) / 2) / (nx / 2), (stars.y - (ny - 1) / 2) / (ny / 2)])
 
 
-def _ensemble(
-    series: Series, stars: Stars, aperture: int, flicker: Floats, terms: Floats | None, options: LightCurveOptions
-) -> Ensemble | None:
+def _magnitudes(series: Series, stars: Stars, aperture: int, flicker: Floats) -> tuple[Floats, Floats]:
+    """Of the comparison stars, and their errors; NaN where not measured."""
     first = stars.targets
     good = series.good(aperture)[:, first:]
     flux, error = series.flux[:, first:, aperture], series.error[:, first:, aperture]
     with np.errstate(invalid="ignore", divide="ignore"):
         magnitude = np.where(good, -2.5 * np.log10(flux), np.nan)
-        spread = np.where(good, _TO_MAGNITUDE * np.hypot(error / flux, flicker[:, None]), np.nan)
+        return magnitude, np.where(good, _TO_MAGNITUDE * np.hypot(error / flux, flicker[:, None]), np.nan)
+
+
+def _ensemble(
+    series: Series,
+    stars: Stars,
+    aperture: int,
+    flicker: Floats,
+    terms: Floats | None,
+    options: LightCurveOptions,
+    lost: Floats | None = None,
+) -> Ensemble | None:
+    """Of magnitudes less what stars have ``lost`` by their colour, where that is known."""
+    magnitude, spread = _magnitudes(series, stars, aperture, flicker)
+    magnitude = magnitude if lost is None else magnitude - lost
     try:
-        return fit_ensemble(magnitude, spread, None if terms is None else terms[first:], options.ensemble())
+        return fit_ensemble(magnitude, spread, None if terms is None else terms[stars.targets :], options.ensemble())
     except CatalogError:
         return None
+
+
+def _coloured(
+    series: Series, stars: Stars, aperture: int, flicker: Floats, airmass: Floats, options: LightCurveOptions
+) -> tuple[str, Ensemble, ColourTerm]:
+    """The level or the plane, its ensemble, and the colour term, each with the others taken out."""
+    assert stars.colour is not None
+    first = stars.targets
+    colour = stars.colour[first:]
+    magnitude, spread = _magnitudes(series, stars, aperture, flicker)
+
+    def lost(term: ColourTerm) -> Floats:
+        return np.column_stack([term.at(float(one), airmass)[0] for one in colour])
+
+    # all stars at first: those of another colour seem to vary
+    term = fit_colour_term(magnitude, spread, colour, airmass)
+    level = _ensemble(series, stars, aperture, flicker, None, options, lost(term))
+    field, fit = _field(series, stars, aperture, flicker, level, options, lost(term))
+    terms = _terms(stars, series.epochs[0].shape) if field == "plane" else None
+    design = None if terms is None else np.column_stack([np.ones(len(colour)), terms[first:]])
+    for _ in range(_TURNS):
+        wide = np.where(fit.used, np.hypot(spread, fit.excess), np.nan)
+        term = fit_colour_term(magnitude, wide, colour, airmass, design)
+        fit = _ensemble(series, stars, aperture, flicker, terms, options, lost(term)) or fit
+    return field, fit, term
 
 
 def _alike(series: Series, stars: Stars) -> NDArray[np.intp]:
@@ -220,14 +279,20 @@ def _score(fit: Ensemble | None, alike: NDArray[np.intp]) -> float:
 
 
 def _field(
-    series: Series, stars: Stars, aperture: int, flicker: Floats, constant: Ensemble | None, options: LightCurveOptions
+    series: Series,
+    stars: Stars,
+    aperture: int,
+    flicker: Floats,
+    constant: Ensemble | None,
+    options: LightCurveOptions,
+    lost: Floats | None = None,
 ) -> tuple[str, Ensemble]:
     """The level or the plane: each star against the others has the say."""
     assert constant is not None
     if options.field == "constant" or (options.field == "auto" and int(constant.used.sum()) < _PLANE):
         return "constant", constant
     shape = series.epochs[0].shape
-    plane = _ensemble(series, stars, aperture, flicker, _terms(stars, shape), options)
+    plane = _ensemble(series, stars, aperture, flicker, _terms(stars, shape), options, lost)
     if options.field == "plane":
         if plane is None:
             raise CatalogError("too few comparison stars for a plane: use field='constant'")
@@ -243,7 +308,13 @@ def _spread(fit: Ensemble, used: NDArray[np.bool_]) -> float:
     return float(np.median(values)) if values else math.inf
 
 
-def _applied(series: Series, stars: Stars, chosen: tuple[int, str, Ensemble], flicker: Floats) -> Calibration:
+def _applied(
+    series: Series,
+    stars: Stars,
+    chosen: tuple[int, str, Ensemble],
+    flicker: Floats,
+    coloured: tuple[ColourTerm, Floats] | None = None,
+) -> Calibration:
     aperture, field, fit = chosen
     frames, count = series.x.shape
     terms = _terms(stars, series.epochs[0].shape) if field == "plane" else np.zeros((count, 0))
@@ -251,6 +322,9 @@ def _applied(series: Series, stars: Stars, chosen: tuple[int, str, Ensemble], fl
     measured = np.isfinite(series.flux[:, :, aperture])
     for n in range(count):
         zero[:, n], zero_error[:, n] = fit.at(terms[n])
+        if coloured is not None and stars.colour is not None:
+            own_loss, unsure = coloured[0].at(float(stars.colour[n]), coloured[1])
+            zero[:, n], zero_error[:, n] = zero[:, n] + own_loss, np.hypot(zero_error[:, n], unsure)
         own = n - stars.targets
         light, noise = series.flux[:, n, aperture], series.error[:, n, aperture]
         if own >= 0 and fit.used[own]:  # a comparison star is calibrated by the others
@@ -268,7 +342,8 @@ def _applied(series: Series, stars: Stars, chosen: tuple[int, str, Ensemble], fl
         flux[:, n], error[:, n] = made[0] * made[2] / middle, made[1] * abs(made[2] / middle)
     used = np.concatenate([np.zeros(stars.targets, bool), fit.used])
     flux[~measured], error[~measured] = np.nan, np.nan
-    return Calibration(aperture, field, flux, error, zero, zero_error, used, flicker, fit, np.zeros(0))
+    term = None if coloured is None else coloured[0]
+    return Calibration(aperture, field, flux, error, zero, zero_error, used, flicker, fit, np.zeros(0), term)
 
 
 def light_curve_table(
@@ -325,6 +400,7 @@ def _meta(
         "time": moments.note,
         **_light(series, made, options),
         "field": made.field,
+        **told(made.colour, made.lines),
         "scintillation": [float(value) for value in (made.scintillation.min(), made.scintillation.max())],
         "scintillation_note": _scintillation_note(moments, options),
         "excess": float(np.median(excess)) if len(excess) else 0.0,

@@ -86,11 +86,14 @@ class Stars(NamedTuple):
     ----------
     x, y : (n,)
     targets : int
+    colour : (n,), optional
+        Magnitudes.
     """
 
     x: Floats
     y: Floats
     targets: int
+    colour: Floats | None = None
 
 
 class Series(NamedTuple):

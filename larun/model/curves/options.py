@@ -17,6 +17,7 @@ RECENTRE = ("reference", "each", "none")
 CLEAN = ("flag", "none")
 FIELD = ("auto", "constant", "plane")
 UNITS = ("pixel", "fwhm")
+DETREND = ("none", "airmass")
 
 
 def _one_of(names: tuple[str, ...]) -> Any:
@@ -53,6 +54,9 @@ class LightCurveOptions:
         Comparison stars at most.
     diameter : float, optional
         Of the telescope in metres: scintillation is added to the errors.
+    detrend : {"none", "airmass"}
+        Whether a line in air mass is taken out of the targets' light. A transit looks in part like one: a fit with the
+        trend ``airmass`` (:meth:`larun.LightCurve.fit_transit`) knows what it cannot tell apart, this does not.
     height : float
         Of the telescope in metres above sea level, where its site is not known.
     """
@@ -66,6 +70,7 @@ class LightCurveOptions:
     reject: float = attrs.field(default=2.5, converter=float)
     most: int = attrs.field(default=40, converter=int)
     diameter: float | None = attrs.field(default=None, converter=attrs.converters.optional(float))
+    detrend: str = attrs.field(default="none", validator=_one_of(DETREND), metadata={"recorded": "changed"})
     height: float = attrs.field(default=0.0, converter=float)
 
     def __attrs_post_init__(self) -> None:

@@ -258,19 +258,16 @@ def _by_photutils(
     options: PsfFitOptions,
     free: bool,
 ) -> _Fits:
-    from larun.algorithms.engine_psf_photutils import fit_photutils, fit_photutils_crowd
+    from larun.algorithms.engine_psf_photutils import PhotutilsOptions, fit_photutils
 
     variance = total_variance(image)
     if variance is None:
         raise CatalogError(f"{image!r} has no variance, by which photutils weighs pixels: calibrate it, or use larun's")
     reach = options.reach or min(fit_reach(psf.fwhm), psf.radius - 2)
     x, y = places
-    how: dict[str, Any] = {"reach": reach, "link": options.link * psf.fwhm, "free_position": free}
-    if options.crowded:
-        search = options.passes, options.threshold
-        found = fit_photutils_crowd(planes, variance, psf.function, x, y, search=search, **how)
-    else:
-        found = fit_photutils(planes, variance, psf.function, x, y, **how)
+    passes = options.passes if options.crowded else 0
+    wanted = PhotutilsOptions(reach, options.link * psf.fwhm, free, passes, options.threshold)
+    found = fit_photutils(planes, variance, psf.function, x, y, wanted)
     facts = {"stars": x.size} | ({"beneath": found.x.size - x.size} if options.crowded else {})
     own, beneath = slice(0, x.size), slice(x.size, None)
     return _Fits(
