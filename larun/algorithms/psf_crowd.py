@@ -150,9 +150,9 @@ def solve_crowd(
         # what was refused is so until another star is found beside it
         refused = np.concatenate([refused, found[~kept[own:], :2]])
         refused = refused[~_near(refused, stars[own:][kept[own:], :2], _ASIDE * psf.fwhm)]
-        if not kept.all():
+        if sky is not None or not kept.all():  # without what was found the sky is lower, and more is seen
             beside = _near(stars[kept, :2], stars[~kept, :2], psf.radius)
-            fits = solved(stars[kept], fits, False, changed=beside, **quickly)
+            fits = solved(stars[kept], fits, True, changed=beside, **quickly)
     return CrowdFits(solved(_stars(fits), fits, True), given, made)
 
 
