@@ -5,8 +5,10 @@ import warnings
 import numpy as np
 import pytest
 from scipy.ndimage import distance_transform_edt
+from scipy.spatial import cKDTree
 
 import larun
+from larun.model.aligning.transforms import align_by
 from tests.conftest import real_data
 
 
@@ -40,3 +42,45 @@ def test_more_than_twice_the_stars_of_a_single_pass_in_the_bulge():
     usual = whole[:, 1:] & (light[:, 1:] < 2000)
     scatter = 1.4826 * np.median(np.abs(apart[usual] - np.median(apart[usual])))
     assert 0.9 < scatter < 1.1
+
+
+def column(catalog, name):
+    return np.asarray(catalog[name].value, float)
+
+
+@pytest.mark.slow
+def test_the_same_stars_on_two_frames_agree_within_their_errors():
+    frames = [bulge(number, slice(0, 512), slice(0, 512)) for number in ("0001", "0124")]
+    found = [frame.detect().photometer(method="psf", options={"crowded": True}) for frame in frames]
+    for deep in found:
+        assert 1 < deep.meta["psf_noise_ratio"] < 1.35  # stars that nobody can tell apart: 1.1 is not reached
+        assert 0 < deep.meta["psf_model_error"] < 0.02
+        sure = column(deep, "flux_psf") > 5 * column(deep, "flux_psf_error")
+        assert sure.sum() > 3 * deep.meta["psf_stars"]
+    one, other = (
+        {name: column(deep, name) for name in ("x_psf", "y_psf", "flux_psf", "flux_psf_error")} for deep in found
+    )
+    x, y = align_by("stars", frames[1], frames[0], "affine").mapping.at(one["x_psf"], one["y_psf"])
+    distance, nearest = cKDTree(np.column_stack([other["x_psf"], other["y_psf"]])).query(np.column_stack([x, y]))
+    flags = np.asarray(found[0]["psf_flags"]) | np.asarray(found[1]["psf_flags"])[nearest]
+    same = (distance < 1.0) & ((flags & int(larun.flags.UNUSABLE)) == 0)
+    same &= (one["flux_psf"] > 0) & (other["flux_psf"][nearest] > 0)
+    flux, error = one["flux_psf"][same], one["flux_psf_error"][same]
+    again, its_error = other["flux_psf"][nearest[same]], other["flux_psf_error"][nearest[same]]
+    snr = flux / error
+    ratio = np.median((again / flux)[snr > 20])
+    pull = (again - ratio * flux) / np.hypot(its_error, ratio * error)
+    # a hundred stars of the highest: what their PSF lacks is rather overestimated
+    for low, high, least in (
+        (5, 1e9, 0.9),
+        (5, 10, 0.9),
+        (10, 20, 0.9),
+        (20, 50, 0.9),
+        (50, 100, 0.9),
+        (100, 1e9, 0.75),
+    ):
+        own = pull[(snr > low) & (snr < high)]
+        assert own.size > 50
+        assert least < np.subtract(*np.quantile(own, (0.8413, 0.1587))) / 2 < 1.2
+        assert abs(np.median(own)) < 0.5
+    assert np.mean(np.abs(pull[snr > 5]) > 5) < 0.01
