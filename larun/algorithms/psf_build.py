@@ -35,7 +35,6 @@ _LEAST_SNR = 150.0
 _NARROWEST = 1.5
 #: The last change of the function, of its peak, and of positions, in standard errors.
 _SETTLED = (3e-4, 0.05)
-_MOST_ITERATIONS = 25
 #: A star whose chi^2 is this many times the median is no single star, or not like the others.
 _ODD = 3.0
 #: A star with less of its light on usable pixels is not used.
@@ -60,6 +59,8 @@ class BuildPsfOptions:
         Electrons per unit of the data.
     mask : int
         Bits of flags that make a pixel unusable.
+    turns : int
+        Positions and function are fitted in turn no more often than this.
     """
 
     oversampling: int | None = None
@@ -68,6 +69,7 @@ class BuildPsfOptions:
     aperture: float | None = None
     gain: float = 1.0
     mask: int = int(UNUSABLE)
+    turns: int = 25
 
 
 class BuiltPsf(NamedTuple):
@@ -158,7 +160,7 @@ def build_psf(
     stars = fit_stars(fixed, psf, xs, ys, options=fit)
     odd = np.zeros(xs.size, bool)
     converged, change, turn = False, math.inf, 0
-    for turn in range(1, _MOST_ITERATIONS + 1):
+    for turn in range(1, chosen.turns + 1):
         used = stars.converged & (stars.flux > 0) & (stars.share > _WHOLE) & ~odd
         _good_enough(stars, used, terms, chosen.order, domain)
         problem = NodeProblem(fixed, stars.x[used], stars.y[used], stars.flux[used], chosen.gain, chosen.mask)

@@ -39,6 +39,10 @@ _FEW, _ROUNDS = 40, 4
 _MOST = 150
 #: A median chi^2 above this lets neighbours be subtracted that were not seen before.
 _BAD = 1.3
+#: Neighbours are fitted to this share of their errors: what is left of them is far below the noise.
+_NEIGHBOURS = 0.2
+#: And the function is fitted in so many turns while its neighbours are yet to be subtracted better.
+_TURNS = 7
 #: A star found beneath others stays with the next function if its flux is so many errors.
 _SURE = 4.0
 #: Stars for an order, and the chance that noise alone makes shapes vary as they do.
@@ -121,13 +125,14 @@ def make(
     radius = max(8, math.ceil(4 * fwhm)) if options.radius is None else options.radius
     reach = radius if aperture is None else aperture
     wanted = BuildPsfOptions(oversampling=options.oversampling, radius=radius, aperture=reach, gain=gain)
-    turn = _made(planes, x[chosen.chosen], y[chosen.chosen], fwhm, model, order, wanted)
+    rough = attrs.evolve(wanted, turns=_TURNS)
+    turn = _made(planes, x[chosen.chosen], y[chosen.chosen], fwhm, model, order, rough if crowded else wanted)
     crowded = crowded or bool(turn.facts["chi2"] > _BAD and chosen.refused["with a neighbour"] > 0)
     known: FieldFits | None = None
-    for _ in range(_ROUNDS if crowded else 0):
+    for left in reversed(range(_ROUNDS if crowded else 0)):
         planes, known = _without_neighbours(image, turn.function, (x, y), known, chosen, gain)
         width = turn.function.fwhm
-        turn = _made(planes, x[chosen.chosen], y[chosen.chosen], width, model, order, wanted)
+        turn = _made(planes, x[chosen.chosen], y[chosen.chosen], width, model, order, rough if left else wanted)
     reason = chosen.reason.copy()
     reason[chosen.chosen[~turn.used]] = "not like the others"
     stars = _spread_out(turn.stars, turn.used, chosen, (x, y, flux, error))
@@ -181,7 +186,7 @@ def _without_neighbours(
         function,
         x,
         y,
-        options=FieldOptions(gain=gain),
+        options=FieldOptions(gain=gain, unnoticed=_NEIGHBOURS, iterations=25),
         search=SearchOptions(passes=1),
         sky=lambda model: sky_planes(image, model)[1:3],
     ).fits
