@@ -8,6 +8,7 @@ import numpy as np
 
 from larun import units
 from larun.algorithms.changes import find_changes
+from larun.algorithms.likelihood import probability
 from larun.model.measure import schema
 from larun.model.measure.measuring import with_sky_coordinates
 from larun.model.measure.schema import PLACES, Column
@@ -46,6 +47,7 @@ COLUMNS: tuple[Column, ...] = (
     Column("restless", np.bool_, "", "doubt: the score scatters as much all around"),
     Column("hidden", np.bool_, "", "doubt: more than a tenth of the pixels around are not usable"),
     Column("doubt", np.bool_, "", "whether any reason to doubt holds"),
+    Column("probability", np.float64, "", "that something changed here, where half of the candidates are real"),
 )
 
 _NAMES = {"opposite": "dipole_ratio", "moment": "dipole_moment"}
@@ -67,6 +69,7 @@ def found_on(image: DifferenceImage, threshold: float) -> QTable:
         "doubt": found.doubt,
         **with_sky_coordinates(image, found.x, found.y),
     }
+    values["probability"] = probability(values)
     table = schema.table(COLUMNS, values, image.unit)
     table.meta = {"schema": schema.VERSION, "fwhm": float(psf.fwhm), "threshold": threshold}
     return table
