@@ -20,19 +20,19 @@ __all__ = ["COEFFICIENTS", "features", "probability", "with_prior"]
 
 #: Of the constant and of each of the features, in their order.
 COEFFICIENTS: Mapping[str, float] = {
-    "constant": 0.0,
-    "stands_out": 0.0,
-    "misfit": 0.0,
-    "large_misfit": 0.0,
-    "dipole": 0.0,
-    "sharp": 0.0,
-    "blunt": 0.0,
-    "light": 0.0,
-    "scatter": 0.0,
-    "line": 0.0,
-    "masked": 0.0,
-    "near_saturated": 0.0,
-    "near_edge": 0.0,
+    "constant": 0.6084,
+    "stands_out": 0.6217,
+    "misfit": -1.4079,
+    "large_misfit": 0.2453,
+    "dipole": -1.8867,
+    "sharp": -2.7612,
+    "blunt": -0.5331,
+    "light": -0.2987,
+    "scatter": -2.0045,
+    "line": -1.9652,
+    "masked": -1.9056,
+    "near_saturated": -1.2463,
+    "near_edge": 0.2622,
 }
 
 
