@@ -1,4 +1,6 @@
-"""The table from which the probability of candidates is learnt, and the fit: ``python -m tests.model.subtracting.training``.
+"""The table from which the probability of candidates is learnt, and the fit.
+
+``python -m tests.model.subtracting.training`` makes it anew and prints the coefficients.
 
 Frames of the same night (tres1, kb13475) are subtracted from each other: nothing has changed on them, so that what is
 found is false. Stars of known place are added before, on the sky and on stars, with their photon noise: what is found
