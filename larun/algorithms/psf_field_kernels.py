@@ -42,7 +42,7 @@ def step_range(planes: Any, model: Any, stars: Any, groups: Any, rules: Any, out
             x, y = stars[0][star, 1], stars[0][star, 2]
             if nodes.shape[0] > 1:
                 terms_at(x, y, domain, terms)
-                combine_nodes(nodes, terms, size, made)
+                combine_nodes(nodes, terms, phases * (reach + 3), made)
             corner[a, 0], corner[a, 1] = int(np.floor(y + 0.5)) - reach, int(np.floor(x + 0.5)) - reach
             _stamp(planes, (made, phases), (x, y), (corner[a, 0], corner[a, 1], stars[1][group]), rules, stamps[a])
         columns = np.empty(3 * count, np.int64)  # three times the star, and which of its three

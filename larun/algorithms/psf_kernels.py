@@ -144,7 +144,7 @@ def draw_range(model: Any, stars: Any, reach: int, image: Any, start: int, stop:
             continue
         if varies:
             terms_at(x, y, domain, terms)
-            combine_nodes(nodes, terms, phases * (reach + 3), made)
+            combine_nodes(nodes, terms, phases * (own + 3), made)
         i0, (along, _) = first_node(left - x, phases, size)
         j0, (aside, _) = first_node(top - y, phases, size)
         for j in range(top, bottom):
