@@ -173,7 +173,7 @@ class _Stage(NamedTuple):
 
 def _empty(count: int) -> PhotutilsFits:
     columns = [np.full(count, np.nan) for _ in range(7)]
-    return PhotutilsFits(*columns, np.full(count, -1, np.int64))  # type: ignore[call-arg]
+    return PhotutilsFits(*columns, np.full(count, -1, np.int64))  # type: ignore[call-arg]  # columns are in its order
 
 
 class _Finder:

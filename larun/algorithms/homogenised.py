@@ -29,6 +29,7 @@ from larun.algorithms.matched import (
     take_counts,
     tap_covariance,
 )
+from larun.algorithms.peaks import FWHM_OF_SIGMA
 from larun.algorithms.psf import PSF
 from larun.algorithms.resample import chosen_kernel
 from larun.algorithms.stacking import Layer, MeanOptions, Stacked
@@ -38,7 +39,6 @@ from larun.errors import OptionError
 
 __all__ = ["Homogenised", "Matching", "homogenised", "matching", "star_noise"]
 
-_FWHM_OF_SIGMA = 2 * math.sqrt(2 * math.log(2))
 #: Widths of the Gaussians in units of the one that is missing, and the degrees of their polynomials.
 _WIDTHS, _DEGREES = (0.5, 1.0, 2.0), (4, 4, 2)
 _NARROWEST = 0.7  # pixels
@@ -100,7 +100,7 @@ def matching(layer: Layer, psf: PSF, target: PSF, shape: tuple[int, int], *, ker
     -------
     Matching
     """
-    sigma = math.sqrt(max(target.fwhm**2 - psf.fwhm**2, 0.0)) / _FWHM_OF_SIGMA
+    sigma = math.sqrt(max(target.fwhm**2 - psf.fwhm**2, 0.0)) / FWHM_OF_SIGMA
     missing = max(_NARROWEST, sigma)
     half = min(max(_HALVES[0], math.ceil(_REACH * missing)), _HALVES[1])
     images = gauss_basis([missing * width for width in _WIDTHS], _DEGREES, half).images()

@@ -16,7 +16,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from larun.errors import OptionError
 
-__all__ = ["COEFFICIENTS", "features", "probability", "with_prior"]
+__all__ = ["COEFFICIENTS", "COLUMNS", "features", "probability", "with_prior"]
 
 #: Of the constant and of each of the features, in their order.
 COEFFICIENTS: Mapping[str, float] = {
@@ -35,6 +35,20 @@ COEFFICIENTS: Mapping[str, float] = {
     "near_edge": 0.2622,
 }
 
+#: What must be known of a candidate.
+COLUMNS = (
+    "snr",
+    "chi2",
+    "dipole_ratio",
+    "sharpness",
+    "light",
+    "scatter",
+    "line",
+    "masked",
+    "near_saturated",
+    "near_edge",
+)
+
 
 def features(columns: Mapping[str, Any]) -> dict[str, NDArray[np.float64]]:
     """What the regression sees of each candidate.
@@ -50,7 +64,7 @@ def features(columns: Mapping[str, Any]) -> dict[str, NDArray[np.float64]]:
     dict of (n,) float64
         By name; finite.
     """
-    given = {name: np.asarray(columns[name], np.float64) for name in _COLUMNS}
+    given = {name: np.asarray(columns[name], np.float64) for name in COLUMNS}
     given = {name: np.where(np.isfinite(values), values, _UNKNOWN.get(name, 0.0)) for name, values in given.items()}
     snr, scatter = np.maximum(given["snr"], 1.0), np.maximum(given["scatter"], 1.0)
     # a PSF that is a little wrong adds to chi^2 by the square of the S/N
@@ -72,18 +86,6 @@ def features(columns: Mapping[str, Any]) -> dict[str, NDArray[np.float64]]:
     }
 
 
-_COLUMNS = (
-    "snr",
-    "chi2",
-    "dipole_ratio",
-    "sharpness",
-    "light",
-    "scatter",
-    "line",
-    "masked",
-    "near_saturated",
-    "near_edge",
-)
 #: What stands for what could not be measured: what speaks against a source.
 _UNKNOWN = {"chi2": 1e3, "sharpness": 10.0, "scatter": 1.0}
 

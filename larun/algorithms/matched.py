@@ -18,13 +18,13 @@ from numpy.typing import NDArray
 from larun import flags as fl
 from larun.algorithms import taps
 from larun.algorithms.mapping import Mapping
+from larun.algorithms.peaks import FWHM_OF_SIGMA
 from larun.algorithms.stacking import Layer, MeanOptions, Seen, Stacked, seen_in
 from larun.detector import Section
 from larun.errors import OptionError
 
 __all__ = ["Complete", "complete", "empty_stack", "matched_psf_spectrum", "near_lost", "take_counts", "tap_covariance"]
 
-_FWHM = 2.3548200450309493
 _LAGS = taps.TAPS - 1
 #: Places along each axis of a tile at which the covariance of resampled noise is taken.
 _PLACES = 8
@@ -167,7 +167,7 @@ def _known_everywhere(mean: NDArray[np.float64], known: NDArray[np.bool_], fwhm:
 
     if known.all():
         return mean
-    sigma = _SMOOTH * fwhm / _FWHM
+    sigma = _SMOOTH * fwhm / FWHM_OF_SIGMA
     radius = min(math.ceil(3 * sigma), _FARTHEST)
     share = gaussian_filter(known.astype(np.float64), sigma, mode="constant", radius=radius)
     near = gaussian_filter(np.where(known, mean, 0.0), sigma, mode="constant", radius=radius)
@@ -176,7 +176,7 @@ def _known_everywhere(mean: NDArray[np.float64], known: NDArray[np.bool_], fwhm:
 
 def _blurred(plane: NDArray[np.float64], holes: NDArray[np.bool_], sharp: float, wide: float) -> NDArray[np.float64]:
     """The plane at some pixels, its stars made as wide as others."""
-    square = (wide**2 - sharp**2) / _FWHM**2
+    square = (wide**2 - sharp**2) / FWHM_OF_SIGMA**2
     if not square > 0.01:
         return plane[holes]
     from scipy.ndimage import gaussian_filter

@@ -259,11 +259,8 @@ class _Field:
         self.group[self.members] = np.repeat(np.arange(self.first.size - 1), np.diff(self.first))
         self.skies = np.zeros(self.first.size - 1)
         self.old, self.before, self.share = self.at.copy(), np.full((count, 2), np.nan), np.ones(count)
-        self.state, self.rounds, self.unnoticed = (
-            np.zeros((count, 3), bool),
-            0,
-            options.unnoticed,
-        )  # held, settled, moved
+        self.rounds, self.unnoticed = 0, options.unnoticed
+        self.state = np.zeros((count, 3), bool)  # held, settled, moved
         self.state[:, 2] = True if options.changed is None else options.changed[self.index]
         self.state[:, 1] = ~self.state[:, 2]
         self.state[:, 0] = ~np.broadcast_to(np.asarray(options.free_position, bool), x.shape)[self.index]

@@ -13,6 +13,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from larun.algorithms.robust import SIGMA_PER_MAD
 from larun.errors import OptionError
 
 __all__ = ["Levels", "Quantizer", "cut", "levels", "resampled"]
@@ -21,7 +22,6 @@ __all__ = ["Levels", "Quantizer", "cut", "levels", "resampled"]
 _TOGETHER = 64
 #: Part of a stamp's pixel that must be known, else it has no value.
 _COVERED = 0.5
-_MAD_SIGMA = 1.482602218505602
 
 
 class Quantizer:
@@ -218,7 +218,7 @@ def levels(stamps: NDArray[np.float64]) -> Levels:
     if some.any():
         chosen = flat[some]
         median[some] = np.nanmedian(chosen, axis=1)
-        spread = _MAD_SIGMA * np.nanmedian(np.abs(chosen - median[some][:, None]), axis=1)
+        spread = SIGMA_PER_MAD * np.nanmedian(np.abs(chosen - median[some][:, None]), axis=1)
         spread = np.where(spread > 0, spread, np.nanstd(chosen, axis=1))
         sigma[some] = np.where(spread > 0, spread, 1.0)
     return Levels(median, sigma, known.mean(axis=1))

@@ -24,6 +24,7 @@ from larun.algorithms.jit import kernel, over_rows
 from larun.algorithms.kernelfield import Convolved, KernelField, convolve, polynomial_terms, terms_at
 from larun.algorithms.matchbasis import Basis, delta_basis, gauss_basis
 from larun.algorithms.matchfit import MatchFit, MatchOptions, Side, choose_stamps, fit_kernel
+from larun.algorithms.peaks import FWHM_OF_SIGMA
 from larun.algorithms.whitening import Spectra, Whitening, whitening
 from larun.errors import NotAligned, OptionError
 
@@ -32,7 +33,6 @@ __all__ = ["BASES", "DIRECTIONS", "Difference", "SubtractOptions", "Taken", "loo
 BASES = ("gauss", "delta")
 DIRECTIONS = ("auto", "reference", "science")
 
-_FWHM_OF_SIGMA = 2 * math.sqrt(2 * math.log(2))
 #: Widths of the Gaussians in units of the one that is missing, and the degrees of their polynomials.
 _WIDTHS, _DEGREES = (0.7, 1.5, 3.0), (4, 2, 2)
 _NARROWEST = 1.0  # pixels
@@ -292,7 +292,7 @@ def _convolves_science(science: Taken, reference: Taken, direction: str) -> bool
 
 
 def _fitted(kept: Taken, sharp: Taken, options: SubtractOptions, part: float) -> MatchFit:
-    wide, narrow = (max(image.stars.fwhm, 1.0) / _FWHM_OF_SIGMA for image in (kept, sharp))
+    wide, narrow = (max(image.stars.fwhm, 1.0) / FWHM_OF_SIGMA for image in (kept, sharp))
     missing = max(_NARROWEST, math.sqrt(max(wide**2 - narrow**2, 0.0)))
     half = options.half or min(max(_HALVES[0], math.ceil(_REACH * missing)), _HALVES[1])
     basis: Basis

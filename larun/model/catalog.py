@@ -314,7 +314,7 @@ class SourceCatalog(CatalogFiles):
             Pixels of the image that a side covers: stamps are resampled by exact areas, with the source in the middle.
             By default they are pixels as they are, the one that holds the source in the middle.
         clip : (float, float)
-            Limits of the inverse hyperbolic sine.
+            Limits of the inverse hyperbolic sine; ±10 are 11 000 times the scatter of a stamp.
 
         Returns
         -------

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Self
 
 import attrs
 
-from larun.model import registry
 from larun.model.tabular import Tabular
-from larun.provenance import Provenance, environment
+from larun.provenance import Provenance
 
 if TYPE_CHECKING:
     from larun.model.checks.verdict import Verdict
@@ -50,11 +49,7 @@ class CatalogFiles(Tabular):
         """
         from larun.io.tables import write_table
 
-        record: dict[str, Any] = {
-            "class": registry.name_of(type(self)),
-            "provenance": self.provenance.to_dict(),
-            "environment": dict(environment()),
-        }
+        record = self._record()
         if recipe is not None:
             record["recipe"] = recipe._note(self)  # type: ignore[arg-type]  # the one catalogue there is
         if verdicts:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
@@ -14,21 +13,18 @@ from numpy.typing import NDArray
 from larun import flags as fl
 from larun.algorithms import quantized
 from larun.errors import CatalogError, CorruptProduct, FileError, OptionError
-from larun.model import registry
 from larun.model.image import Image
 from larun.model.measure import schema
 from larun.model.planes import freeze, same_plane
 from larun.model.tabular import Tabular
-from larun.provenance import Provenance, environment, recording
+from larun.provenance import Provenance, recording
 
 if TYPE_CHECKING:
     from larun.model.catalog import SourceCatalog
     from larun.model.sky import SkyImage
 
-__all__ = ["CLIP", "Cutouts", "cutouts_of"]
+__all__ = ["Cutouts", "cutouts_of"]
 
-#: Limits of what the inverse hyperbolic sine makes of the values: 11 000 times the scatter of a stamp, to both sides.
-CLIP = (-10.0, 10.0)
 _LARGEST = 1024
 _LONGEST_NAME = 30
 #: A saturated pixel still has a value, the highest there is.
@@ -80,7 +76,7 @@ class Cutouts(Tabular):
     pixels: NDArray[np.int8] = attrs.field(converter=freeze)
     planes: tuple[str, ...] = attrs.field(converter=_names)
     extent: float | None = None
-    clip: tuple[float, float] = attrs.field(default=CLIP, converter=_limits)
+    clip: tuple[float, float] = attrs.field(converter=_limits)
 
     # -- what it is ------------------------------------------------------------------------------------------------
 
@@ -158,10 +154,6 @@ class Cutouts(Tabular):
     def __repr__(self) -> str:
         return f"<{type(self).__name__} {len(self)} × {self.size} × {self.size} int8, {', '.join(self.planes)}>"
 
-    def __reduce__(self) -> tuple[Any, ...]:
-        state = {field.alias: getattr(self, field.name) for field in attrs.fields(type(self))}
-        return functools.partial(type(self), **state), ()
-
     # -- disk ------------------------------------------------------------------------------------------------------
 
     def write(self, path: str | Path, *, overwrite: bool = False) -> Path:
@@ -187,12 +179,8 @@ class Cutouts(Tabular):
             raise OptionError(f"{target}: stamps are written as .fits, .npz (numpy) or .h (C)")
         if not len(self) and suffix != ".npz":
             raise OptionError(f"{target}: there are no stamps; only .npz can hold none")
-        record = {
-            "class": registry.name_of(type(self)),
-            "provenance": self.provenance.to_dict(),
-            "environment": dict(environment()),
-            "stamps": {"planes": list(self.planes), "extent": self.extent, "clip": list(self.clip)},
-        }
+        facts = {"planes": list(self.planes), "extent": self.extent, "clip": list(self.clip)}
+        record = self._record() | {"stamps": facts}
         more = {} if suffix == ".fits" else {"replaceable": stampfiles.replaceable}
         check_target(target, overwrite=overwrite, **more)
         with atomic_path(target, overwrite=overwrite, **more) as temporary:

@@ -12,11 +12,10 @@ from numpy.typing import NDArray
 
 from larun.errors import CatalogError, FileError, OptionError
 from larun.flags import UNUSABLE
-from larun.model import registry
 from larun.model.curves.coordinates import coordinates_of
 from larun.model.curves.differential import in_time, places_on, table_of
 from larun.model.tabular import Tabular
-from larun.provenance import Parent, Provenance, environment, operation, recording
+from larun.provenance import Parent, Provenance, operation, recording
 
 if TYPE_CHECKING:
     from astropy.table import QTable
@@ -135,12 +134,7 @@ class DifferenceCurve(Tabular):
         """
         from larun.io.tables import write_table
 
-        record = {
-            "class": registry.name_of(type(self)),
-            "provenance": self.provenance.to_dict(),
-            "environment": dict(environment()),
-        }
-        write_table(Path(path), self._table, record, overwrite=overwrite)
+        write_table(Path(path), self._table, self._record(), overwrite=overwrite)
         return Path(path)
 
     @classmethod

@@ -11,7 +11,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from larun.errors import CatalogError, FileError, OptionError
-from larun.model import registry
 from larun.model.catalog import SourceCatalog
 from larun.model.curves.calibrating import Moments, calibrate, light_curve_table
 from larun.model.curves.coordinates import coordinates_of
@@ -22,7 +21,7 @@ from larun.model.curves.options import METHODS, LightCurveOptions
 from larun.model.curves.profiles import Work, asked
 from larun.model.measure.positions import positions_of
 from larun.model.tabular import Tabular
-from larun.provenance import Parent, Provenance, environment, operation, recording
+from larun.provenance import Parent, Provenance, operation, recording
 
 if TYPE_CHECKING:
     from astropy.table import QTable
@@ -315,12 +314,7 @@ class LightCurve(Tabular):
         """
         from larun.io.tables import write_table
 
-        record = {
-            "class": registry.name_of(type(self)),
-            "provenance": self.provenance.to_dict(),
-            "environment": dict(environment()),
-        }
-        write_table(Path(path), self._table, record, overwrite=overwrite)
+        write_table(Path(path), self._table, self._record(), overwrite=overwrite)
         return Path(path)
 
     def write_aavso(

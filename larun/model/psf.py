@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 from pathlib import Path
 from typing import Any, Self
 
@@ -12,10 +11,9 @@ from numpy.typing import NDArray
 
 from larun.algorithms import psf as functions
 from larun.errors import CorruptProduct, FileError, OptionError
-from larun.model import registry
 from larun.model.planes import freeze, same_plane
 from larun.model.tabular import Tabular
-from larun.provenance import Provenance, environment
+from larun.provenance import Provenance
 
 __all__ = ["PSF"]
 
@@ -161,11 +159,6 @@ class PSF(Tabular):
     def __str__(self) -> str:
         return f"{self!r}\n{self.says}"
 
-    def __reduce__(self) -> tuple[Any, ...]:
-        # Through the constructor, so that unpickled arrays are frozen again.
-        state = {field.alias: getattr(self, field.name) for field in attrs.fields(type(self))}
-        return functools.partial(type(self), **state), ()
-
     # -- disk ------------------------------------------------------------------------------------------------------
 
     def write(self, path: str | Path, *, overwrite: bool = False) -> Path:
@@ -187,12 +180,7 @@ class PSF(Tabular):
         if target.suffix.lower() not in FITS.suffixes:
             raise OptionError(f"{target}: a PSF is a FITS file, end its name in .fits")
         known = {name: getattr(self.function, name) for name in _OF_FUNCTION}
-        record = {
-            "class": registry.name_of(type(self)),
-            "provenance": self.provenance.to_dict(),
-            "environment": dict(environment()),
-            "psf": {**known, "domain": list(self.function.domain)},
-        }
+        record = self._record() | {"psf": {**known, "domain": list(self.function.domain)}}
         arrays = {"PSF": self.function.nodes, **{name.upper(): getattr(self, name) for name in _PLANES}}
         check_target(target, overwrite=overwrite)
         with atomic_path(target, overwrite=overwrite) as temporary:

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import copy
+import functools
 from typing import TYPE_CHECKING, Any, Self
 
 import attrs
 import numpy as np
 
 from larun.errors import CatalogError
-from larun.model import display
+from larun.model import display, registry
 from larun.model.measure import schema
-from larun.provenance import Provenance
+from larun.provenance import Provenance, environment
 
 if TYPE_CHECKING:
     from astropy.table import QTable
@@ -77,6 +78,19 @@ class Tabular:
             and same_table(self._table, other._table)
             and self.provenance.to_dict() == other.provenance.to_dict()
         )
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        # Through the constructor, so that unpickled arrays are frozen again.
+        state = {field.alias: getattr(self, field.name) for field in attrs.fields(type(self))}
+        return functools.partial(type(self), **state), ()
+
+    def _record(self) -> dict[str, Any]:
+        """What every file says of it: its class, where it came from, and what it was made with."""
+        return {
+            "class": registry.name_of(type(self)),
+            "provenance": self.provenance.to_dict(),
+            "environment": dict(environment()),
+        }
 
     def _replace(self, **changes: Any) -> Self:
         return attrs.evolve(self, **changes)

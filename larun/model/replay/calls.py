@@ -293,7 +293,6 @@ def _gone(what: str) -> Callable[..., Any]:
     return refuse
 
 
-#: How an operation is called that is not simply a method of what it worked on.
 def _stacked(function: Callable[..., Any], arguments: dict[str, Any], inputs: tuple[Input, ...]) -> Any:
     """The frames that were used, on the reference that was chosen: which others there were does not matter any more."""
     known = {item.id: item.value.read() if isinstance(item.value, OnDisk) else item.value for item in inputs}
@@ -330,6 +329,7 @@ def _difference_curve(function: Callable[..., Any], arguments: dict[str, Any], i
     return function(DifferenceCurve, differences, arguments.pop("positions"), **arguments)
 
 
+#: How an operation is called that is not simply a method of what it worked on.
 _RULES: dict[str, Callable[..., Any]] = {
     "add": _symmetric,
     "calibrate": _calibrate,

@@ -22,18 +22,6 @@ from larun.algorithms import likelihood
 from tests.conftest import real_data
 
 TABLE = Path(__file__).with_name("candidates.ecsv")
-COLUMNS = (
-    "snr",
-    "chi2",
-    "dipole_ratio",
-    "sharpness",
-    "light",
-    "scatter",
-    "line",
-    "masked",
-    "near_saturated",
-    "near_edge",
-)
 STARS = 40  # that are added to a frame
 ON_STARS = 10  # of these
 PENALTY = 1.0
@@ -83,7 +71,7 @@ def candidates(first: larun.Frame, second: larun.Frame, rng: np.random.Generator
     fwhm = float(found.meta["fwhm"])
     away = np.hypot(found["x"].value[:, None] - x, found["y"].value[:, None] - y).min(axis=1)
     real = (away < fwhm) & (np.sign(found["flux"].value) == sign)
-    made = Table({name: np.round(np.asarray(found[name], float), 4) for name in COLUMNS})
+    made = Table({name: np.round(np.asarray(found[name], float), 4) for name in likelihood.COLUMNS})
     made["doubt"], made["real"] = np.asarray(found["doubt"]), real
     return made[real | (away > 4 * fwhm)]
 
