@@ -18,6 +18,7 @@ from larun.model.planes import freeze
 from larun.model.pointspread.stored import stored_psf
 from larun.model.sky import SkyImage
 from larun.model.subtracting import finding
+from larun.model.subtracting.forced import forced_table, subtraction_of
 from larun.provenance import operation, recording
 
 __all__ = ["DifferenceImage", "Pair"]
@@ -96,10 +97,9 @@ class DifferenceImage(SkyImage):
         return float(self._fact("scale"))
 
     def _fact(self, name: str) -> Any:
-        for node in self.provenance.line():
-            if node.step is not None and node.step.operation == "subtract":
-                return node.step.fitted[name]
-        raise OptionError(f"{self!r}: its record has no subtraction")
+        step = subtraction_of(self).step
+        assert step is not None
+        return step.fitted[name]
 
     @property
     def point_spread(self) -> PSF:
@@ -182,8 +182,6 @@ class DifferenceImage(SkyImage):
         CatalogError
             If sky coordinates are given and the image has no WCS.
         """
-        from larun.model.subtracting.forced import forced_table
-
         if not 0 < limit < np.inf:
             raise OptionError(f"limit={limit!r}: must be a positive number of standard deviations")
         x, y = positions_of(self, positions)

@@ -130,7 +130,7 @@ class Stack(Frame):
         fields, notes = matched(layers, chosen, grid, how)
         recording().fit(**known | {"frames": notes}, common=[])
         made: Any = MatchedStack(**fields)
-        return made  # type: ignore[no-any-return]
+        return made  # type: ignore[no-any-return]  # the class is what the method decides
 
     @classmethod
     @operation("drizzle", version=1, reach="global", leave_out=("frames", "reference"))

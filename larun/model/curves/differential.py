@@ -150,7 +150,7 @@ def table_of(
 ) -> QTable:
     """The table of all places, one after the other, each in order of time; on the flux scale of the reference."""
     count, epochs = len(places[0][0]), len(shots)
-    moments = Moments.of(shots, coordinates, count)  # type: ignore[arg-type]
+    moments = Moments.of(shots, coordinates, count)  # type: ignore[arg-type]  # of an epoch the time alone counts
     got = [measured(shot.image, *place) for shot, place in zip(shots, places, strict=True)]
     scale = np.array([shot.image.scale for shot in shots])
     flux = np.array([[one.fluxes[n].flux for one in got] for n in range(count)]) / scale
