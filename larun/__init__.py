@@ -64,6 +64,7 @@ if TYPE_CHECKING:
     from larun.model.time.site import Site
     from larun.model.time.timing import ExposureTime
     from larun.provenance import Provenance, operation
+    from larun.report.sheets import write_sheets
 
 __version__ = "0.1.0"
 
@@ -138,6 +139,7 @@ _HOMES = {
     "why": "larun.model.replay.telling",
     "window": "larun.model.replay.windows",
     "write_measurements": "larun.model.measure.measurements",
+    "write_sheets": "larun.report.sheets",
     "zero_points": "larun.model.photometry.many",
 }
 _MODULES = ("errors", "flags", "instruments", "plots", "simulate")
@@ -217,6 +219,7 @@ __all__ = [  # noqa: RUF022  # PSF is a class, no constant
     "why",
     "window",
     "write_measurements",
+    "write_sheets",
     "zero_points",
 ]
 

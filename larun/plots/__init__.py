@@ -7,6 +7,7 @@ returns it; one that begins with ``draw`` adds to a picture. None shows a window
 from larun.plots.astrometry import show_solution
 from larun.plots.canvas import save
 from larun.plots.catalog import show_catalog
+from larun.plots.difference import show_candidate, show_difference_curve
 from larun.plots.evidence import show_evidence
 from larun.plots.growth import show_growth
 from larun.plots.image import show
@@ -22,7 +23,9 @@ __all__ = [
     "draw_flags",
     "save",
     "show",
+    "show_candidate",
     "show_catalog",
+    "show_difference_curve",
     "show_evidence",
     "show_growth",
     "show_light_curve",

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from larun.model.time.timing import ExposureTime
     from larun.provenance import Provenance
 
-__all__ = ["COLUMNS", "Shot", "in_time", "places_on", "table_of"]
+__all__ = ["COLUMNS", "Shot", "in_time", "on_reference", "places_on", "reference_of", "table_of", "time_of"]
 
 #: The columns of a light curve of differences.
 COLUMNS: tuple[Column, ...] = (
@@ -76,12 +76,12 @@ def in_time(given: Iterable[Any]) -> list[Shot]:
         if not isinstance(image, DifferenceImage):
             raise OptionError(f"{image!r} is no difference: frame.subtract(reference) makes one")
         label = image.provenance.name or image.provenance.id[:12]
-        time = _time(image)
+        time = time_of(image)
         if time.mid is None:
             raise OptionError(f"{label}: {time.sources.get('mid', 'no card says when it was taken')}")
         found.setdefault(image.provenance.id, Shot(image, time, label))
     shots = sorted(found.values(), key=lambda shot: (shot.time.jd_utc, shot.image.provenance.id))
-    references = {_reference(shot.image).id for shot in shots}
+    references = {reference_of(shot.image).id for shot in shots}
     if len(references) > 1:
         raise OptionError(
             f"the differences have {len(references)} references: what is more in one is less in another; subtract one "
@@ -90,12 +90,13 @@ def in_time(given: Iterable[Any]) -> list[Shot]:
     return shots
 
 
-def _reference(image: DifferenceImage) -> Provenance:
+def reference_of(image: DifferenceImage) -> Provenance:
+    """The record of what was subtracted."""
     node = subtraction_of(image)
     return next(parent.provenance for parent in node.parents if parent.role == "reference")
 
 
-def _time(image: DifferenceImage) -> ExposureTime:
+def time_of(image: DifferenceImage) -> ExposureTime:
     """By the camera of the science image, whose header a difference has."""
     from larun.model.frame import Frame
 
@@ -120,7 +121,7 @@ def places_on(shots: list[Shot], positions: Any) -> list[tuple[NDArray[np.float6
     x, y = positions_of(first, positions)
     if not len(x):
         raise OptionError("positions: there is no place to measure")
-    if all(_on_reference(shot.image) and shot.image.shape == first.shape for shot in shots):
+    if all(on_reference(shot.image) and shot.image.shape == first.shape for shot in shots):
         return [(x, y)] * len(shots)
     if any(shot.image.wcs is None for shot in shots):
         raise OptionError(
@@ -136,7 +137,7 @@ def places_on(shots: list[Shot], positions: Any) -> list[tuple[NDArray[np.float6
     return [(x, y), *(positions_of(shot.image, there) for shot in shots[1:])]
 
 
-def _on_reference(image: DifferenceImage) -> bool:
+def on_reference(image: DifferenceImage) -> bool:
     """Whether a difference lies on the pixels of its reference, and was not cropped since."""
     node = subtraction_of(image)
     return node is image.provenance and node.step is not None and node.step.fitted["aligned"] != "reference"
