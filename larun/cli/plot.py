@@ -15,12 +15,25 @@ from larun.errors import CatalogError, FileError, LarunWarning, OptionError
 from larun.io.tables import is_table_suffix
 from larun.markup import printable
 from larun.model.catalog import SourceCatalog
+from larun.model.cutouts import Cutouts
+from larun.model.differencecurve import DifferenceCurve
 from larun.model.image import Image
 from larun.model.lightcurve import LightCurve, read_tabular
 from larun.model.masters import Master
+from larun.model.psf import PSF
 from larun.model.raw.exposures import slug, stem_of
 from larun.model.tabular import Tabular
-from larun.plots import draw_catalog, save, show, show_catalog, show_growth, show_light_curve, show_master
+from larun.plots import (
+    draw_catalog,
+    save,
+    show,
+    show_catalog,
+    show_difference_curve,
+    show_growth,
+    show_light_curve,
+    show_master,
+    show_psf,
+)
 from larun.plots.canvas import SUFFIXES, require
 from larun.report.inspect import is_catalog, open_file
 from larun.report.terminal import write_json
@@ -61,12 +74,13 @@ class PlotOptions:
 
 @attrs.frozen(kw_only=True)
 class _Subject:
-    """What is drawn: an image, a catalogue, or both; or a light curve."""
+    """What is drawn: an image, a catalogue, or both; or a light curve, or a point-spread function."""
 
     image: Image | None
     catalog: SourceCatalog | None
     kind: Picture
-    curve: LightCurve | None = None
+    curve: LightCurve | DifferenceCurve | None = None
+    psf: PSF | None = None
 
 
 def draw(file: Path, wishes: PlotOptions, as_json: bool) -> int:
@@ -122,14 +136,18 @@ def _of_catalog(file: Path, wishes: PlotOptions) -> _Subject:
     if wishes.kind is Picture.master:
         raise OptionError(f"--kind master: {file} is a catalogue")
     catalog = read_tabular(file)
-    if isinstance(catalog, LightCurve):
+    if isinstance(catalog, LightCurve | DifferenceCurve):
         if wishes.kind not in (Picture.auto, Picture.curve) or wishes.given(
             _OF_IMAGES | _OF_PIXELS | {"image": "--image"}
         ):
             raise OptionError(f"{file}: is a light curve, of which there is one picture without options")
         return _Subject(image=None, catalog=None, kind=Picture.curve, curve=catalog)
-    if not isinstance(catalog, SourceCatalog):
-        raise OptionError(f"{file}: is a light curve of differences, of which there is no picture yet: plot its table")
+    if isinstance(catalog, Cutouts):
+        raise OptionError(f"{file}: holds stamps, of which there is no picture")
+    if isinstance(catalog, PSF):
+        if wishes.kind is not Picture.auto or wishes.given(_OF_IMAGES | _OF_PIXELS | {"image": "--image"}):
+            raise OptionError(f"{file}: is a point-spread function, of which there is one picture without options")
+        return _Subject(image=None, catalog=None, kind=Picture.auto, psf=catalog)
     if wishes.kind is Picture.curve:
         raise OptionError(f"--kind curve: {file} is no light curve")
     place = wishes.image or _beside(file)
@@ -189,13 +207,20 @@ def _picture(file: Path, subject: _Subject, wishes: PlotOptions) -> Figure:
         assert subject.image is not None
         return _image(file, subject.image, subject.catalog, wishes, stretch)
     sizes = {Picture.master: (11.0, 7.5), Picture.sources: (9.0, 6.8), Picture.growth: (6.0, 4.5)}
-    sizes |= {Picture.curve: (7.5, 7.0)}
+    sizes |= {
+        Picture.curve: (7.5, 4.5 if isinstance(subject.curve, DifferenceCurve) else 7.0),
+        Picture.auto: (11.0, 4.0),
+    }
     figure = Figure(figsize=sizes[subject.kind], layout="constrained")
     if subject.kind is Picture.master:
         assert isinstance(subject.image, Master)
         show_master(subject.image, figure, stretch=stretch, flags=wishes.flags)
+    elif isinstance(subject.curve, DifferenceCurve):
+        show_difference_curve(subject.curve, figure)
     elif subject.curve is not None:
         show_light_curve(subject.curve, figure)
+    elif subject.psf is not None:
+        show_psf(subject.psf, figure)
     else:
         assert subject.catalog is not None
         _ = show_catalog(subject.catalog, figure) if subject.kind == "sources" else show_growth(subject.catalog, figure)

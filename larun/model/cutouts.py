@@ -154,6 +154,9 @@ class Cutouts(Tabular):
     def __repr__(self) -> str:
         return f"<{type(self).__name__} {len(self)} × {self.size} × {self.size} int8, {', '.join(self.planes)}>"
 
+    def __str__(self) -> str:
+        return repr(self)
+
     # -- disk ------------------------------------------------------------------------------------------------------
 
     def write(self, path: str | Path, *, overwrite: bool = False) -> Path:

@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 
     from larun.algorithms.scene import SceneFit, SceneOptions
     from larun.model.curves.transit import TransitFit, TransitOptions
+    from larun.model.cutouts import Cutouts
     from larun.model.difference import DifferenceImage
     from larun.model.differencecurve import DifferenceCurve
     from larun.model.psf import PSF
@@ -395,8 +396,8 @@ class LightCurve(Tabular):
         return cls(table=table, provenance=Provenance.from_dict(record["provenance"], str(path)))
 
 
-def read_tabular(path: str | Path) -> SourceCatalog | LightCurve | DifferenceCurve:
-    """The catalogue or the light curve in a file, whichever it holds.
+def read_tabular(path: str | Path) -> SourceCatalog | LightCurve | DifferenceCurve | PSF | Cutouts:
+    """The catalogue, light curve, point-spread function or stamps in a file, whichever it holds.
 
     Raises
     ------
@@ -406,10 +407,15 @@ def read_tabular(path: str | Path) -> SourceCatalog | LightCurve | DifferenceCur
         If it does not match its digests.
     """
     from larun.io.tables import read_table
+    from larun.model.cutouts import Cutouts
+    from larun.model.differencecurve import DifferenceCurve
+    from larun.model.psf import PSF
 
     table, record = read_table(Path(path))
-    from larun.model.differencecurve import DifferenceCurve
-
+    if "psf" in record:
+        return PSF.read(path, verify=False)  # it was verified just now
+    if "stamps" in record and Path(path).suffix.lower() == ".fits":
+        return Cutouts.read(path, verify=False)
     name = str(record.get("class", "")).rpartition(":")[2]
     known: dict[str, type[SourceCatalog | LightCurve | DifferenceCurve]] = {
         one.__name__: one for one in (LightCurve, DifferenceCurve)

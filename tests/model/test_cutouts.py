@@ -220,3 +220,16 @@ def test_no_sources_are_no_stamps(tmp_path, night):
     none.write(tmp_path / "none.npz")
     with pytest.raises(OptionError, match="there are no stamps"):
         none.write(tmp_path / "none.fits")
+
+
+def test_a_file_of_stamps_is_known_for_what_it_is(stamps, tmp_path):
+    from larun.report.inspect import describe
+    from tests.cli.conftest import run_larun
+
+    path = stamps.write(tmp_path / "stamps.fits")
+    assert describe(path)["class"].endswith(":Cutouts")
+    assert str(stamps) == repr(stamps)
+    assert "\n" not in str(stamps)
+    ended = run_larun("plot", path)
+    assert ended.code == 2
+    assert "holds stamps" in ended.err

@@ -158,3 +158,14 @@ def test_its_picture(psf, tmp_path):
     from larun import plots
 
     assert plots.save(plots.show_psf(psf), tmp_path / "psf.png").stat().st_size > 10_000
+
+
+def test_its_file_is_known_for_what_it_is_and_drawn(psf, tmp_path):
+    from larun.report.inspect import describe
+    from tests.cli.conftest import run_larun
+
+    path = psf.write(tmp_path / "m13.fits")
+    assert describe(path)["class"].endswith(":PSF")
+    assert run_larun("plot", path, "-o", tmp_path / "psf.png").code == 0
+    assert (tmp_path / "psf.png").read_bytes().startswith(b"\x89PNG")
+    assert run_larun("plot", path, "--flags").code == 2

@@ -151,3 +151,23 @@ def test_nothing_is_replaced_unasked_and_names_are_words(difference, written, tm
     monkeypatch.setitem(sys.modules, "matplotlib", None)
     with pytest.raises(MissingExtra, match="plots"):
         larun.write_sheets(difference, tmp_path / "none")
+
+
+def test_a_curve_of_differences_is_drawn_with_limits_and_flags(difference, tmp_path):
+    from matplotlib.figure import Figure
+
+    from tests.cli.conftest import run_larun
+
+    places = [PLACES[0][:2], (110.3, 30.2)]
+    curve = larun.LightCurve.from_differences([difference], places)
+    figure = Figure(figsize=(7, 4))
+    seen, nothing = (larun.plots.show_difference_curve(curve, figure, star=star) for star in (1, 2))
+    labels = [{line.get_label() for line in ax.lines} for ax in (seen, nothing)]
+    assert "upper limit" not in labels[0]
+    assert "upper limit" in labels[1]
+    assert nothing.lines[-1].get_ydata()[0] == curve.curve(2)["flux_limit"].value[0]
+    assert "electron" in seen.get_ylabel()
+    path = curve.write(tmp_path / "curve.ecsv")
+    assert run_larun("plot", path, "-o", tmp_path / "curve.png").code == 0
+    assert (tmp_path / "curve.png").read_bytes().startswith(b"\x89PNG")
+    assert run_larun("plot", path, "--flags").code == 2

@@ -251,11 +251,7 @@ def read_any(path: str | Path) -> Image | SourceCatalog | LightCurve | Differenc
         raise FileError(f"{path}: is no product of larun: there is no record to go by")
     with open_plain(path) as file:
         entries = open_entries(path, file, verify=False)
-    if "SCI" in entries:
-        return Image.read(path)
-    if "STAMPS" in entries:
-        return Cutouts.read(path)
-    return PSF.read(path) if "PSF" in entries else read_tabular(path)
+    return Image.read(path) if "SCI" in entries else read_tabular(path)
 
 
 def of_other_versions(record: Provenance) -> list[str]:
