@@ -34,7 +34,7 @@ ORDER = (
         "resample",
         "align",
     ),
-    *("stack", "read", "cold", "night", "provenance"),
+    *("stack", "subtract", "read", "cold", "night", "provenance"),
 )
 AXES = {"frames": "frames of 2048²", "pixels": "pixels along one side", "stars": "stars on 4096²"}
 SHADES = ("#1b6ca8", "#d1603d", "#3a7d44", "#7d4e9e")

@@ -128,6 +128,22 @@ class Background:
         """The filtered mesh of the scatter."""
         return self._rms.mesh.astype(np.float32)
 
+    def variance_of(self, rows: slice) -> NDArray[np.float32]:
+        """Smooth noise variance of some rows, without making the map of all."""
+        noise = self._rms if self._variance is None else self._variance
+        part = _interpolated(noise.mesh, noise._shape, positive=noise._positive, rows=rows)
+        return part**2 if self._variance is None else part
+
+    def anew(self) -> Background:
+        """The same without its maps, to be made again: for whoever keeps it and has looked at them."""
+        level, rms, variance = (
+            None if part is None else _Map(part.mesh, part._shape, positive=part._positive)
+            for part in (self._level, self._rms, self._variance)
+        )
+        assert level is not None
+        assert rms is not None
+        return Background(level, rms, variance, self.fraction_used)
+
     def halved(self) -> Background:
         """The background of the image binned by two: of means of four pixels, whose noise is half if independent."""
         ny, nx = self._level._shape
@@ -266,18 +282,21 @@ def _filtered(mesh: NDArray[np.float64], size: int) -> NDArray[np.float64]:
     return np.median(windows.reshape(*mesh.shape, size * size), axis=-1)
 
 
-def _interpolated(mesh: NDArray[np.float64], shape: tuple[int, ...], *, positive: bool) -> NDArray[np.float32]:
+def _interpolated(
+    mesh: NDArray[np.float64], shape: tuple[int, ...], *, positive: bool, rows: slice = slice(None)
+) -> NDArray[np.float32]:
     """Cubic convolution of a mesh to full resolution; a positive quantity stays above the least of its cells."""
-    out = np.empty(shape, np.float32)
+    first, last, _ = rows.indices(shape[0])
+    out = np.empty((last - first, shape[1]), np.float32)
     floor = float(mesh.min()) if positive else -np.inf
     along_y, (taps, weights) = _cubic(shape[0], mesh.shape[0]), _cubic(shape[1], mesh.shape[1])
     firsts = np.searchsorted(taps, np.arange(mesh.shape[1] + 2))  # of the pixels that see the same four cells
     padded = _padded(mesh, 2)
 
     def work(start: int, stop: int) -> None:
-        interpolate_rows(padded, along_y, (firsts, weights), floor, out[start:stop], start)
+        interpolate_rows(padded, along_y, (firsts, weights), floor, out[start:stop], first + start)
 
-    over_rows(shape[0], work, band=256)
+    over_rows(last - first, work, band=256)
     return out
 
 

@@ -136,6 +136,7 @@ def convolve(
     level: float = 0.0,
     mask: int = int(fl.UNUSABLE),
     spared: float = 0.05,
+    squares: bool = True,
 ) -> Convolved:
     """Convolve an image with a kernel that changes over it.
 
@@ -153,6 +154,8 @@ def convolve(
     spared : float
         How much of the weight that is on the sky, where neighbours stand in for a pixel within its noise. On the light
         of stars less is enough, down to 0.3 per cent; and where there is no ``variance`` to tell which is which.
+    squares : bool
+        Whether the variance of the result is made too, where there is one to make it of.
 
     Returns
     -------
@@ -170,11 +173,11 @@ def convolve(
     lost = _without_value(data, bits, np.uint32(mask))
     planes = [_filled(plane, bits, lost) for plane in ([data] if variance is None else [data, variance])]
     if variance is not None:
-        _judge(lost, bits, planes[0] - np.float32(level) if level else planes[0], planes[1], spared)
+        _judge(lost, bits, (planes[0], level), planes[1], spared)
     given = _given(field)
-    out = np.empty(data.shape, np.float32), np.empty(data.shape, np.float32), np.zeros(data.shape, np.uint32)
-    if variance is None:
-        out = out[0], np.empty((0, 0), np.float32), out[2]
+    squares = squares and variance is not None
+    spread = np.empty(data.shape if squares else (0, 0), np.float32)
+    out = np.empty(data.shape, np.float32), spread, np.zeros(data.shape, np.uint32)
     size = tile_size((data.shape[0], data.shape[1]))
     pair, state = (planes[0], planes[-1]), (bits, read_only(lost, np.uint8), np.float32(_LOST))
 
@@ -182,11 +185,13 @@ def convolve(
         _convolve_rows(pair, state, given, (size, np.float32(level)), out, start, stop)
 
     over_rows(-(-data.shape[0] // size), work, band=1)
-    return Convolved(out[0], None if variance is None else out[1], out[2])
+    return Convolved(out[0], spread if squares else None, out[2])
 
 
-def convolve_variance(field: KernelField, variance: NDArray[np.float32]) -> NDArray[np.float32]:
-    """``Σ K² v`` of a smooth plane of variances; what lies beyond the image counts as 0.
+def convolve_variance(
+    field: KernelField, variance: NDArray[np.float32], flags: NDArray[np.uint32] | None = None
+) -> NDArray[np.float32]:
+    """``Σ K² v`` of a plane of variances; what lies beyond the image counts as 0.
 
     Where it changes by less than a hundredth within the kernel's reach, its own value stands for all of it.
 
@@ -195,13 +200,18 @@ def convolve_variance(field: KernelField, variance: NDArray[np.float32]) -> NDAr
     field : KernelField
         The kernel.
     variance : ndarray of float32, (ny, nx)
-        Finite.
+        Finite, but for pixels without a value.
+    flags : ndarray of uint32, (ny, nx), optional
+        Neighbours stand in for pixels without a value, as in :func:`convolve`.
 
     Returns
     -------
     ndarray of float32, (ny, nx)
     """
     plane = read_only(variance, np.float32)
+    if flags is not None:
+        bits = read_only(flags, np.uint32)
+        plane = _filled(plane, bits, _without_value(plane, bits, fl.UNUSABLE))
     nothing = read_only(np.zeros((0, 0)), np.uint8)
     out = np.empty((0, 0), np.float32), np.empty(plane.shape, np.float32), np.empty((0, 0), np.uint32)
     size = tile_size((plane.shape[0], plane.shape[1]))
@@ -232,19 +242,20 @@ def _without_value(data: NDArray[np.float32], flags: NDArray[np.uint32], mask: n
 def _judge(
     lost: NDArray[np.uint8],
     flags: NDArray[np.uint32],
-    light: NDArray[np.float32],
+    seen: tuple[NDArray[np.float32], float],
     variance: NDArray[np.float32],
     spared: float,
 ) -> None:
     """How much each pixel without a value counts, in 255ths of its weight, in place of 1 for all.
 
-    What stands in for one on the sky is wrong by its noise. On a star of ``light`` it is wrong by a part of that.
+    What stands in for one on the sky is wrong by its noise. On a star it is wrong by a part of its light, what is
+    ``seen`` over a level.
     """
     rows, columns = np.nonzero(lost)
     state = flags[rows, columns]
     stood_in = ((state & (_WORTHLESS | fl.INTERPOLATED)) != 0) & ((state & fl.SATURATED) == 0)
     with np.errstate(divide="ignore", invalid="ignore"):
-        brightness = np.abs(light[rows, columns]) / np.sqrt(variance[rows, columns])
+        brightness = np.abs(seen[0][rows, columns] - np.float32(seen[1])) / np.sqrt(variance[rows, columns])
         part = _LOST * np.maximum(1 / spared, _WRONG * brightness)
     known = stood_in & (part < 1)
     lost[rows, columns] = np.where(known, np.ceil(255 * np.where(known, part, 1.0)), 255).astype(np.uint8)

@@ -11,12 +11,13 @@ from __future__ import annotations
 import math
 from typing import NamedTuple
 
+import attrs
 import numpy as np
 from numpy.typing import NDArray
 
 from larun import flags as fl
 from larun.algorithms.detect import DetectOptions, detect_matched
-from larun.algorithms.kernelfield import KernelField, convolve, convolve_variance
+from larun.algorithms.kernelfield import KernelField, convolve, convolve_variance, tile_size
 from larun.algorithms.psf import PSF, moffat_psf, psf_from_nodes
 from larun.algorithms.psf_build import BuildPsfOptions, build_psf
 from larun.algorithms.psf_stars import ChooseOptions, choose_stars
@@ -34,6 +35,12 @@ _LEAST = 0.3
 _BETA = 3.5
 #: Stars that the PSF is made of, at most: the filter is right to a per cent with far fewer.
 _PSF_STARS = 50
+#: Part of the squares of a filter that is cut off: the score changes by a thirtieth of its noise at most.
+_CUT = 3e-5
+#: Pixels to each side of a star by which its place is judged.
+_WINDOW = 4
+#: Rows that are computed at once.
+_BAND = 512
 
 
 class Score(NamedTuple):
@@ -53,7 +60,8 @@ class Score(NamedTuple):
 
 def star_psf(image: Taken) -> PSF:
     """The PSF of an image, from its stars; a Moffat profile as wide as they are where they are too few."""
-    planes = image.data, image.sky.level, image.sky.variance, image.flags
+    sky = image.sky.anew()  # whose maps are not kept
+    planes = image.data, sky.level, sky.variance, image.flags
     fwhm = image.stars.fwhm
     try:
         found = detect_matched(*planes, options=DetectOptions(fwhm=fwhm, threshold=8.0, gain=image.gain))
@@ -126,32 +134,85 @@ def score(made: Difference, kept: Taken, convolved: Taken, psf: PSF, *, astromet
     """
     shape = made.data.shape[0], made.data.shape[1]
     filters = _filters(made, kept, convolved, psf, shape)
-    good = ((made.flags & fl.UNUSABLE) == 0) & np.isfinite(made.data)
-    values = np.where(good, made.data, np.float32(0))
-    none = np.zeros(shape, np.uint32)
-    signal = convolve(filters.matched, values, None, none).data
-    bright = _is_light(made, kept, convolved, shape)
-    noise = np.zeros(shape, np.float32)
-    full = np.zeros(shape, np.float32)
     factor = made.fit.scale if made.convolved == "science" else 1.0
-    for image, light, field, correction in (
-        (kept, made.light, filters.kept, filters.corrections[0]),
-        (convolved, convolved.data - np.float32(convolved.level), filters.convolved, filters.corrections[1]),
-    ):
-        smooth = image.sky.variance + np.where(bright, np.maximum(np.nan_to_num(light), 0), 0) / np.float32(image.gain)
-        weight = np.float32(correction / factor**2)
-        full += weight * np.float32(_sum_of_squares(field, shape)) * smooth
-        usable = (image.flags & fl.UNUSABLE) == 0
-        noise += weight * convolve_variance(field, np.where(usable, smooth, np.float32(0)).astype(np.float32))
-    slopes = _slopes(made, filters, bright, factor)
+    signal, noise, steep = np.empty(shape, np.float32), np.empty(shape, np.float32), np.empty(shape, np.float32)
+    known, shifts = np.empty(shape, bool), []
+    for inner, outer in _bands(shape, filters, kept.stars.fwhm):
+        part = _part(made, (kept, convolved), filters, factor, outer)
+        if astrometric is None:
+            shifts += _shifts(made, part, inner, outer)
+        own = slice(inner.start - outer.start, inner.stop - outer.start)
+        signal[inner], noise[inner], known[inner] = part.signal[own], part.noise[own], part.known[own]
+        steep[inner] = part.along[own] ** 2 + part.aside[own] ** 2
     if astrometric is None:
-        astrometric = _misplaced(made, slopes, noise, signal, bright)
+        astrometric = _misplaced(shifts)
     if astrometric > 0:
-        noise += np.float32(astrometric**2) * (slopes[0] ** 2 + slopes[1] ** 2)
-    known = good & (noise > _LEAST * full)
-    out = np.zeros(shape, np.float32)
-    np.divide(signal, np.sqrt(noise, where=known, out=np.ones_like(noise)), out=out, where=known)
-    return Score(out, float(astrometric))
+        steep *= np.float32(astrometric**2)
+        noise += steep
+    np.sqrt(noise, where=known, out=noise)
+    np.divide(signal, noise, out=signal, where=known)
+    signal[~known] = 0.0
+    return Score(signal, float(astrometric))
+
+
+class _Part(NamedTuple):
+    """Rows of an image: the filtered difference, its noise, where it is known, and the slopes of the filtered stars."""
+
+    signal: NDArray[np.float32]
+    noise: NDArray[np.float32]
+    known: NDArray[np.bool_]
+    along: NDArray[np.float32]
+    aside: NDArray[np.float32]
+    bright: NDArray[np.bool_]
+
+
+def _bands(shape: tuple[int, int], filters: _Filters, fwhm: float) -> list[tuple[slice, slice]]:
+    """Rows that are computed together, and with them those around that they see: memory stays small on large images."""
+    ny, size = shape[0], tile_size(shape)
+    step = _BAND if size == tile_size((1, shape[1])) else ny  # a part of a narrow image would have other tiles
+    half = max(field.half for field in filters[:3])
+    halo = size * math.ceil((half + max(1, round(fwhm)) + 1 + _WINDOW) / size)
+    starts = range(0, ny, step)
+    return [
+        (slice(start, min(start + step, ny)), slice(max(start - halo, 0), min(start + step + halo, ny)))
+        for start in starts
+    ]
+
+
+def _part(made: Difference, images: tuple[Taken, Taken], filters: _Filters, factor: float, rows: slice) -> _Part:
+    kept, convolved = images
+    shape = made.data.shape[0], made.data.shape[1]
+    matched, *fields = (attrs.evolve(field, domain=_moved(field.domain, rows.start)) for field in filters[:3])
+    good = ((made.flags[rows] & fl.UNUSABLE) == 0) & np.isfinite(made.data[rows])
+    values = np.where(good, made.data[rows], np.float32(0))
+    none = np.zeros(values.shape, np.uint32)
+    signal = convolve(matched, values, None, none).data
+    light = np.nan_to_num(made.light[rows])
+    bright = _is_light(made, light, convolved.sky.variance_of(rows), kept.stars.fwhm)
+    noise, full = np.zeros_like(values), np.zeros_like(values)
+    for image, own, field, whole, correction in (
+        (kept, light, fields[0], filters.kept, filters.corrections[0]),
+        (convolved, None, fields[1], filters.convolved, filters.corrections[1]),
+    ):
+        seen = np.nan_to_num(image.data[rows] - np.float32(image.level)) if own is None else own
+        smooth = np.where(bright, np.maximum(seen, 0), np.float32(0))
+        smooth /= np.float32(image.gain)
+        smooth += image.sky.variance_of(rows)
+        weight = np.float32(correction / factor**2)
+        full += weight * np.float32(_sum_of_squares(whole, shape)) * smooth
+        smooth[(image.flags[rows] & fl.UNUSABLE) != 0] = 0.0
+        noise += weight * convolve_variance(field, smooth)
+    light[~bright] = 0.0
+    light /= np.float32(factor)
+    filtered = convolve(fields[0], light, None, none).data
+    along, aside = np.zeros_like(filtered), np.zeros_like(filtered)
+    along[:, 1:-1] = np.float32(0.5) * (filtered[:, 2:] - filtered[:, :-2])
+    aside[1:-1] = np.float32(0.5) * (filtered[2:] - filtered[:-2])
+    return _Part(signal, noise, good & (noise > _LEAST * full), along, aside, bright)
+
+
+def _moved(domain: tuple[float, float, float, float], rows: int) -> tuple[float, float, float, float]:
+    return domain[0], domain[1], domain[2] - rows, domain[3]
 
 
 def _filters(made: Difference, kept: Taken, convolved: Taken, psf: PSF, shape: tuple[int, int]) -> _Filters:
@@ -175,7 +236,7 @@ def _filters(made: Difference, kept: Taken, convolved: Taken, psf: PSF, shape: t
                 acf = (kept, convolved)[k - 1].acf
                 power = 1.0 if acf is None else np.maximum(_spectrum(np.asarray(acf, np.float64), size).real, 0)
                 sums[k - 1] += np.mean(np.abs(answer) ** 2 * power), np.mean(np.abs(answer) ** 2)
-    fields = [field_through(cut(part, keep_sums=False), x, y, 2, made.fit.field.domain) for part in parts]
+    fields = [field_through(cut(part, keep_sums=False, lost=_CUT), x, y, 2, made.fit.field.domain) for part in parts]
     ratios = float(sums[0, 0] / sums[0, 1]), float(sums[1, 0] / sums[1, 1])
     return _Filters(fields[0], fields[1], fields[2], ratios)
 
@@ -191,48 +252,40 @@ def _sum_of_squares(field: KernelField, shape: tuple[int, int]) -> float:
     return float(np.sum(field.at((shape[1] - 1) / 2, (shape[0] - 1) / 2) ** 2))
 
 
-def _is_light(made: Difference, kept: Taken, convolved: Taken, shape: tuple[int, int]) -> NDArray[np.bool_]:
+def _is_light(
+    made: Difference, light: NDArray[np.float32], variance: NDArray[np.float32], fwhm: float
+) -> NDArray[np.bool_]:
     """Where stars add to the noise: their light, smoothed, is well above its own noise."""
-    own = made.fit.field.at((shape[1] - 1) / 2, (shape[0] - 1) / 2)
+    ny, nx = made.data.shape
+    own = made.fit.field.at((nx - 1) / 2, (ny - 1) / 2)
     from scipy.ndimage import binary_dilation
 
-    noise = np.sqrt(np.sum(own**2) * convolved.sky.variance)
-    seen = np.nan_to_num(made.light) > _LIGHT * noise
-    return np.asarray(binary_dilation(seen, iterations=max(1, round(kept.stars.fwhm))))
+    noise = np.sqrt(np.float32(np.sum(own**2)) * variance)
+    return np.asarray(binary_dilation(light > np.float32(_LIGHT) * noise, iterations=max(1, round(fwhm))))
 
 
-def _slopes(
-    made: Difference, filters: _Filters, bright: NDArray[np.bool_], factor: float
-) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-    """How the filtered stars change where they are moved by a pixel, along x and y."""
-    light = np.asarray(np.where(bright, np.nan_to_num(made.light), 0) / factor, np.float32)
-    filtered = convolve(filters.kept, light, None, np.zeros(light.shape, np.uint32)).data
-    along, aside = np.zeros_like(filtered), np.zeros_like(filtered)
-    along[:, 1:-1] = 0.5 * (filtered[:, 2:] - filtered[:, :-2])
-    aside[1:-1] = 0.5 * (filtered[2:] - filtered[:-2])
-    return along, aside
-
-
-def _misplaced(
-    made: Difference,
-    slopes: tuple[NDArray[np.float32], NDArray[np.float32]],
-    noise: NDArray[np.float32],
-    signal: NDArray[np.float32],
-    bright: NDArray[np.bool_],
-) -> float:
-    """Error of the places of stars along an axis: what the slopes of the bright ones explain beyond their noise."""
-    along, aside = slopes
-    reach, found = 4, []
+def _shifts(made: Difference, part: _Part, inner: slice, outer: slice) -> list[tuple[float, float]]:
+    """By how much stars of some rows seem moved along each axis, and how well that is known."""
+    found = []
     for x, y in zip(made.fit.x[made.fit.used], made.fit.y[made.fit.used], strict=True):
-        window = slice(max(y - reach, 0), y + reach + 1), slice(max(x - reach, 0), x + reach + 1)
-        if np.any(made.flags[window] & fl.UNUSABLE) or not bright[y, x]:
+        if not inner.start <= y < inner.stop:
             continue
-        weight = 1 / noise[window]
-        for slope in (along[window], aside[window]):
+        columns = slice(max(x - _WINDOW, 0), x + _WINDOW + 1)
+        whole = slice(max(y - _WINDOW, 0), y + _WINDOW + 1), columns
+        window = slice(whole[0].start - outer.start, whole[0].stop - outer.start), columns
+        if np.any(made.flags[whole] & fl.UNUSABLE) or not part.bright[y - outer.start, x]:
+            continue
+        weight, signal = 1 / part.noise[window], part.signal[window]
+        for slope in (part.along[window], part.aside[window]):
             norm = float(np.sum(slope**2 * weight))
             if norm > 0:
                 # neighbours in a filtered image are one and the same noise: as many as the filter covers count as one
-                found.append((float(np.sum(slope * signal[window] * weight)) / norm, norm))
+                found.append((float(np.sum(slope * signal * weight)) / norm, norm))
+    return found
+
+
+def _misplaced(found: list[tuple[float, float]]) -> float:
+    """Error of the places of stars along an axis: what the slopes of the bright ones explain beyond their noise."""
     if len(found) < 20:
         return 0.0
     shift, norm = np.array(found).T

@@ -21,7 +21,14 @@ from larun.algorithms.cholesky import solve_positive
 from larun.algorithms.detect import DetectOptions, candidates, checked_planes
 from larun.algorithms.fwhm import FwhmEstimate, estimate_fwhm
 from larun.algorithms.jit import kernel, over_rows
-from larun.algorithms.kernelfield import Convolved, KernelField, convolve, polynomial_terms, terms_at
+from larun.algorithms.kernelfield import (
+    Convolved,
+    KernelField,
+    convolve,
+    convolve_variance,
+    polynomial_terms,
+    terms_at,
+)
 from larun.algorithms.matchbasis import Basis, delta_basis, gauss_basis
 from larun.algorithms.matchfit import MatchFit, MatchOptions, Side, choose_stamps, fit_kernel
 from larun.algorithms.peaks import FWHM_OF_SIGMA
@@ -166,7 +173,7 @@ def look_at(
     if noise is None:
         noise = (sky.variance + np.maximum(np.nan_to_num(image - sky.level), 0) / np.float32(gain)).astype(np.float32)
     stars = estimate_fwhm(image, sky.level, sky.variance, bits)
-    return Taken(image, read_only(noise, np.float32), bits, sky, stars, float(gain), acf)
+    return Taken(image, read_only(noise, np.float32), bits, sky.anew(), stars, float(gain), acf)
 
 
 class Difference(NamedTuple):
@@ -240,7 +247,8 @@ def subtract(
     kept, sharp = (reference, science) if turned else (science, reference)
     fit = _fitted(kept, sharp, options, part)
     scale = fit.field if turned else None
-    made = convolve(fit.field, sharp.data, sharp.variance, sharp.flags, level=sharp.level)
+    plain_noise = not options.decorrelate  # else it goes through both kernels at once
+    made = convolve(fit.field, sharp.data, sharp.variance, sharp.flags, level=sharp.level, squares=plain_noise)
     fit = fit._replace(
         background=fit.background + _left_behind(_less(kept, made, fit, None), made.flags | kept.flags, fit)
     )
@@ -251,28 +259,27 @@ def subtract(
     more = fit.background.copy()
     more[0] += -rest * fit.scale if turned else rest
     fit = fit._replace(background=more)
-    variances = [kept.variance, made.variance]
-    assert made.variance is not None
-    white, acf, flags = None, None, made.flags
+    white, acf, light, flags = None, None, made.data, made.flags
     if options.decorrelate:
         white = whitening(fit.field, _shape(kept), lambda x, y: _spectra(kept, sharp, x, y))
-        plain, variances, flags = _whitened(plain, kept, sharp, made, white)
+        del made
+        plain, planes, flags = _whitened(plain, kept, sharp, flags, white)
     else:
         acf = _acf(fit.field, kept, sharp)
-    flags = flags | kept.flags
+        assert made.variance is not None
+        planes = [kept.variance.copy(), made.variance]
+    flags |= kept.flags
     if turned:
-        flags = flags | np.where(science.flags & fl.NO_DATA, fl.NO_DATA, np.uint32(0))
+        flags |= science.flags & fl.NO_DATA
     factor = _scales(scale, _shape(kept))
     nothing = (flags & fl.NO_DATA) != 0
-    planes = []
-    for plane in variances:
-        assert plane is not None
-        plane = plane / factor**2 if factor is not None else plane.copy()
+    for plane in planes:
+        if factor is not None:
+            np.divide(plane, factor**2, out=plane)
         plane[nothing] = np.nan
-        planes.append(np.asarray(plane, np.float32))
     plain[nothing] = np.nan
     one, two = planes[::-1] if turned else planes
-    return Difference(plain, one, two, flags, "science" if turned else "reference", fit, white, acf, made.data)
+    return Difference(plain, one, two, flags, "science" if turned else "reference", fit, white, acf, light)
 
 
 def _shape(image: Taken) -> tuple[int, int]:
@@ -317,7 +324,7 @@ def _fitted(kept: Taken, sharp: Taken, options: SubtractOptions, part: float) ->
 
 
 def _stars(image: Taken, margin: int, apart: int, most: int) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    planes = checked_planes(image.data, image.sky.level, image.sky.variance, image.flags)
+    planes = checked_planes(image.data, image.sky.anew().level, image.sky.variance, image.flags)
     peaks, _ = candidates(planes, DetectOptions(fwhm=image.stars.fwhm, threshold=_SNR), 1.0)
     y, x = np.divmod(peaks[:_STARS], image.data.shape[1])
     chosen = choose_stamps(
@@ -404,19 +411,15 @@ def _spectra(kept: Taken, sharp: Taken, x: float, y: float) -> Spectra:
 
 
 def _whitened(
-    plain: NDArray[np.float32], kept: Taken, sharp: Taken, made: Convolved, white: Whitening
-) -> tuple[NDArray[np.float32], list[NDArray[np.float32] | None], NDArray[np.uint32]]:
+    plain: NDArray[np.float32], kept: Taken, sharp: Taken, flags: NDArray[np.uint32], white: Whitening
+) -> tuple[NDArray[np.float32], list[NDArray[np.float32]], NDArray[np.uint32]]:
     """The difference with white noise, and what the noise of both images has become."""
-    bits = kept.flags | made.flags
-    data = convolve(white.field, plain, kept.variance, bits, spared=_SPARED)
-    noise = convolve(white.through, sharp.data, sharp.variance, sharp.flags, level=sharp.level)
+    data = convolve(white.field, plain, kept.variance, kept.flags | flags, spared=_SPARED)
     assert data.variance is not None
-    assert noise.variance is not None
-    one, two = (
-        np.asarray(plane * np.float32(factor), np.float32)
-        for plane, factor in zip((data.variance, noise.variance), white.corrections, strict=True)
-    )
-    return data.data, [one, two], made.flags | data.flags
+    planes = [data.variance, convolve_variance(white.through, sharp.variance, sharp.flags)]
+    for plane, factor in zip(planes, white.corrections, strict=True):
+        plane *= np.float32(factor)
+    return data.data, planes, flags | data.flags
 
 
 def _acf(field: KernelField, kept: Taken, sharp: Taken) -> NDArray[np.float32]:

@@ -168,14 +168,14 @@ def _kernel(spectrum: NDArray[Any], size: int) -> NDArray[np.float64]:
     return np.roll(np.fft.ifft2(spectrum).real, (size // 2, size // 2), axis=(0, 1))
 
 
-def cut(kernels: NDArray[np.float64], *, keep_sums: bool = True) -> NDArray[np.float64]:
+def cut(kernels: NDArray[np.float64], *, keep_sums: bool = True, lost: float = _CUT) -> NDArray[np.float64]:
     """The middle that holds nearly all of the squares of kernels (n, k, k), with the sums they had if that is asked."""
     middle = kernels.shape[1] // 2
     squares = (kernels**2).sum(axis=(1, 2))
     half, inner = 0, kernels
     for half in range(1, min(_MOST, middle - 1) + 1):
         inner = kernels[:, middle - half : middle + half + 1, middle - half : middle + half + 1]
-        if np.all((inner**2).sum(axis=(1, 2)) > (1 - _CUT) * squares):
+        if np.all((inner**2).sum(axis=(1, 2)) > (1 - lost) * squares):
             break
     if not keep_sums:
         return inner

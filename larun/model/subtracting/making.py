@@ -104,6 +104,7 @@ def difference(
         made = subtract(one, two, options=options, part=part_of(science.provenance, reference.provenance))
     except NotAligned as error:
         raise NotAligned(f"{science!r} less {reference!r}: {error}") from error
+    one, two = (image._replace(sky=image.sky.anew()) for image in (one, two))  # whose maps are no longer needed
     kept, convolved = (two, one) if made.convolved == "science" else (one, two)
     psf = star_psf(kept)
     found = score(made, kept, convolved, psf)

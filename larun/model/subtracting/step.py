@@ -17,7 +17,7 @@ from larun.provenance import operation, recording
 __all__ = ["subtract"]
 
 
-@operation("subtract", version=2, reach="global", leave_out=("reference",))
+@operation("subtract", version=3, reach="global", leave_out=("reference",))
 def subtract(
     self: SkyImage,
     reference: SkyImage | str | Path,

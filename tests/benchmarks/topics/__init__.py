@@ -15,6 +15,7 @@ TOPICS = (
     "resample",
     "align",
     "stack",
+    "subtract",
     "lightcurve",
     "read",
     "cold",
