@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from larun.algorithms.jit import set_threads
     from larun.algorithms.overscan import OverscanOptions
     from larun.algorithms.subtraction import SubtractOptions
+    from larun.algorithms.tracks import LinkOptions
     from larun.detector import Amplifier, Detector, Section
     from larun.io.seal import Seal, Sealing
     from larun.model.astrometry.options import SolveOptions
@@ -63,6 +64,7 @@ if TYPE_CHECKING:
     from larun.model.stacking.options import StackOptions
     from larun.model.time.site import Site
     from larun.model.time.timing import ExposureTime
+    from larun.model.tracklets import Tracklets
     from larun.provenance import Provenance, operation
     from larun.report.sheets import write_sheets
 
@@ -86,6 +88,7 @@ _HOMES = {
     "KronOptions": "larun.model.measure.ellipses",
     "LightCurve": "larun.model.lightcurve",
     "LightCurveOptions": "larun.model.curves.options",
+    "LinkOptions": "larun.algorithms.tracks",
     "Master": "larun.model.masters",
     "MasterBias": "larun.model.masters",
     "MasterDark": "larun.model.masters",
@@ -123,6 +126,7 @@ _HOMES = {
     "Story": "larun.model.replay.story",
     "SubtractOptions": "larun.algorithms.subtraction",
     "Verdict": "larun.model.checks.verdict",
+    "Tracklets": "larun.model.tracklets",
     "TransitFit": "larun.model.curves.transit",
     "TransitOptions": "larun.model.curves.transit",
     "WhatIf": "larun.model.replay.whatif",
@@ -161,6 +165,7 @@ __all__ = [  # noqa: RUF022  # PSF is a class, no constant
     "KronOptions",
     "LightCurve",
     "LightCurveOptions",
+    "LinkOptions",
     "Master",
     "MasterBias",
     "MasterDark",
@@ -197,6 +202,7 @@ __all__ = [  # noqa: RUF022  # PSF is a class, no constant
     "StackOptions",
     "Story",
     "SubtractOptions",
+    "Tracklets",
     "TransitFit",
     "TransitOptions",
     "Verdict",

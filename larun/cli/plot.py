@@ -23,6 +23,7 @@ from larun.model.masters import Master
 from larun.model.psf import PSF
 from larun.model.raw.exposures import slug, stem_of
 from larun.model.tabular import Tabular
+from larun.model.tracklets import Tracklets
 from larun.plots import (
     draw_catalog,
     save,
@@ -142,8 +143,8 @@ def _of_catalog(file: Path, wishes: PlotOptions) -> _Subject:
         ):
             raise OptionError(f"{file}: is a light curve, of which there is one picture without options")
         return _Subject(image=None, catalog=None, kind=Picture.curve, curve=catalog)
-    if isinstance(catalog, Cutouts):
-        raise OptionError(f"{file}: holds stamps, of which there is no picture")
+    if isinstance(catalog, Cutouts | Tracklets):
+        raise OptionError(f"{file}: holds {type(catalog).__name__}, of which there is no picture")
     if isinstance(catalog, PSF):
         if wishes.kind is not Picture.auto or wishes.given(_OF_IMAGES | _OF_PIXELS | {"image": "--image"}):
             raise OptionError(f"{file}: is a point-spread function, of which there is one picture without options")

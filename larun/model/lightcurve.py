@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from larun.model.differencecurve import DifferenceCurve
     from larun.model.psf import PSF
     from larun.model.sky import SkyImage
+    from larun.model.tracklets import Tracklets
 
 __all__ = ["LightCurve", "read_tabular"]
 
@@ -396,8 +397,8 @@ class LightCurve(Tabular):
         return cls(table=table, provenance=Provenance.from_dict(record["provenance"], str(path)))
 
 
-def read_tabular(path: str | Path) -> SourceCatalog | LightCurve | DifferenceCurve | PSF | Cutouts:
-    """The catalogue, light curve, point-spread function or stamps in a file, whichever it holds.
+def read_tabular(path: str | Path) -> SourceCatalog | LightCurve | DifferenceCurve | Tracklets | PSF | Cutouts:
+    """The catalogue, light curve, tracklets, point-spread function or stamps in a file, whichever it holds.
 
     Raises
     ------
@@ -410,6 +411,7 @@ def read_tabular(path: str | Path) -> SourceCatalog | LightCurve | DifferenceCur
     from larun.model.cutouts import Cutouts
     from larun.model.differencecurve import DifferenceCurve
     from larun.model.psf import PSF
+    from larun.model.tracklets import Tracklets
 
     table, record = read_table(Path(path))
     if "psf" in record:
@@ -417,8 +419,8 @@ def read_tabular(path: str | Path) -> SourceCatalog | LightCurve | DifferenceCur
     if "stamps" in record and Path(path).suffix.lower() == ".fits":
         return Cutouts.read(path, verify=False)
     name = str(record.get("class", "")).rpartition(":")[2]
-    known: dict[str, type[SourceCatalog | LightCurve | DifferenceCurve]] = {
-        one.__name__: one for one in (LightCurve, DifferenceCurve)
+    known: dict[str, type[SourceCatalog | LightCurve | DifferenceCurve | Tracklets]] = {
+        one.__name__: one for one in (LightCurve, DifferenceCurve, Tracklets)
     }
     cls = known.get(name, SourceCatalog)
     return cls(table=table, provenance=Provenance.from_dict(record["provenance"], str(path)))

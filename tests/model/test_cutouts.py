@@ -232,4 +232,4 @@ def test_a_file_of_stamps_is_known_for_what_it_is(stamps, tmp_path):
     assert "\n" not in str(stamps)
     ended = run_larun("plot", path)
     assert ended.code == 2
-    assert "holds stamps" in ended.err
+    assert "holds Cutouts" in ended.err

@@ -27,6 +27,7 @@ from larun.model.photometry import many  # noqa: F401  # its operation is found 
 from larun.model.photometry.zero_point import ZeroPoint
 from larun.model.raw.opening import RawPart
 from larun.model.stack import Stack
+from larun.model.tracklets import Tracklets
 from larun.provenance import OPERATIONS, Step, array_from_canonical, canonical
 
 __all__ = ["MASTERS", "Functions", "Input", "OnDisk", "carry_out", "catalog_of", "restored"]
@@ -38,6 +39,7 @@ _OPTIONS = {
     "KronOptions": "larun.model.measure.ellipses",
     "LightCurveOptions": "larun.model.curves.options",
     "OverscanOptions": "larun.algorithms.overscan",
+    "LinkOptions": "larun.algorithms.tracks",
     "PsfFitOptions": "larun.model.pointspread.options",
     "PsfOptions": "larun.model.pointspread.options",
     "SegmentationOptions": "larun.algorithms.engine_segmentation",
@@ -329,6 +331,11 @@ def _difference_curve(function: Callable[..., Any], arguments: dict[str, Any], i
     return function(DifferenceCurve, differences, arguments.pop("positions"), **arguments)
 
 
+def _tracklets(function: Callable[..., Any], arguments: dict[str, Any], inputs: tuple[Input, ...]) -> Any:
+    """The candidates that were linked."""
+    return function(Tracklets, [catalog_of(item.value) for item in inputs if item.role == "candidates"], **arguments)
+
+
 #: How an operation is called that is not simply a method of what it worked on.
 _RULES: dict[str, Callable[..., Any]] = {
     "add": _symmetric,
@@ -342,6 +349,7 @@ _RULES: dict[str, Callable[..., Any]] = {
     "pipe": _piped,
     "stack": _stacked,
     "zero_points": _of_many,
+    "tracklets": _tracklets,
     "with_planes": _gone("its pixels were handed over in memory (with_planes)"),
     **{name: _combined(cls) for name, cls in MASTERS.items()},
 }

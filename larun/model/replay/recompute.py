@@ -11,15 +11,12 @@ from typing import TYPE_CHECKING, Any
 import attrs
 
 from larun.errors import FileError, LarunWarning
-from larun.model.catalog import SourceCatalog
-from larun.model.cutouts import Cutouts
-from larun.model.differencecurve import DifferenceCurve
 from larun.model.image import Image
-from larun.model.lightcurve import LightCurve, read_tabular
-from larun.model.psf import PSF
+from larun.model.lightcurve import read_tabular
 from larun.model.replay.calls import MASTERS, Functions, Input, OnDisk, carry_out, catalog_of
 from larun.model.replay.compare import Difference, differences
 from larun.model.replay.raws import RawFiles
+from larun.model.tabular import Tabular
 from larun.provenance import OPERATIONS, Provenance, Step, environment
 
 if TYPE_CHECKING:
@@ -44,7 +41,7 @@ class Replay:
         Why they may: versions of operations, packages and processor, functions of the user's own that changed.
     """
 
-    product: Image | SourceCatalog | LightCurve | DifferenceCurve | PSF | Cutouts = attrs.field(repr=False)
+    product: Image | Tabular = attrs.field(repr=False)
     again: Any = attrs.field(repr=False)
     differences: tuple[Difference, ...]
     notes: tuple[str, ...]
@@ -66,7 +63,7 @@ class Replay:
 
 
 def replay(
-    product: Image | SourceCatalog | LightCurve | DifferenceCurve | PSF | Cutouts | str | Path,
+    product: Image | Tabular | str | Path,
     raw: Iterable[str | Path] | str | Path = (),
     *,
     functions: Iterable[Callable[..., Any]] = (),
@@ -119,9 +116,7 @@ class Replayer:
         self.functions = Functions(functions)
         self._masters: dict[str, Any] = {}
 
-    def replay(
-        self, product: Image | SourceCatalog | LightCurve | DifferenceCurve | PSF | Cutouts | str | Path
-    ) -> Replay:
+    def replay(self, product: Image | Tabular | str | Path) -> Replay:
         """See :func:`replay`."""
         there = read_any(product) if isinstance(product, str | Path) else product
         self.functions.notes.clear()
@@ -224,8 +219,8 @@ def products_in(folder: str | Path) -> tuple[Path, ...]:
     return found
 
 
-def read_any(path: str | Path) -> Image | SourceCatalog | LightCurve | DifferenceCurve | PSF | Cutouts:
-    """The image, catalogue, light curve, PSF or stamps in a product.
+def read_any(path: str | Path) -> Image | Tabular:
+    """The image or the table in a product: a catalogue, a light curve, tracklets, a PSF, stamps.
 
     Raises
     ------
@@ -272,7 +267,9 @@ def _steps(step: Step | None) -> Iterator[Step]:
             yield from _steps(sub)
 
 
-def _surroundings(product: Image | SourceCatalog | LightCurve | DifferenceCurve | PSF | Cutouts) -> list[str]:
+def _surroundings(
+    product: Image | Tabular,
+) -> list[str]:
     """How versions and processor differ from those under which a product was made."""
     here, then = environment(), product.provenance.environment
     names = [name for name in sorted({*here, *then}) if here.get(name) != then.get(name)]
