@@ -45,12 +45,16 @@ def _photometer_arguments(arguments: dict[str, Any]) -> dict[str, Any]:
     return recorded(arguments)
 
 
+#: Operations that begin a catalogue on an image.
+_BEGIN = ("detect", "detect_changes", "forced_photometry", "forced_differences", "from_table")
+
+
 def _images_of(record: Provenance) -> list[str]:
     """Ids of what a catalogue was measured on."""
     return [
         parent.provenance.id
         for node in record.line()
-        if node.step is not None and node.step.operation in ("detect", "forced_photometry", "from_table")
+        if node.step is not None and node.step.operation in _BEGIN
         for parent in node.parents
         if parent.role in ("self", "image")
     ]
