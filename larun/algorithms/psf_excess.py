@@ -24,7 +24,7 @@ from larun.algorithms.psf_field import FieldFits
 from larun.algorithms.robust import SIGMA_PER_MAD
 from larun.flags import SATURATED, UNUSABLE
 
-__all__ = ["Excess", "excess_of"]
+__all__ = ["Excess", "StarPixels", "excess_of", "star_pixels"]
 
 #: Pixels count whose light of stars is so many times the noise of the sky: the first of these that shows an excess.
 _BRIGHT = (1.0, 3.0, 10.0, 30.0, 100.0)
@@ -62,6 +62,65 @@ class Excess(NamedTuple):
     share: float
 
 
+class StarPixels(NamedTuple):
+    """What :func:`star_pixels` returns.
+
+    Attributes
+    ----------
+    light : (m,) float64
+        The model of the stars, over the noise of the sky.
+    rest : (m,) float64
+        What is left there, over the noise that is expected.
+    index : (m,) int64
+        Numbers of the pixels, row by row.
+    """
+
+    light: NDArray[np.float64]
+    rest: NDArray[np.float64]
+    index: NDArray[np.int64]
+
+    @property
+    def scatter(self) -> float:
+        """Robust scatter of what is left: 1 where it is noise alone; 0 where there are too few pixels to tell."""
+        if self.rest.size < 30:
+            return 0.0
+        return float(SIGMA_PER_MAD * np.median(np.abs(self.rest - np.median(self.rest))))
+
+
+def star_pixels(
+    data: NDArray[np.float32], flags: NDArray[np.uint32], fwhm: float, fits: FieldFits, gain: float
+) -> StarPixels:
+    """What is left where stars are brighter than the noise of the sky, on usable pixels away from saturated stars.
+
+    Parameters
+    ----------
+    data : ndarray of float32, shape (ny, nx)
+        The image.
+    flags : ndarray of uint32, shape (ny, nx)
+        Its flags.
+    fwhm : float
+        FWHM of a star, pixels.
+    fits : FieldFits
+        Stars, their model, the sky and its variance.
+    gain : float
+        Electrons per unit of the data.
+
+    Returns
+    -------
+    StarPixels
+    """
+    where = fits.model > np.sqrt(np.maximum(fits.noise, 0))
+    where &= _quiet(flags, fwhm)
+    index = np.flatnonzero(where)
+    planes = data, fits.level, fits.model, fits.noise
+    values, level, model, noise = (np.ravel(plane)[index] for plane in planes)
+    with np.errstate(invalid="ignore", divide="ignore"):
+        light = model / np.sqrt(np.maximum(noise, 0))
+        rest = (values - level - model) / np.sqrt(noise + model / gain)
+    good = np.isfinite(rest)
+    return StarPixels(light[good], rest[good], index[good])
+
+
 def excess_of(
     data: NDArray[np.float32],
     flags: NDArray[np.uint32],
@@ -70,6 +129,7 @@ def excess_of(
     *,
     gain: float,
     acf: NDArray[Any] | None = None,
+    pixels: StarPixels | None = None,
 ) -> Excess:
     """Measure what residuals have beyond noise.
 
@@ -87,6 +147,8 @@ def excess_of(
         Electrons per unit of the data.
     acf : ndarray, shape (l, l) or (n, l, l), optional
         Correlation of the noise, l odd; by default it is white.
+    pixels : StarPixels, optional
+        What :func:`star_pixels` found, where it is known.
 
     Returns
     -------
@@ -112,38 +174,38 @@ def excess_of(
     >>> factor(psf), factor(gaussian_psf(3.3)) > 2
     (1.0, True)
     """
-    rest, usable = _residuals(data, flags, psf, fits, gain)
+    seen = star_pixels(data, flags, psf.fwhm, fits, gain) if pixels is None else pixels
     ones = np.ones(fits.x.size)
     reach = math.ceil(_FAR * psf.fwhm)
     white = _expected(acf, reach)
     for bright in _BRIGHT:
-        where = usable & (fits.model > bright * np.sqrt(np.maximum(fits.noise, 0)))
-        if int(where.sum()) < _PIXELS:
+        own = seen.light > bright
+        rest = seen.rest[own]
+        if rest.size < _PIXELS:
             break
-        beyond = _correlation(rest, where, reach) - white
+        limit = _CLIP * float(SIGMA_PER_MAD * np.median(np.abs(rest)))
+        rest = np.clip(rest, -limit, limit)
+        if not float(np.mean(rest**2)) - white[reach, reach] > _LEAST:
+            continue
+        beyond = _correlation(rest, seen.index[own], data.shape, reach) - white
         # the fit takes what is like a star: it makes lags negative where none would be
         total = float(np.sum(np.maximum(beyond, 0.0) * _of_psf(psf, reach, data.shape)))
-        if beyond[reach, reach] > _LEAST and total > _LEAST:
+        if total > _LEAST:
             scale = total / float(beyond[reach, reach])
-            own, share = _of_stars(rest, usable, psf.fwhm, fits, (float(np.sum(white**2)), scale))
-            return Excess(ones + scale * np.maximum(own, 0.0), float(beyond[reach, reach]), total, share)
+            alone, share = _of_stars(data, flags, psf.fwhm, fits, (gain, float(np.sum(white**2)), scale))
+            return Excess(ones + scale * np.maximum(alone, 0.0), float(beyond[reach, reach]), total, share)
     return Excess(ones, 0.0, 0.0, 0.0)
 
 
-def _residuals(
-    data: NDArray[np.float32], flags: NDArray[np.uint32], psf: PSF, fits: FieldFits, gain: float
-) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
-    """Residuals in units of the noise that is expected, and where they count."""
-    variance = fits.noise + np.maximum(fits.model, 0.0) / gain
-    with np.errstate(invalid="ignore", divide="ignore"):
-        rest = (data - fits.level - fits.model) / np.sqrt(variance)
-    usable = ((flags & np.uint32(int(UNUSABLE))) == 0) & np.isfinite(rest) & (variance > 0)
+def _quiet(flags: NDArray[np.uint32], fwhm: float) -> NDArray[np.bool_]:
+    """Usable pixels that are not near saturated ones."""
+    usable = (flags & np.uint32(int(UNUSABLE))) == 0
     saturated = (flags & SATURATED) != 0
     if saturated.any():
         from scipy.ndimage import distance_transform_edt
 
-        usable &= distance_transform_edt(~saturated) > _QUIET * psf.fwhm
-    return np.where(usable, rest, 0.0), usable
+        usable &= distance_transform_edt(~saturated) > _QUIET * fwhm
+    return np.asarray(usable)
 
 
 def _expected(acf: NDArray[Any] | None, reach: int) -> NDArray[np.float64]:
@@ -161,18 +223,21 @@ def _expected(acf: NDArray[Any] | None, reach: int) -> NDArray[np.float64]:
     return made
 
 
-def _correlation(rest: NDArray[np.float64], where: NDArray[np.bool_], reach: int) -> NDArray[np.float64]:
-    """Mean product of residuals by their distance, outliers cut off."""
+def _correlation(
+    rest: NDArray[np.float64], index: NDArray[np.int64], shape: tuple[int, ...], reach: int
+) -> NDArray[np.float64]:
+    """Mean product of residuals by their distance."""
     from scipy.fft import irfft2, next_fast_len, rfft2
 
-    scatter = float(SIGMA_PER_MAD * np.median(np.abs(rest[where])))
-    cut = np.where(where, np.clip(rest, -_CLIP * scatter, _CLIP * scatter), 0.0)
-    shape = tuple(next_fast_len(size + reach, real=True) for size in rest.shape)
+    wide = tuple(next_fast_len(size + reach, real=True) for size in shape)
     lags = np.arange(-reach, reach + 1)
-    products, pairs = (
-        irfft2(np.abs(rfft2(plane, shape)) ** 2, shape)[np.ix_(lags, lags)] for plane in (cut, where.astype(np.float64))
-    )
-    return np.asarray(products / np.maximum(pairs, 1.0), np.float64)
+
+    def products(values: NDArray[np.float64] | float) -> NDArray[np.float64]:
+        plane = np.zeros(shape)
+        plane.ravel()[index] = values
+        return np.asarray(irfft2(np.abs(rfft2(plane, wide)) ** 2, wide)[np.ix_(lags, lags)])
+
+    return products(rest) / np.maximum(products(1.0), 1.0)
 
 
 def _of_psf(psf: PSF, reach: int, shape: tuple[int, ...]) -> NDArray[np.float64]:
@@ -188,18 +253,23 @@ def _of_psf(psf: PSF, reach: int, shape: tuple[int, ...]) -> NDArray[np.float64]
 
 
 def _of_stars(
-    rest: NDArray[np.float64],
-    usable: NDArray[np.bool_],
+    data: NDArray[np.float32],
+    flags: NDArray[np.uint32],
     fwhm: float,
     fits: FieldFits,
-    scales: tuple[float, float],
+    scales: tuple[float, float, float],
 ) -> tuple[NDArray[np.float64], float]:
     """Excess of the variance at each star, weighted by a Gaussian of its width; and the share the PSF makes of a flux.
 
-    ``scales``: by how much fewer pixels are independent, and the variance of a flux by that of pixels.
+    ``scales``: the gain, by how much fewer pixels are independent, and the variance of a flux by that of pixels.
     """
     from scipy.ndimage import gaussian_filter
 
+    gain, fewer, scale = scales
+    with np.errstate(invalid="ignore", divide="ignore"):
+        rest = (data - fits.level - fits.model) / np.sqrt(fits.noise + np.maximum(fits.model, 0.0) / gain)
+    usable = _quiet(flags, fwhm) & np.isfinite(rest)
+    rest = np.where(usable, rest, 0.0)
     sigma = fwhm / FWHM_OF_SIGMA
     light = gaussian_filter(usable.astype(np.float64), sigma, mode="constant")
     squares = gaussian_filter(rest * rest, sigma, mode="constant")
@@ -214,11 +284,11 @@ def _of_stars(
     seen, index = seen[known], np.flatnonzero(known)
     own = squares[row, column][known] / seen - 1.0
     # of a mean of squares over the pixels that the weight holds
-    chance = np.sqrt(scales[0] / (2 * np.pi * sigma**2) / seen)
+    chance = np.sqrt(fewer / (2 * np.pi * sigma**2) / seen)
     middle = float(np.median(own))
     snr2 = (fits.flux[known] / fits.flux_error[known]) ** 2
-    share2 = _share_squared(own - middle, chance, snr2) * scales[1]
-    usual = middle + share2 / scales[1] * snr2
+    share2 = _share_squared(own - middle, chance, snr2) * scale
+    usual = middle + share2 / scale * snr2
     apart = own - usual
     spread = float(SIGMA_PER_MAD * np.median(np.abs(apart)))
     common = max(0.0, 1 - float(np.median(chance)) ** 2 / spread**2) if spread > 0 else 0.0

@@ -9,11 +9,10 @@ from numpy.typing import NDArray
 
 from larun.algorithms.peaks import Planes
 from larun.algorithms.psf_crowd import SearchOptions, solve_crowd
-from larun.algorithms.psf_excess import excess_of
+from larun.algorithms.psf_excess import excess_of, star_pixels
 from larun.algorithms.psf_field import FieldFits, FieldOptions, solve_field
 from larun.algorithms.psf_fit import fit_reach
 from larun.errors import CatalogError, OptionError
-from larun.flags import UNUSABLE
 from larun.model.measure import schema
 from larun.model.planes import correlation_around, total_variance
 from larun.model.pointspread.making import photon_gain, sky_planes
@@ -169,9 +168,10 @@ def measure(
         )
     else:
         fits = solve_field(planes, psf.function, x, y, options=wanted, acf=acf(x, y), sky=renewed)
-    facts = {"stars": given, "rounds": fits.iterations, "noise_ratio": _noise_ratio(planes, fits, gain, psf.fwhm)}
+    lit = star_pixels(planes[0], planes[3], psf.fwhm, fits, gain)
+    facts = {"stars": given, "rounds": fits.iterations, "noise_ratio": round(lit.scatter, 4)}
     if options.excess:
-        beyond = excess_of(planes[0], planes[3], psf.function, fits, gain=gain, acf=acf(fits.x, fits.y))
+        beyond = excess_of(planes[0], planes[3], psf.function, fits, gain=gain, acf=acf(fits.x, fits.y), pixels=lit)
         fits = fits._replace(covariance=fits.covariance * beyond.factor[:, None, None])
         facts |= {"excess": round(beyond.variance, 4), "flux_excess": round(beyond.flux_variance, 4)}
         facts |= {"model_error": round(beyond.share, 6)}
@@ -229,25 +229,6 @@ def _magnitudes(flux: NDArray[np.float64], error: NDArray[np.float64]) -> dict[s
         positive = flux > 0
         mag = np.where(positive, -2.5 * np.log10(np.where(positive, flux, 1.0)), np.nan)
         return {"mag_psf": mag, "mag_psf_error": np.where(positive, 2.5 / np.log(10) * error / flux, np.nan)}
-
-
-def _noise_ratio(planes: Planes, fits: FieldFits, gain: float, fwhm: float) -> float:
-    """Scatter of what is left, in units of the noise that is expected, where stars are and nothing is saturated."""
-    from scipy.ndimage import distance_transform_edt
-
-    from larun.algorithms.robust import SIGMA_PER_MAD
-    from larun.flags import SATURATED
-
-    variance = fits.noise + np.maximum(fits.model, 0) / gain
-    rest = (planes[0] - fits.level - fits.model) / np.sqrt(np.where(variance > 0, variance, np.nan))
-    good = (fits.model > np.sqrt(np.maximum(fits.noise, 0))) & ((planes[3] & UNUSABLE) == 0) & np.isfinite(rest)
-    saturated = (planes[3] & SATURATED) != 0
-    if saturated.any():
-        good &= distance_transform_edt(~saturated) > 3 * fwhm
-    values = rest[good]
-    if values.size < 30:
-        return 0.0
-    return round(float(SIGMA_PER_MAD * np.median(np.abs(values - np.median(values)))), 4)
 
 
 def _by_photutils(
