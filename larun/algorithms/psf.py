@@ -84,15 +84,15 @@ class PSF:
         """Order of the polynomial over the image."""
         return _TERMS.index(len(self.nodes))
 
-    def values(self, dx: ArrayLike, dy: ArrayLike, x: float = 0.0, y: float = 0.0) -> NDArray[np.float64]:
+    def values(self, dx: ArrayLike, dy: ArrayLike, x: ArrayLike = 0.0, y: ArrayLike = 0.0) -> NDArray[np.float64]:
         """The share of light at pixels that lie (dx, dy) from a star.
 
         Parameters
         ----------
         dx, dy : array_like
             Pixel minus star, pixels; they broadcast.
-        x, y : float
-            Where on the image the star is; matters where the function varies.
+        x, y : array_like
+            Where on the image the star is, for each; matters where the function varies.
 
         Returns
         -------
@@ -104,17 +104,16 @@ class PSF:
         >>> gaussian_psf(3.0).values([0.0, 1.5], 0.0)[0].round(4).tolist()
         [0.0932, 0.0482]
         """
-        along, aside = np.broadcast_arrays(np.asarray(dx, np.float64), np.asarray(dy, np.float64))
-        places = np.empty((along.size, 4))
-        places[:, 0], places[:, 1], places[:, 2], places[:, 3] = along.ravel(), aside.ravel(), x, y
-        out = np.empty((along.size, 3))
+        parts = np.broadcast_arrays(*(np.asarray(part, np.float64) for part in (dx, dy, x, y)))
+        places = np.stack([part.ravel() for part in parts], axis=1)
+        out = np.empty((len(places), 3))
         for_kernel = self.model, read_only(places, np.float64), float(self.radius), out
 
         def work(start: int, stop: int) -> None:
             point_range(*for_kernel, start, stop)
 
-        over_rows(along.size, work, band=4096)
-        return np.ascontiguousarray(out.T).reshape(3, *along.shape)
+        over_rows(len(places), work, band=4096)
+        return np.ascontiguousarray(out.T).reshape(3, *parts[0].shape)
 
     def draw(self, shape: tuple[int, int], x: ArrayLike, y: ArrayLike, flux: ArrayLike) -> NDArray[np.float64]:
         """An image of stars, without sky and noise.
@@ -231,6 +230,11 @@ def moffat_psf(
     return _analytic("moffat", profile, fwhm, (ratio, theta), oversampling, radius)
 
 
+@functools.cache
+def _gauss_legendre() -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    return np.polynomial.legendre.leggauss(_POINTS)
+
+
 def _analytic(
     kind: str, profile: Any, fwhm: float, shape: tuple[float, float], oversampling: int, radius: int | None
 ) -> PSF:
@@ -244,16 +248,20 @@ def _analytic(
     if wide < 3:
         raise OptionError(f"radius = {radius}: must be at least 3 pixels")
     half = wide * oversampling + 2 + _MARGIN
-    nodes, weights = np.polynomial.legendre.leggauss(_POINTS)
-    at = (np.arange(-half, half + 1) / oversampling)[:, None] + nodes / 2
+    nodes, weights = _gauss_legendre()
+    first = 0 if ratio == 1 else -half  # a quarter of a round one is enough
+    at = (np.arange(first, half + 1) / oversampling)[:, None] + nodes / 2
     cos, sin = math.cos(math.radians(theta)), math.sin(math.radians(theta))
-    samples = np.zeros((2 * half + 1, 2 * half + 1))
+    samples = np.zeros((len(at), len(at)))
     for n in range(_POINTS):
         dy = at[:, n][:, None]
         for m in range(_POINTS):
             dx = at[:, m][None, :]
             r2 = ratio * (cos * dx + sin * dy) ** 2 + (cos * dy - sin * dx) ** 2 / ratio
             samples += weights[n] * weights[m] / 4 * profile(r2)
+    if ratio == 1:
+        number = np.abs(np.arange(-half, half + 1))
+        samples = samples[np.ix_(number, number)]
     return psf_from_samples(samples[None], oversampling, fwhm=fwhm, kind=kind, radius=wide)
 
 
@@ -374,22 +382,20 @@ def aperture_shares(psf: PSF, radius: float) -> NDArray[np.float64]:
     """
     from larun.algorithms.aperture import aperture_sums
 
-    steps = max(4, psf.oversampling)
-    pixels = np.arange(-psf.radius, psf.radius + 1)
+    steps, pixels = max(4, psf.oversampling), np.arange(-psf.radius, psf.radius + 1)
+    dx = ((np.arange(steps**2) % steps + 0.5) / steps - 0.5)[:, None, None]  # a star at each place, one above the other
+    dy = ((np.arange(steps**2) // steps + 0.5) / steps - 0.5)[:, None, None]
+    at = psf.radius + dx.ravel(), psf.radius + dy.ravel() + pixels.size * np.arange(steps**2)
+    none = np.zeros((pixels.size * steps**2, pixels.size), np.uint32)
     total = np.zeros(len(psf.nodes))
     for n in range(len(psf.nodes)):
         single = attrs.evolve(psf, nodes=read_only(psf.nodes[n : n + 1], np.float64))
-        for a in range(steps):
-            for b in range(steps):
-                dx, dy = (b + 0.5) / steps - 0.5, (a + 0.5) / steps - 0.5
-                values = single.values(pixels[None, :] - dx, pixels[:, None] - dy)[0]
-                # sums are of single precision images: the largest value keeps all its digits as a share of 1
-                scale = float(np.max(np.abs(values))) or 1.0
-                image = (values / scale).astype(np.float32)
-                none = np.zeros(image.shape, np.uint32)
-                at = [psf.radius + dx], [psf.radius + dy]
-                total[n] += scale * float(aperture_sums(image, None, none, *at, [radius]).sum[0, 0])
-    return total / steps**2
+        values = single.values(pixels[None, None, :] - dx, pixels[None, :, None] - dy)[0].reshape(none.shape)
+        # sums are of single precision images: the largest value keeps all its digits as a share of 1
+        scale = float(np.max(np.abs(values))) or 1.0
+        sums = aperture_sums((values / scale).astype(np.float32), None, none, *at, [radius]).sum
+        total[n] = scale * float(np.mean(sums, dtype=np.float64))
+    return total
 
 
 def terms_of(psf_order: int) -> int:

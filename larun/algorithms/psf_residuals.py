@@ -86,20 +86,18 @@ def remains_of(planes: Planes, psf: PSF, stars: PsfFits, used: NDArray[np.bool_]
     """
     data, level, noise, flags = planes
     reach = psf.radius - 1
-    width = 2 * reach + 1
     ny, nx = data.shape
-    rest, spread, light = (np.zeros((width, width)) for _ in range(3))
+    x, y, flux = (part[used][:, None, None] for part in (stars.x, stars.y, stars.flux))
     offsets = np.arange(-reach, reach + 1)
-    for x, y, flux in zip(stars.x[used], stars.y[used], stars.flux[used], strict=True):
-        rows, columns = offsets + round(y), offsets + round(x)
-        cut = np.ix_(np.clip(rows, 0, ny - 1), np.clip(columns, 0, nx - 1))
-        model = flux * psf.values(columns[None, :] - x, rows[:, None] - y, x, y)[0]
-        inside = ((rows >= 0) & (rows < ny))[:, None] & ((columns >= 0) & (columns < nx))[None, :]
-        value = data[cut].astype(np.float64) - level[cut] - model
-        good = inside & ((flags[cut] & UNUSABLE) == 0) & np.isfinite(value) & (noise[cut] > 0)
-        rest += np.where(good, value, 0.0)
-        spread += np.where(good, noise[cut] + np.maximum(model, 0.0) / gain, 0.0)
-        light += np.where(good, flux, 0.0)
+    rows, columns = np.rint(y).astype(int) + offsets[:, None], np.rint(x).astype(int) + offsets
+    cut = np.clip(rows, 0, ny - 1), np.clip(columns, 0, nx - 1)
+    model = flux * psf.values(columns - x, rows - y, x, y)[0]
+    value = data[cut].astype(np.float64) - level[cut] - model
+    good = (rows >= 0) & (rows < ny) & (columns >= 0) & (columns < nx)
+    good = good & ((flags[cut] & UNUSABLE) == 0) & np.isfinite(value) & (noise[cut] > 0)
+    rest = np.sum(value, axis=0, where=good)
+    spread = np.sum(noise[cut] + np.maximum(model, 0.0) / gain, axis=0, where=good)
+    light = np.sum(np.broadcast_to(flux, good.shape), axis=0, where=good)
     with np.errstate(invalid="ignore", divide="ignore"):
         mean, error = rest / light, np.sqrt(spread) / light
     sure = np.isfinite(mean) & (np.abs(mean) > 4 * error)

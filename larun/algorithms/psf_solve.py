@@ -6,12 +6,12 @@ algebra would give other bits for other numbers of threads.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from larun.algorithms.arrays import read_only
 from larun.algorithms.jit import kernel, over_rows
 from larun.algorithms.peaks import Planes
 from larun.algorithms.psf import PSF
@@ -19,8 +19,6 @@ from larun.algorithms.psf_kernels import combine_nodes, first_node, pixel, terms
 
 __all__ = ["NodeProblem", "solve_nodes"]
 
-#: Parts in which stars are added up, whatever the number of threads.
-_PARTS = 8
 _ITERATIONS = 150
 #: Of the error, in the norm of the problem: each turn of a build begins where the last ended.
 _TOLERANCE = 1e-4
@@ -46,12 +44,16 @@ class NodeProblem(NamedTuple):
 def solve_nodes(problem: NodeProblem, psf: PSF, begin: PSF) -> NDArray[np.float64]:
     """The nodes that fit best, the weights being those of ``psf``, and the difference from ``begin`` smooth.
 
+    A pixel is a sum over sixteen nodes, so the matrix of the problem joins a node to those within three: for each pair
+    of polynomial terms it is kept as 25 planes. Number 7 j + i joins a node to the one j rows and i columns further;
+    those before it have the same numbers in theirs.
+
     Returns
     -------
     ndarray of float64
         As ``psf.nodes``.
     """
-    count, width = problem.x.size, 2 * psf.radius - 1
+    (terms, size, _), count, width = psf.nodes.shape, problem.x.size, 2 * psf.radius - 1
     stamps = np.empty((2, count, width, width))
     stars = np.column_stack([problem.x, problem.y, problem.flux])
     rules = 1.0 / problem.gain, np.uint32(problem.mask), _OUTLIER
@@ -60,40 +62,59 @@ def solve_nodes(problem: NodeProblem, psf: PSF, begin: PSF) -> NDArray[np.float6
         _prepare(problem.planes, psf.model, stars, rules, stamps, start, stop)
 
     over_rows(count, prepare, band=8)
-    band = -(-count // _PARTS)
-    parts = np.zeros((-(-count // band), *psf.nodes.shape))
-    scale = np.max(begin.nodes[0])
-    rough = 1 / (_ROUGHNESS[0] * np.abs(begin.nodes[0]) + _ROUGHNESS[1] * scale) ** 2
-    held = 1 / (_FREEDOM[0] * np.abs(begin.nodes[0]) + _FREEDOM[1] * scale) ** 2
+    matrix = np.zeros((terms * (terms + 1) // 2, 25, size, size))
+    right = np.zeros((terms, size, size))
 
-    def sums(nodes: NDArray[np.float64] | None) -> NDArray[np.float64]:
-        """The matrix times nodes without the prior; the right side for None; the diagonal for an empty array."""
-        parts[:] = 0.0
-        kind = 0 if nodes is None else 2 if nodes.size == 0 else 1
-        given = read_only(nodes if kind == 1 and nodes is not None else psf.nodes, np.float64)
+    def gather(start: int, stop: int) -> None:
+        _gather(psf.model, stars, stamps, (matrix, right), start, stop)
 
-        def work(start: int, stop: int) -> None:
-            _add(given, psf.model, stars, (stamps, kind), parts[start // band], start, stop)
-
-        over_rows(count, work, band=band)
-        total: NDArray[np.float64] = parts[0].copy()
-        for part in parts[1:]:
-            total += part
-        return total
+    over_rows(size, gather, band=8)
 
     def times(nodes: NDArray[np.float64]) -> NDArray[np.float64]:
-        return np.asarray(sums(nodes) + held * nodes + _rough(nodes, rough), np.float64)
+        made = np.empty_like(nodes)
+
+        def work(start: int, stop: int) -> None:
+            _times(matrix, nodes, made, start, stop)
+
+        over_rows(size, work)
+        return made
 
     origin = np.zeros_like(psf.nodes)
     origin[0] = begin.nodes[0] * (psf.nodes[0].sum() / begin.nodes[0].sum())
-    diagonal = sums(np.empty(0)) + held + 12 * rough
-    found = psf.nodes - origin
-    rest = sums(None) - sums(origin) - times(found)
-    return np.asarray(origin + _conjugate(times, rest, found, diagonal), np.float64)
+    right -= times(origin)
+    scale = np.max(begin.nodes[0])
+    rough = 1 / (_ROUGHNESS[0] * np.abs(begin.nodes[0]) + _ROUGHNESS[1] * scale) ** 2
+    held = 1 / (_FREEDOM[0] * np.abs(begin.nodes[0]) + _FREEDOM[1] * scale) ** 2
+    for term in range(terms):
+        _expect(matrix[_pair(term, term)], rough, held)
+    return np.asarray(origin + _conjugate(times, matrix, right, psf.nodes - origin), np.float64)
 
 
-def _conjugate(times: Any, rest: NDArray[np.float64], found: NDArray[np.float64], diagonal: NDArray[np.float64]) -> Any:
+def _expect(planes: NDArray[np.float64], rough: NDArray[np.float64], held: NDArray[np.float64]) -> None:
+    """Add what is expected of the nodes of a term: second differences along both axes and the nodes are small."""
+    planes[0] += held
+    for axis, way in ((0, 7), (1, 1)):  # to the next row, and to the next column
+        here, one, two, weight = (
+            np.moveaxis(part, axis, 0) for part in (planes[0], planes[way], planes[2 * way], rough)
+        )
+        middle = weight[1:-1]
+        here[:-2] += middle
+        here[1:-1] += 4 * middle
+        here[2:] += middle
+        one[:-2] -= 2 * middle
+        one[1:-1] -= 2 * middle
+        two[:-2] += middle
+
+
+def _conjugate(
+    times: Callable[[NDArray[np.float64]], NDArray[np.float64]],
+    matrix: NDArray[np.float64],
+    right: NDArray[np.float64],
+    found: NDArray[np.float64],
+) -> NDArray[np.float64]:
     """Conjugate gradients (Hestenes & Stiefel 1952), with the diagonal as preconditioner."""
+    diagonal = np.stack([matrix[_pair(term, term), 0] for term in range(len(right))])
+    rest = right - times(found)
     step = rest / diagonal
     way, product = step.copy(), float(np.sum(rest * step))
     end = _TOLERANCE**2 * float(np.sum(found**2 * diagonal) + product)
@@ -110,18 +131,10 @@ def _conjugate(times: Any, rest: NDArray[np.float64], found: NDArray[np.float64]
     return found
 
 
-def _rough(nodes: NDArray[np.float64], weight: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Transposed second differences, weighted, of the second differences along both axes."""
-    out = np.zeros_like(nodes)
-    second = (nodes[:, :-2] - 2 * nodes[:, 1:-1] + nodes[:, 2:]) * weight[1:-1]
-    out[:, :-2] += second
-    out[:, 1:-1] -= 2 * second
-    out[:, 2:] += second
-    second = (nodes[:, :, :-2] - 2 * nodes[:, :, 1:-1] + nodes[:, :, 2:]) * weight[:, 1:-1]
-    out[:, :, :-2] += second
-    out[:, :, 1:-1] -= 2 * second
-    out[:, :, 2:] += second
-    return out
+@kernel
+def _pair(one: int, two: int) -> int:
+    """The number of a pair of terms, the first not before the second."""
+    return one * (one + 1) // 2 + two
 
 
 @kernel
@@ -159,44 +172,76 @@ def _prepare(planes: Any, model: Any, stars: Any, rules: Any, stamps: Any, start
 
 
 @kernel
-def _add(given: Any, model: Any, stars: Any, what: Any, total: Any, start: int, stop: int) -> None:
-    """Add to ``total`` what stars say: 0 the right side, 1 the matrix times ``given``, 2 the diagonal."""
-    (_, phases, domain), (stamps, kind) = model, what
-    count, size, width = given.shape[0], given.shape[1], stamps.shape[2]
-    reach, terms = width // 2, np.empty(count)
-    made, own = np.empty((size, size)), np.empty((size, size))
-    for n in range(start, stop):
-        x, y = stars[n, 0], stars[n, 1]
-        px, py = int(np.floor(x + 0.5)), int(np.floor(y + 0.5))
-        terms_at(x, y, domain, terms)
-        if kind == 1:
-            combine_nodes(given, terms, size, made)
-        own[:] = 0.0
-        first_i, along = first_node(px - reach - x, phases, size)
-        first_j, aside = first_node(py - reach - y, phases, size)
-        a, b = along[0], aside[0]
-        for j in range(width):
-            for i in range(width):
-                weight = stamps[0, n, j, i]
-                if weight == 0:
-                    continue
-                j0, i0 = first_j + j * phases, first_i + i * phases
-                if kind == 2:
-                    for k in range(4):
-                        for m in range(4):
-                            own[j0 + k, i0 + m] += weight * (b[k] * a[m]) ** 2
-                    continue
-                if kind == 1:
-                    value, _, _ = pixel(made, j0, i0, along, aside)
-                    weight *= value
-                else:
-                    weight = stamps[1, n, j, i]
-                for k in range(4):
-                    part = weight * b[k]
-                    for m in range(4):
-                        own[j0 + k, i0 + m] += part * a[m]
-        for t in range(count):
-            factor = terms[t] * terms[t] if kind == 2 else terms[t]
-            for j in range(size):
+def _gather(model: Any, stars: Any, stamps: Any, sums: Any, start: int, stop: int) -> None:
+    """Rows ``start`` to ``stop`` of matrix (pairs, 25, m, m) and right side (terms, m, m): what stars say of them."""
+    (nodes, phases, domain), (matrix, right) = model, sums
+    count, size = nodes.shape[0], nodes.shape[1]
+    terms, own, said = np.empty(count), np.empty((25, size)), np.empty(size)
+    for row in range(start, stop):
+        for n in range(stars.shape[0]):
+            if not _say(stars[n], stamps[:, n], row, phases, own, said):
+                continue
+            terms_at(stars[n, 0], stars[n, 1], domain, terms)
+            for one in range(count):
                 for i in range(size):
-                    total[t, j, i] += factor * own[j, i]
+                    right[one, row, i] += terms[one] * said[i]
+                for two in range(one + 1):
+                    factor, pair = terms[one] * terms[two], _pair(one, two)
+                    for way in range(25):
+                        for i in range(size):
+                            matrix[pair, way, row, i] += factor * own[way, i]
+
+
+@kernel
+def _say(star: Any, stamp: Any, row: int, phases: int, own: Any, said: Any) -> bool:
+    """A star's part of a row of the matrix (25, m) and of the right side (m); whether it has one."""
+    size, width = said.size, stamp.shape[1]
+    first_i, (a, _) = first_node(int(np.floor(star[0] + 0.5)) - width // 2 - star[0], phases, size)
+    first_j, (b, _) = first_node(int(np.floor(star[1] + 0.5)) - width // 2 - star[1], phases, size)
+    if not first_j <= row < first_j + (width - 1) * phases + 4:
+        return False
+    own[:], said[:] = 0.0, 0.0
+    for k in range(4):
+        j, beside = divmod(row - k - first_j, phases)
+        if beside != 0 or not 0 <= j < width:
+            continue
+        for i in range(width):
+            weight, at = stamp[0, j, i] * b[k], first_i + i * phases
+            if weight == 0:
+                continue
+            for m in range(4):
+                part = weight * a[m]
+                said[at + m] += stamp[1, j, i] * b[k] * a[m]
+                for other in range(m, 4):
+                    own[other - m, at + m] += part * b[k] * a[other]
+                for after in range(k + 1, 4):
+                    for other in range(4):
+                        own[7 * (after - k) + other - m, at + m] += part * b[after] * a[other]
+    return True
+
+
+@kernel
+def _times(matrix: Any, nodes: Any, made: Any, start: int, stop: int) -> None:
+    """Rows ``start`` to ``stop`` of the matrix times nodes."""
+    count, size = nodes.shape[0], nodes.shape[1]
+    for row in range(start, stop):
+        made[:, row] = 0.0
+        for one in range(count):
+            for two in range(count):
+                planes, given = matrix[_pair(max(one, two), min(one, two))], nodes[two]
+                for way in range(25):
+                    down, right = (way + 3) // 7, (way + 3) % 7 - 3
+                    left, end = max(0, -right), min(size, size - right)
+                    if row + down < size:
+                        after = given[row + down][left + right : end + right]
+                        _add(planes[way, row][left:end], after, made[one, row][left:end])
+                    if way > 0 and row >= down:
+                        before = planes[way, row - down][left:end]
+                        _add(before, given[row - down][left:end], made[one, row][left + right : end + right])
+
+
+@kernel
+def _add(weights: Any, values: Any, total: Any) -> None:
+    """Add the products of two rows."""
+    for i in range(total.size):
+        total[i] += weights[i] * values[i]

@@ -129,12 +129,10 @@ def choose_stars(
     refused["at the edge"] = int(np.sum(good & ~inside))
     reason[good & ~inside] = "at the edge"
     good &= inside
-    masked = 0
-    for star in np.flatnonzero(good):
-        if _masked(flags, xs[star], ys[star], 1.5 * fwhm, chosen.mask):
-            good[star], reason[star] = False, "saturated or masked"
-            masked += 1
-    refused["saturated or masked"] = masked
+    masked = good & _masked(flags, np.where(good, xs, 0.0), np.where(good, ys, 0.0), 1.5 * fwhm, chosen.mask)
+    refused["saturated or masked"] = int(np.sum(masked))
+    reason[masked] = "saturated or masked"
+    good &= ~masked
     separation = 4 * fwhm if chosen.separation is None else chosen.separation
     everything = np.flatnonzero(np.isfinite(xs + ys + light))
     pairs = everything[
@@ -155,15 +153,22 @@ def choose_stars(
     return ChosenStars(index.astype(np.int64), refused, reason)
 
 
-def _masked(flags: NDArray[np.uint32], x: float, y: float, radius: float, mask: int) -> bool:
-    reach, py, px = math.ceil(radius), round(y), round(x)
-    top, left = max(0, py - reach), max(0, px - reach)
-    near = flags[top : py + reach + 1, left : px + reach + 1]
-    if not np.any(near & np.uint32(mask)):
-        return False
-    rows, columns = np.ogrid[: near.shape[0], : near.shape[1]]
-    circle = (rows + top - y) ** 2 + (columns + left - x) ** 2 <= radius**2
-    return bool(np.any(near[circle] & np.uint32(mask)))
+def _masked(
+    flags: NDArray[np.uint32], x: NDArray[np.float64], y: NDArray[np.float64], radius: float, mask: int
+) -> NDArray[np.bool_]:
+    """Which circles hold a masked pixel."""
+    bad, found = (flags & np.uint32(mask)) != 0, np.zeros(x.size, bool)
+    if not bad.any():
+        return found
+    reach, (ny, nx) = math.ceil(radius), flags.shape
+    px, py = np.rint(x).astype(np.int64), np.rint(y).astype(np.int64)
+    for j in range(-reach, reach + 1):
+        for i in range(-reach, reach + 1):
+            row, column = py + j, px + i
+            near = (row - y) ** 2 + (column - x) ** 2 <= radius**2
+            near &= (row >= 0) & (row < ny) & (column >= 0) & (column < nx)
+            found |= near & bad[np.clip(row, 0, ny - 1), np.clip(column, 0, nx - 1)]
+    return found
 
 
 def _spread(u: NDArray[np.float64], v: NDArray[np.float64], light: NDArray[np.float64]) -> NDArray[np.intp]:
