@@ -71,13 +71,13 @@ class StarPixels(NamedTuple):
         The model of the stars, over the noise of the sky.
     rest : (m,) float64
         What is left there, over the noise that is expected.
-    index : (m,) int64
+    pixel : (m,) int64
         Numbers of the pixels, row by row.
     """
 
     light: NDArray[np.float64]
     rest: NDArray[np.float64]
-    index: NDArray[np.int64]
+    pixel: NDArray[np.int64]
 
     @property
     def scatter(self) -> float:
@@ -112,8 +112,8 @@ def star_pixels(
     where = fits.model > np.sqrt(np.maximum(fits.noise, 0))
     where &= _quiet(flags, fwhm)
     index = np.flatnonzero(where)
-    planes = data, fits.level, fits.model, fits.noise
-    values, level, model, noise = (np.ravel(plane)[index] for plane in planes)
+    values, level, noise = (np.ravel(plane)[index] for plane in (data, fits.level, fits.noise))
+    model = fits.model.ravel()[index]
     with np.errstate(invalid="ignore", divide="ignore"):
         light = model / np.sqrt(np.maximum(noise, 0))
         rest = (values - level - model) / np.sqrt(noise + model / gain)
@@ -187,7 +187,7 @@ def excess_of(
         rest = np.clip(rest, -limit, limit)
         if not float(np.mean(rest**2)) - white[reach, reach] > _LEAST:
             continue
-        beyond = _correlation(rest, seen.index[own], data.shape, reach) - white
+        beyond = _correlation(rest, seen.pixel[own], data.shape, reach) - white
         # the fit takes what is like a star: it makes lags negative where none would be
         total = float(np.sum(np.maximum(beyond, 0.0) * _of_psf(psf, reach, data.shape)))
         if total > _LEAST:
