@@ -80,6 +80,7 @@ def solve_crowd(
     *,
     options: FieldOptions,
     search: SearchOptions,
+    flux: ArrayLike | None = None,
     acf: Callable[[NDArray[np.float64], NDArray[np.float64]], NDArray[Any] | None] | None = None,
     sky: Sky | None = None,
 ) -> CrowdFits:
@@ -87,7 +88,7 @@ def solve_crowd(
 
     Parameters
     ----------
-    planes, psf, x, y, options, sky
+    planes, psf, x, y, flux, options, sky
         As for :func:`larun.algorithms.psf_field.solve_field`.
     search : SearchOptions
         How remains are searched.
@@ -122,6 +123,7 @@ def solve_crowd(
 
     at = np.column_stack([np.atleast_1d(np.asarray(part, np.float64)) for part in (x, y)])
     given, made = len(at), 0
+    start = np.full(given, np.nan) if flux is None else np.atleast_1d(np.asarray(flux, np.float64))
 
     def solved(stars: NDArray[np.float64], known: FieldFits | None, follow: bool, **how: Any) -> FieldFits:
         xs, ys, light = np.ascontiguousarray(stars.T)
@@ -135,7 +137,7 @@ def solve_crowd(
         return solve_field(begin, psf, xs, ys, flux=light, options=wanted, acf=lags, sky=sky if follow else None)
 
     quickly = {"unnoticed": max(options.unnoticed, _UNNOTICED), "iterations": min(options.iterations, _ROUNDS)}
-    fits = solved(np.column_stack([at, np.full(given, np.nan)]), None, True, **quickly)
+    fits = solved(np.column_stack([at, start]), None, True, **quickly)
     quiet, refused = _quiet(planes[3], psf.fwhm), np.empty((0, 2))
     while made < search.passes:
         made += 1
@@ -153,7 +155,9 @@ def solve_crowd(
         if sky is not None or not kept.all():  # without what was found the sky is lower, and more is seen
             beside = _near(stars[kept, :2], stars[~kept, :2], psf.radius)
             fits = solved(stars[kept], fits, True, changed=beside, **quickly)
-    return CrowdFits(solved(_stars(fits), fits, True), given, made)
+    if sky is None or quickly != {name: getattr(options, name) for name in quickly}:
+        fits = solved(_stars(fits), fits, True)
+    return CrowdFits(fits, given, made)
 
 
 def _stars(fits: FieldFits) -> NDArray[np.float64]:

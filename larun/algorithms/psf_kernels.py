@@ -15,6 +15,7 @@ from larun.algorithms.jit import kernel
 
 __all__ = [
     "combine_nodes",
+    "combine_within",
     "draw_range",
     "first_node",
     "pixel",
@@ -98,13 +99,21 @@ def combine_nodes(nodes: Any, terms: Any, reach: int, made: Any) -> None:
     """The nodes at one place of the image, up to ``reach`` from the middle."""
     middle = nodes.shape[1] // 2
     low, high = max(0, middle - reach), min(nodes.shape[1], middle + reach + 1)
-    for j in range(low, high):
-        for i in range(low, high):
-            made[j, i] = nodes[0, j, i]
+    combine_within(nodes, terms, (low, high, low, high), made)
+
+
+@kernel
+def combine_within(nodes: Any, terms: Any, box: Any, made: Any) -> None:
+    """The nodes at one place of the image, in the rows and columns of a box (from, to, from, to)."""
+    top, bottom, left, right = box
+    for j in range(top, bottom):
+        row, plane = made[j, left:right], nodes[0, j, left:right]
+        for i in range(row.size):
+            row[i] = plane[i]
         for n in range(1, terms.size):
-            factor = terms[n]
-            for i in range(low, high):
-                made[j, i] += factor * nodes[n, j, i]
+            factor, plane = terms[n], nodes[n, j, left:right]  # of views the compiler makes vectors
+            for i in range(row.size):
+                row[i] += factor * plane[i]
 
 
 @kernel
@@ -142,11 +151,12 @@ def draw_range(model: Any, stars: Any, reach: int, image: Any, start: int, stop:
         left, right = max(0, px - own), min(image.shape[1], px + own + 1)
         if top >= bottom or left >= right:
             continue
-        if varies:
-            terms_at(x, y, domain, terms)
-            combine_nodes(nodes, terms, phases * (own + 3), made)
         i0, (along, _) = first_node(left - x, phases, size)
         j0, (aside, _) = first_node(top - y, phases, size)
+        if varies:
+            terms_at(x, y, domain, terms)
+            last_j, last_i = j0 + (bottom - 1 - top) * phases + 4, i0 + (right - 1 - left) * phases + 4
+            combine_within(nodes, terms, (j0, last_j, i0, last_i), made)
         for j in range(top, bottom):
             for i in range(left, right):
                 value = value_of(made, j0 + (j - top) * phases, i0 + (i - left) * phases, along, aside)

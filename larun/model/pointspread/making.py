@@ -173,14 +173,14 @@ def _without_neighbours(
     gain: float,
 ) -> tuple[Planes, FieldFits]:
     """The planes without all sources but the chosen ones, and all stars: each time more of those beneath others."""
-    (x, y), count = sources, sources[0].size
+    (x, y), count, flux = sources, sources[0].size, None
     planes = sky_planes(image)
     if known is not None:
         kept = np.arange(known.x.size) < count
         with np.errstate(invalid="ignore"):
             kept |= ~known.held & (known.flux > _SURE * known.flux_error)
         planes = image.data, known.level, known.noise, image.flags
-        x, y = known.x[kept], known.y[kept]
+        x, y, flux = known.x[kept], known.y[kept], known.flux[kept]
     found = solve_crowd(
         planes,
         function,
@@ -188,6 +188,7 @@ def _without_neighbours(
         y,
         options=FieldOptions(gain=gain, unnoticed=_NEIGHBOURS, iterations=25),
         search=SearchOptions(passes=1),
+        flux=flux,
         sky=lambda model: sky_planes(image, model)[1:3],
     ).fits
     others = found.flux.copy()
