@@ -75,12 +75,10 @@ class CrowdFits(NamedTuple):
 def solve_crowd(
     planes: Planes,
     psf: PSF,
-    x: ArrayLike,
-    y: ArrayLike,
+    stars: ArrayLike,
     *,
     options: FieldOptions,
     search: SearchOptions,
-    flux: ArrayLike | None = None,
     acf: Callable[[NDArray[np.float64], NDArray[np.float64]], NDArray[Any] | None] | None = None,
     sky: Sky | None = None,
 ) -> CrowdFits:
@@ -88,8 +86,10 @@ def solve_crowd(
 
     Parameters
     ----------
-    planes, psf, x, y, flux, options, sky
+    planes, psf, options, sky
         As for :func:`larun.algorithms.psf_field.solve_field`.
+    stars : array_like, shape (n, 2) or (n, 3)
+        x, y and, where it is known, a flux to start from.
     search : SearchOptions
         How remains are searched.
     acf : callable, optional
@@ -111,7 +111,7 @@ def solve_crowd(
     >>> pair = psf.draw((61, 61), [30.0, 33.4], [30.0, 30.5], [50000.0, 20000.0]).astype(np.float32)
     >>> flat, none = np.full(pair.shape, 100, np.float32), np.zeros(pair.shape, np.uint32)
     >>> planes = pair + flat, flat, flat, none
-    >>> found = solve_crowd(planes, psf, [30.5], [30.0], options=FieldOptions(), search=SearchOptions())
+    >>> found = solve_crowd(planes, psf, [[30.5, 30.0]], options=FieldOptions(), search=SearchOptions())
     >>> found.given, found.fits.flux.round(-1).tolist(), found.fits.x.round(1).tolist()
     (1, [50000.0, 20000.0], [30.0, 33.4])
     """
@@ -121,9 +121,10 @@ def solve_crowd(
             f"{search}: passes and threshold must be at least 1, distrust below 1, nearest and stray not negative"
         )
 
-    at = np.column_stack([np.atleast_1d(np.asarray(part, np.float64)) for part in (x, y)])
-    given, made = len(at), 0
-    start = np.full(given, np.nan) if flux is None else np.atleast_1d(np.asarray(flux, np.float64))
+    begin = np.asarray(stars, np.float64)
+    given, made = len(begin), 0
+    if begin.shape == (given, 2):
+        begin = np.column_stack([begin, np.full(given, np.nan)])
 
     def solved(stars: NDArray[np.float64], known: FieldFits | None, follow: bool, **how: Any) -> FieldFits:
         xs, ys, light = np.ascontiguousarray(stars.T)
@@ -132,12 +133,12 @@ def solve_crowd(
         limit = np.full(xs.size, search.stray * psf.fwhm)
         limit[:given] = max(1.0, psf.fwhm / 2) if options.limit is None else options.limit
         wanted = attrs.evolve(options, free_position=free, limit=limit, **how)
-        begin = planes if known is None else (planes[0], known.level, known.noise, planes[3])
+        fixed = planes if known is None else (planes[0], known.level, known.noise, planes[3])
         lags = None if acf is None else acf(xs, ys)
-        return solve_field(begin, psf, xs, ys, flux=light, options=wanted, acf=lags, sky=sky if follow else None)
+        return solve_field(fixed, psf, xs, ys, flux=light, options=wanted, acf=lags, sky=sky if follow else None)
 
     quickly = {"unnoticed": max(options.unnoticed, _UNNOTICED), "iterations": min(options.iterations, _ROUNDS)}
-    fits = solved(np.column_stack([at, start]), None, True, **quickly)
+    fits = solved(begin, None, True, **quickly)
     quiet, refused = _quiet(planes[3], psf.fwhm), np.empty((0, 2))
     while made < search.passes:
         made += 1

@@ -164,7 +164,9 @@ def _measured(
     if options.search is None:
         fits = solve_field(cut, near, sources.x, sources.y, options=options.fit)
     else:
-        fits = solve_crowd(cut, near, sources.x, sources.y, options=options.fit, search=options.search).fits
+        fits = solve_crowd(
+            cut, near, np.column_stack([sources.x, sources.y]), options=options.fit, search=options.search
+        ).fits
     return np.asarray(np.column_stack([fits.x, fits.y, fits.flux]) + corner, np.float64)
 
 

@@ -162,7 +162,7 @@ def test_correlated_noise_enters_the_errors(rng):
 def test_stars_beneath_others_are_found():
     planes, psf, x, y, flux, _ = crowd(11, side=300, density=0.006, faintest=2000.0)
     bright = flux > 6000
-    found = solve_crowd(planes, psf, x[bright], y[bright], options=FieldOptions(), search=SearchOptions())
+    found = solve_crowd(planes, psf, np.column_stack([x, y])[bright], options=FieldOptions(), search=SearchOptions())
     assert found.given == bright.sum()
     new = np.column_stack([found.fits.x, found.fits.y])[found.given :]
     hidden = np.column_stack([x, y])[~bright]

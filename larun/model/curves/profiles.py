@@ -196,8 +196,7 @@ def resolved(image: SkyImage, profile: Profile) -> QTable:
         fits, count, _ = solve_crowd(
             sky_planes(image),
             profile.function,
-            values_of(table, "x"),
-            values_of(table, "y"),
+            np.column_stack([values_of(table, "x"), values_of(table, "y")]),
             options=FieldOptions(gain=photon_gain(image)),
             search=SearchOptions(stray=_STRAY),
             sky=lambda model: sky_planes(image, model)[1:3],

@@ -173,22 +173,20 @@ def _without_neighbours(
     gain: float,
 ) -> tuple[Planes, FieldFits]:
     """The planes without all sources but the chosen ones, and all stars: each time more of those beneath others."""
-    (x, y), count, flux = sources, sources[0].size, None
+    stars, count = np.column_stack(sources), sources[0].size
     planes = sky_planes(image)
     if known is not None:
         kept = np.arange(known.x.size) < count
         with np.errstate(invalid="ignore"):
             kept |= ~known.held & (known.flux > _SURE * known.flux_error)
         planes = image.data, known.level, known.noise, image.flags
-        x, y, flux = known.x[kept], known.y[kept], known.flux[kept]
+        stars = np.column_stack([known.x, known.y, known.flux])[kept]
     found = solve_crowd(
         planes,
         function,
-        x,
-        y,
+        stars,
         options=FieldOptions(gain=gain, unnoticed=_NEIGHBOURS, iterations=25),
         search=SearchOptions(passes=1),
-        flux=flux,
         sky=lambda model: sky_planes(image, model)[1:3],
     ).fits
     others = found.flux.copy()

@@ -163,8 +163,9 @@ def measure(
     known, passes = x.size, 0
     if options.crowded:
         search = SearchOptions(passes=options.passes, threshold=options.threshold)
+        stars = np.column_stack([x, y])
         fits, known, passes = solve_crowd(
-            planes, psf.function, x, y, options=wanted, search=search, acf=acf, sky=renewed
+            planes, psf.function, stars, options=wanted, search=search, acf=acf, sky=renewed
         )
     else:
         fits = solve_field(planes, psf.function, x, y, options=wanted, acf=acf(x, y), sky=renewed)
