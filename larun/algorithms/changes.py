@@ -18,6 +18,7 @@ from larun.algorithms.arrays import read_only
 from larun.algorithms.peaks import Planes, local_maxima, prominent
 from larun.algorithms.psf import PSF
 from larun.algorithms.psf_fit import FitOptions, fit_reach, fit_stars
+from larun.algorithms.secondimages import second_images
 
 __all__ = ["Changes", "find_changes"]
 
@@ -71,7 +72,7 @@ class Changes(NamedTuple):
         OR within one and a half FWHM.
     reasons : dict of (n,) bool
         Reasons to doubt, by name: ``dipole``, ``near_bright``, ``near_saturated``, ``near_edge``, ``one_pixel``,
-        ``misshapen``, ``streak``, ``restless`` and ``hidden``.
+        ``misshapen``, ``streak``, ``restless``, ``hidden`` and ``second_image``.
     """
 
     x: NDArray[np.float64]
@@ -164,7 +165,8 @@ def find_changes(
         }
         around = image, planes[0], np.asarray(noise / np.float32(sky), np.float32), bits
         rings = _farther(np.where((bits & fl.UNUSABLE) == 0, score, np.float32(0)), columns, psf.fwhm)
-        parts.append(columns | _around(around, columns, psf, radius) | rings)
+        again = {"again": second_images(around[2], columns["x"], columns["y"], psf.fwhm)}
+        parts.append(columns | _around(around, columns, psf, radius) | rings | again)
     joined = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
     order = np.lexsort((joined["x"], joined["y"], -np.abs(joined["score"])))
     return _judged({name: column[order] for name, column in joined.items()}, threshold)
@@ -238,7 +240,7 @@ def _seen(score: NDArray[np.float32], rows: NDArray[np.int64], columns: NDArray[
 
 
 def _judged(columns: dict[str, Any], threshold: float) -> Changes:
-    seen = np.asarray(columns["flags"], np.uint32)
+    seen, again = np.asarray(columns["flags"], np.uint32), columns.pop("again")
     snr, scatter = np.abs(columns["score"]), columns["scatter"]
     needed = threshold * np.where(scatter > _RESTLESS, scatter**_HEAVY, 1.0)
     with np.errstate(invalid="ignore"):
@@ -253,5 +255,6 @@ def _judged(columns: dict[str, Any], threshold: float) -> Changes:
             "streak": (columns["line"] > _LINE_SHARE * snr) & (columns["line"] > _LINE * np.maximum(scatter, 1.0)),
             "restless": snr < needed,
             "hidden": columns["masked"] > _MASKED,
+            "second_image": again,
         }
     return Changes(**columns, reasons=reasons)

@@ -117,7 +117,7 @@ class DifferenceImage(SkyImage):
         field = KernelField(images=self.kernel, coefficients=np.eye(len(self.kernel)), domain=self.domain)
         return field.at(x, y)
 
-    @operation("detect_changes", version=3, reach="global")
+    @operation("detect_changes", version=4, reach="global")
     def detect(
         self,
         threshold: float = 5.0,

@@ -39,7 +39,7 @@ REASONS: dict[str, str] = {
     "streak": "on a line of the same sign",
     "restless": "the score scatters as much all around",
     "hidden": "many pixels around are not usable",
-    "second_image": "bright stars have a second image at the same shift",
+    "second_image": "at the same shift from a bright star as many others",
 }
 _MEASURES = ("chi2", "dipole_ratio", "dipole_moment", "sharpness", "light", "scatter", "line", "masked")
 _VERSION = 1

@@ -46,6 +46,7 @@ COLUMNS: tuple[Column, ...] = (
     Column("streak", np.bool_, "", "doubt: on a line of the same sign, as a spike, a trail or a bad row"),
     Column("restless", np.bool_, "", "doubt: the score scatters as much all around"),
     Column("hidden", np.bool_, "", "doubt: more than a tenth of the pixels around are not usable"),
+    Column("second_image", np.bool_, "", "doubt: at the same shift from a bright star as many others from theirs"),
     Column("doubt", np.bool_, "", "whether any reason to doubt holds"),
     Column("probability", np.float64, "", "that something changed here, where half of the candidates are real"),
 )
