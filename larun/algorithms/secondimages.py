@@ -1,13 +1,11 @@
 """Second images of stars: candidates that lie at one and the same shift from many bright stars.
 
-Where the telescope moved during an exposure, or where light is reflected, every bright star has another image at the same
-distance and in the same direction. Each by itself looks like a new star. All pairs of a star and a candidate have a vote
-for the shift between them; a shift that gets more of them than chance would give it is one of images.
+Where the telescope moved during an exposure, or where light is reflected, every bright star has another image at the
+same distance and in the same direction. Each by itself looks like a new star. All pairs of a star and a candidate have
+a vote for the shift between them; a shift that gets more of them than chance would give it is one of images.
 """
 
 from __future__ import annotations
-
-import math
 
 import numpy as np
 from numpy.typing import NDArray
@@ -91,4 +89,4 @@ def _shift(
 def _near(places: NDArray[np.float64], stars: NDArray[np.float64], same: float) -> NDArray[np.bool_]:
     from scipy.spatial import KDTree
 
-    return np.isfinite(KDTree(stars).query(places, distance_upper_bound=same)[0])
+    return np.asarray(np.isfinite(KDTree(stars).query(places, distance_upper_bound=same)[0]))
