@@ -18,7 +18,7 @@ from larun.algorithms.arrays import read_only
 from larun.algorithms.peaks import Planes, local_maxima, prominent
 from larun.algorithms.psf import PSF
 from larun.algorithms.psf_fit import FitOptions, fit_reach, fit_stars
-from larun.algorithms.secondimages import second_images
+from larun.algorithms.secondimages import second_images, with_saturated
 
 __all__ = ["Changes", "find_changes"]
 
@@ -134,6 +134,7 @@ def find_changes(
     options = FitOptions(gain=gain, reach=min(fit_reach(psf.fwhm), psf.radius - 2))
     radius = max(2, math.ceil(_AROUND * psf.fwhm))
     sky = float(np.median(noise[(noise > 0)])) if np.any(noise > 0) else 1.0
+    bright = with_saturated(np.asarray(noise / np.float32(sky), np.float32), (bits & fl.SATURATED) != 0)
     parts = []
     for sign in (1, -1):
         image = read_only(np.float32(sign) * score, np.float32)
@@ -165,7 +166,7 @@ def find_changes(
         }
         around = image, planes[0], np.asarray(noise / np.float32(sky), np.float32), bits
         rings = _farther(np.where((bits & fl.UNUSABLE) == 0, score, np.float32(0)), columns, psf.fwhm)
-        again = {"again": second_images(around[2], columns["x"], columns["y"], psf.fwhm)}
+        again = {"again": second_images(bright, columns["x"], columns["y"], psf.fwhm)}
         parts.append(columns | _around(around, columns, psf, radius) | rings | again)
     joined = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
     order = np.lexsort((joined["x"], joined["y"], -np.abs(joined["score"])))

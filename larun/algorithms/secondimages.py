@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from larun.algorithms.arrays import read_only
 from larun.algorithms.peaks import local_maxima
 
-__all__ = ["second_images"]
+__all__ = ["second_images", "with_saturated"]
 
 #: Stars that vote, the brightest, and those whose images are told: so many times the noise of the sky, as a variance.
 _VOTERS, _BRIGHT, _FAINT = 60, 3.0, 1.5
@@ -54,6 +54,29 @@ def second_images(
             break
         made |= _near(np.column_stack([x, y]) - shift, stars, same)
     return made
+
+
+def with_saturated(light: NDArray[np.float32], saturated: NDArray[np.bool_]) -> NDArray[np.float32]:
+    """The light with the middles of saturated stars as its highest peaks.
+
+    Parameters
+    ----------
+    light : ndarray of float32, (ny, nx)
+        Noise variance over that of the sky; 0 where it is not known.
+    saturated : ndarray of bool, (ny, nx)
+        Which pixels are.
+
+    Returns
+    -------
+    ndarray of float32, (ny, nx)
+    """
+    holes = saturated & (light == 0)
+    if not holes.any():
+        return light
+    from scipy.ndimage import distance_transform_edt
+
+    depth = distance_transform_edt(holes)
+    return np.asarray(np.where(holes, light.max() + depth, light), np.float32)
 
 
 def _stars(light: NDArray[np.float32]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:

@@ -11,7 +11,7 @@ from typing import Annotated
 
 import typer
 
-from larun.cli import align, instrument, lightcurve, quality, refcat, sky, stack, subtract, zeropoint
+from larun.cli import align, instrument, lightcurve, quality, refcat, sky, stack, subtract, transients, zeropoint
 from larun.cli.arguments import Instrument, Json, Keyword, Setting
 from larun.cli.options import Picture, Stretch
 from larun.cli.recipe import recipe_app
@@ -98,6 +98,7 @@ app.add_typer(sky.app)
 app.add_typer(stack.app)
 app.add_typer(quality.app)
 app.add_typer(lightcurve.app)
+app.add_typer(transients.app)
 
 
 @app.callback()

@@ -10,8 +10,9 @@ import attrs
 import typer
 
 from larun.cli.arguments import Instrument, Json, Keyword
-from larun.cli.running import FAILED, OK, command, say
-from larun.errors import FileError, OptionError
+from larun.cli.folders import calibrated_frames, of_one_field
+from larun.cli.running import FAILED, OK, command
+from larun.errors import OptionError
 
 if TYPE_CHECKING:
     from larun.model.curves.transit import TransitFit
@@ -93,8 +94,8 @@ def lightcurve(
     )
     _checked(wishes)
     out.mkdir(parents=True, exist_ok=True)
-    frames = _frames(folder, out, (keyword, without))
-    return _run(_selected(frames, object_, filter_), wishes, as_json)
+    frames = calibrated_frames(folder, out, (keyword, without), flag_only=True)
+    return _run(of_one_field(frames, object_, filter_), wishes, as_json)
 
 
 def parse_target(text: str) -> Any:
@@ -164,53 +165,6 @@ def _checked(wishes: _Wishes) -> None:
     unknown = [name for name in wishes.formats if name not in FORMATS]
     if unknown:
         raise OptionError(f"--format {','.join(unknown)}: must be of {', '.join(FORMATS)}")
-
-
-def _frames(folder: Path, out: Path, how: tuple[list[str] | None, str]) -> list[Path]:
-    """Calibrated frames of a folder; a raw night is reduced first, its cosmic rays flagged only."""
-    from larun.io.product import is_product
-
-    if not folder.is_dir():
-        raise FileError(f"{folder}: no such folder")
-    inside = folder / "frames" if (folder / "frames").is_dir() else folder
-    made = [path for path in sorted(inside.glob("*.fits")) if is_product(path)]
-    if made:
-        return made
-    from larun.cli import options
-    from larun.cli.progress import progress_bar
-    from larun.cli.warmup import compile_first
-    from larun.model.night import Night
-
-    keywords, without = how
-    recipe = options.recipe_from(
-        settings=[f"calibrate.without={without}"] if without else None, keywords=keywords, flag_only=True
-    )
-    compile_first("stacks")
-    with progress_bar() as progress:
-        summary = Night(folder).reduce(out / "reduced", recipe=recipe, progress=progress)
-    for row in summary.failed:
-        say("error", row.message if row.name in row.message else f"{row.name}: {row.message}")
-    found = sorted((out / "reduced" / "frames").glob("*.fits"))
-    if not found:
-        raise FileError(f"{folder}: holds no science frame that could be calibrated")
-    return found
-
-
-def _selected(frames: list[Path], object_: str | None, filter_: str | None) -> list[Path]:
-    """The frames of one object in one filter."""
-    from larun.model.stacking.series import groups_of
-
-    groups = groups_of(frames)
-    kept = {
-        key: paths
-        for key, paths in groups.items()
-        if (object_ is None or key[0] == object_) and (filter_ is None or key[1] == filter_)
-    }
-    if len(kept) != 1:
-        names = "; ".join(f"{key[0]} in {key[1] or 'no filter'} ({len(paths)})" for key, paths in groups.items())
-        what = "no frames are left" if not kept else "frames of several objects or filters"
-        raise OptionError(f"{what}: there are {names}; choose with --object and --filter")
-    return next(iter(kept.values()))
 
 
 def _reference(frames: list[Path], name: str | None) -> Path | None:

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
     from larun.model.difference import DifferenceImage
     from larun.model.differencecurve import DifferenceCurve
+    from larun.model.sky import SkyImage
 
 __all__ = ["show_candidate", "show_difference_curve"]
 
@@ -37,6 +38,7 @@ def show_candidate(
     says: list[str] | None = None,
     curve: DifferenceCurve | None = None,
     star: int = 1,
+    images: tuple[SkyImage, SkyImage] | None = None,
 ) -> Figure | SubFigure:
     """The new image, the reference, the difference and its score around a place, side by side.
 
@@ -57,6 +59,8 @@ def show_candidate(
         Its place number ``star`` is drawn below.
     star : int
         Number of the place in ``curve``.
+    images : (SkyImage, SkyImage), optional
+        The new image and the reference on the pixels of the difference, where it does not have them itself.
 
     Raises
     ------
@@ -70,7 +74,11 @@ def show_candidate(
     grid = figure.add_gridspec(2, 4, height_ratios=(1.25, 1.0))
     panels = [figure.add_subplot(grid[0, n]) for n in range(4)]
     half = int(np.clip(math.ceil(_HALF * difference.point_spread.fwhm), _LEAST, _MOST))
-    _draw_stamps(panels, difference, (round(x), round(y), half))
+    pair = (difference.science, difference.reference) if images is None else images
+    for image in pair:
+        if image is not None and image.shape != difference.shape:
+            raise OptionError(f"images: {image!r} does not lie on the pixels of {difference!r}")
+    _draw_stamps(panels, difference, pair, (round(x), round(y), half))
     for ax in panels:
         _mark(ax, x, y, half)
         ax.tick_params(labelsize="x-small")
@@ -93,10 +101,12 @@ def printable_lines(lines: list[str]) -> str:
     return "\n".join(printable(line) for line in lines)
 
 
-def _draw_stamps(panels: list[Any], difference: DifferenceImage, window: tuple[int, int, int]) -> None:
+def _draw_stamps(
+    panels: list[Any], difference: DifferenceImage, pair: tuple[Any, Any], window: tuple[int, int, int]
+) -> None:
     column, row, half = window
     score = _stamp(difference.score, window)
-    images = [_light(difference.science, window, 1.0), _light(difference.reference, window, difference.scale)]
+    images = [_light(pair[0], window, 1.0), _light(pair[1], window, difference.scale)]
     images.append(_stamp(difference.data, window))
     noise = _noise(difference, window)
     # of the candidate and the light around it, not of the brightest star at the edge of the stamp

@@ -25,8 +25,9 @@ if TYPE_CHECKING:
     from larun.model.catalog import SourceCatalog
     from larun.model.difference import DifferenceImage
     from larun.model.differencecurve import DifferenceCurve
+    from larun.model.sky import SkyImage
 
-__all__ = ["REASONS", "Sheet", "facts", "write_index", "write_sheets"]
+__all__ = ["REASONS", "Images", "Sheet", "facts", "write_index", "write_sheet", "write_sheets"]
 
 #: Reasons to doubt a candidate, in words.
 REASONS: dict[str, str] = {
@@ -43,6 +44,7 @@ REASONS: dict[str, str] = {
 }
 _MEASURES = ("chi2", "dipole_ratio", "dipole_moment", "sharpness", "light", "scatter", "line", "masked")
 _VERSION = 1
+Images = tuple["SkyImage", "SkyImage"]
 #: Pixels, in FWHM, at which a place of a light curve belongs to a candidate.
 _OF_CURVE = 0.5
 
@@ -71,6 +73,7 @@ def write_sheets(
     candidates: SourceCatalog | None = None,
     curve: DifferenceCurve | None = None,
     name: str = "candidate",
+    images: Images | None = None,
     index: bool = True,
     overwrite: bool = False,
 ) -> list[Sheet]:
@@ -91,6 +94,8 @@ def write_sheets(
         Light of the candidates over time: the place within half a FWHM of a candidate is its own.
     name : str
         What file names begin with.
+    images : (SkyImage, SkyImage), optional
+        The new image and the reference on the pixels of the difference, of one that was read from a file.
     index : bool
         Write the page, too.
     overwrite : bool
@@ -131,29 +136,72 @@ def write_sheets(
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise FileError(f"{folder} cannot be made: {error.strerror or error}") from error
-    made = []
-    for row in facts(difference, found, curve):
-        stem = f"{name}-{row['id']:04d}"
-        files = {"picture": f"{stem}.png", "data": f"{stem}.json"}
-        row["files"] = files
-        picture, data = (folder / file for file in files.values())
-        if not overwrite and (picture.exists() or data.exists()):
-            raise FileError(f"{picture if picture.exists() else data} exists: say overwrite=True, or another name")
-        _draw(difference, row, curve, picture)
-        with atomic_path(data, overwrite=overwrite) as temporary:
-            shown = {key: value for key, value in row.items() if key != "star"}
-            temporary.write_text(json.dumps(shown, indent=1, allow_nan=False) + "\n", encoding="ascii")
-        made.append(Sheet(facts=row, picture=picture, data=data))
+    made = [
+        write_sheet(difference, row, folder / f"{name}-{row['id']:04d}", curve, images=images, overwrite=overwrite)
+        for row in facts(difference, found, curve)
+    ]
     if index:
         title = f"Candidates of {difference.provenance.name or difference.provenance.id[:12]}"
         write_index(made, folder / "index.html", title=title, overwrite=overwrite)
     return made
 
 
+def write_sheet(
+    difference: DifferenceImage,
+    known: dict[str, Any],
+    stem: Path,
+    curve: DifferenceCurve | None = None,
+    *,
+    images: Images | None = None,
+    overwrite: bool = False,
+) -> Sheet:
+    """Write the picture and the JSON file of one candidate.
+
+    Parameters
+    ----------
+    difference : DifferenceImage
+        On which it was found.
+    known : dict
+        One of :func:`facts`, or more than that.
+    stem : Path
+        Of the files, without suffix; their folder must be there.
+    curve : DifferenceCurve, optional
+        With which the facts were made.
+    images : (SkyImage, SkyImage), optional
+        As for :func:`write_sheets`.
+    overwrite : bool
+        Replace a sheet of larun.
+
+    Raises
+    ------
+    FileError
+        If a file cannot be written, or is there and ``overwrite`` is not set.
+    """
+    picture, data = (stem.with_name(f"{stem.name}.{end}") for end in ("png", "json"))
+    if not overwrite and (picture.exists() or data.exists()):
+        raise FileError(f"{picture if picture.exists() else data} exists: say overwrite=True, or another name")
+    _draw(difference, known, curve, picture, images)
+    shown = {key: value for key, value in known.items() if key != "star"}
+    shown["files"] = {"picture": picture.name, "data": data.name}
+    with atomic_path(data, overwrite=overwrite) as temporary:
+        temporary.write_text(json.dumps(shown, indent=1, allow_nan=False) + "\n", encoding="ascii")
+    return Sheet(facts=shown, picture=picture, data=data)
+
+
 def facts(
     difference: DifferenceImage, candidates: SourceCatalog, curve: DifferenceCurve | None = None
 ) -> list[dict[str, Any]]:
     """What is known of each candidate, as plain values that JSON takes.
+
+    Parameters
+    ----------
+    difference, candidates, curve
+        As for :func:`write_sheets`.
+
+    Returns
+    -------
+    list of dict
+        With the keys that are listed there, and ``star``, the number of its place in the light curve.
 
     Raises
     ------
@@ -259,7 +307,7 @@ def _line(sheet: Sheet, folder: Path) -> list[Any]:
     points = known["light_curve"]
     return [
         Markup(f'<a href="{picture}"><img src="{picture}" alt="new, reference, difference, score" loading="lazy"></a>'),
-        joined([cell(known["science"]["name"]), Markup("<br>"), f"number {known['id']}"]),
+        joined([cell(known["science"]["name"]), Markup("<br>"), *_more(known)]),
         known["kind"],
         joined([place, *sky]),
         f"{_digits(known['flux'], 0)} ± {_digits(known['flux_error'], 0)} {known['unit']}",
@@ -270,6 +318,18 @@ def _line(sheet: Sheet, folder: Path) -> list[Any]:
             [Markup(f'<a href="{data}">JSON</a>'), *(() if points is None else (f", {len(points)} points of light",))]
         ),
     ]
+
+
+def _more(known: dict[str, Any]) -> list[str]:
+    """Which candidate it is; of a series how often it was seen, and whether it moves."""
+    said = [f"number {known['id']}"]
+    if "detections" in known:
+        said.append(Markup("<br>"))
+        said.append(f"seen on {len(known['detections'])} differences")
+    if known.get("tracklet"):
+        said.append(Markup("<br>"))
+        said.append(f"moving object {known['tracklet']}")
+    return said
 
 
 def _counted(points: list[Any] | None) -> list[str]:
@@ -328,7 +388,9 @@ def _points(curve: DifferenceCurve, star: int) -> list[dict[str, Any]]:
     ]
 
 
-def _draw(difference: DifferenceImage, known: dict[str, Any], curve: DifferenceCurve | None, path: Path) -> None:
+def _draw(
+    difference: DifferenceImage, known: dict[str, Any], curve: DifferenceCurve | None, path: Path, images: Images | None
+) -> None:
     from matplotlib.figure import Figure
 
     from larun.plots import save, show_candidate
@@ -340,7 +402,7 @@ def _draw(difference: DifferenceImage, known: dict[str, Any], curve: DifferenceC
         x, y = (
             float(np.clip(known[axis], 0, size - 1)) for axis, size in zip("xy", difference.shape[::-1], strict=True)
         )
-        show_candidate(difference, x, y, figure, says=_says(known), curve=own, star=known["star"] or 1)
+        show_candidate(difference, x, y, figure, says=_says(known), curve=own, star=known["star"] or 1, images=images)
         title = f"{known['science']['name']}, candidate {known['id']}"
         figure.suptitle(printable(title), fontsize="medium", parse_math=False)
         save(figure, path, dpi=90)  # a picture of larun is replaced, nothing else
@@ -357,6 +419,8 @@ def _says(known: dict[str, Any]) -> list[str]:
         f"x {_digits(known['x'], 2)} ± {_digits(known['x_error'], 2)}, "
         f"y {_digits(known['y'], 2)} ± {_digits(known['y_error'], 2)}{sky}",
         *([] if time is None else [f"JD (UTC) {time:.5f}"]),
+        *([f"seen on {len(known['detections'])} differences"] if "detections" in known else []),
+        *([f"moves: number {known['tracklet']} of the moving objects"] if known.get("tracklet") else []),
         f"object: {known['science']['object'] or '–'}",
         "reasons to doubt: " + (", ".join(reasons) or "none"),
         "  ".join(f"{name.replace('_', ' ')} {_digits(value, 2)}" for name, value in list(measures.items())[:4]),

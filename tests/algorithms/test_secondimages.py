@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from larun.algorithms.secondimages import second_images
+from larun.algorithms.secondimages import second_images, with_saturated
 
 SIDE, FWHM = 500, 4.0
 
@@ -55,3 +55,19 @@ def test_without_stars_or_candidates():
     nothing = np.zeros(0)
     assert not second_images(flat, np.linspace(5, 50, 20), np.linspace(5, 50, 20), FWHM).any()
     assert second_images(flat, nothing, nothing, FWHM).shape == (0,)
+
+
+def test_saturated_stars_have_second_images_too():
+    light, x, y, true = field(2)
+    rows, columns = np.mgrid[:SIDE, :SIDE]
+    rng = np.random.default_rng(2)
+    where = rng.uniform(20, SIDE - 60, (80, 2))[:6]  # the brightest
+    saturated = np.zeros(light.shape, bool)
+    for cx, cy in where:
+        saturated |= np.hypot(columns - cx, rows - cy) < 7
+    light[saturated] = 0
+    blind, told = (second_images(plane, x, y, FWHM) for plane in (light, with_saturated(light, saturated)))
+    assert np.count_nonzero(told & true) >= 37
+    assert np.count_nonzero(told & true) > np.count_nonzero(blind & true)
+    assert np.count_nonzero(told & ~true) <= 2
+    assert with_saturated(light, np.zeros_like(saturated)) is light
