@@ -109,5 +109,8 @@ def test_without_a_reference_the_sharpest_frames_make_one(folder):
     assert isinstance(made, package.Stack)
     assert made.shape == SHAPE
     assert not isinstance(stacked_reference(paths[:2]), package.Stack)
-    with pytest.raises(package.errors.OptionError, match="none of 1 frames shows stars"):
+    with (
+        pytest.warns(package.errors.LarunWarning, match="too few stars"),
+        pytest.raises(package.errors.OptionError, match="none of 1 frames shows stars"),
+    ):
         sharpest([folder / "frames" / "zblank.fits"])
