@@ -66,12 +66,12 @@ def sharpest(paths: Sequence[Path], *, progress: Callable[[str, int, int], None]
         if progress is not None:
             progress(f"looking at {path.name}", number, len(paths))
         found.append(SkyImage.read(path, verify=False).quality())
+    if not any(one.stars for one in found):
+        raise OptionError(f"none of {len(paths)} frames shows stars that tell how sharp it is: give --reference FILE")
     table = grade(found)
     fwhm, worth = (np.asarray(table[name], float) for name in ("fwhm", "worth"))
-    good = np.flatnonzero(np.isfinite(fwhm) & (worth > _WORTH))
-    if not good.size:
-        raise OptionError(f"none of {len(paths)} frames shows stars that tell how sharp it is: give --reference FILE")
-    count = min(max(_FEWEST, math.ceil(_PART * len(paths))), _MOST, len(good))
+    good = np.flatnonzero(np.isfinite(fwhm) & ((worth > _WORTH) | (worth == np.nanmax(worth))))
+    count = min(max(_FEWEST, math.ceil(_PART * len(paths))), _MOST)
     chosen = good[np.lexsort((good, fwhm[good]))[:count]]
     return [paths[n] for n in sorted(chosen)]
 
