@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from larun.algorithms.overscan import OverscanOptions
     from larun.algorithms.subtraction import SubtractOptions
     from larun.algorithms.tracks import LinkOptions
+    from larun.algorithms.zogy import ProperOptions
     from larun.detector import Amplifier, Detector, Section
     from larun.io.seal import Seal, Sealing
     from larun.model.astrometry.options import SolveOptions
@@ -99,6 +100,7 @@ _HOMES = {
     "Night": "larun.model.night",
     "OverscanOptions": "larun.algorithms.overscan",
     "PSF": "larun.model.psf",
+    "ProperOptions": "larun.algorithms.zogy",
     "Provenance": "larun.provenance",
     "PsfFitOptions": "larun.model.pointspread.options",
     "PsfOptions": "larun.model.pointspread.options",
@@ -176,6 +178,7 @@ __all__ = [  # noqa: RUF022  # PSF is a class, no constant
     "Night",
     "OverscanOptions",
     "PSF",
+    "ProperOptions",
     "Provenance",
     "PsfFitOptions",
     "PsfOptions",

@@ -56,6 +56,7 @@ INNER = {
     "larun.algorithms.stored_kernels",
     "larun.algorithms.taps",
     "larun.algorithms.warm",
+    "larun.algorithms.zogy_tiles",
 }
 
 

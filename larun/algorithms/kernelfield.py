@@ -18,7 +18,17 @@ from larun.algorithms.jit import kernel, over_rows
 from larun.algorithms.resample_kernels import fill_masked
 from larun.errors import OptionError
 
-__all__ = ["Convolved", "KernelField", "convolve", "convolve_variance", "polynomial_terms", "terms_at", "tile_size"]
+__all__ = [
+    "LOST",
+    "Convolved",
+    "KernelField",
+    "convolve",
+    "convolve_variance",
+    "polynomial_terms",
+    "stood_in",
+    "terms_at",
+    "tile_size",
+]
 
 #: Taps that are summed together: the width of a kernel is filled up to a multiple.
 _STEP = 5
@@ -26,9 +36,10 @@ _STEP = 5
 _SMALL = 1024
 #: Part of a kernel's weight that may fall on pixels without a value, on the light of stars, before the result counts as
 #: without one too.
-_LOST = 3e-3
+LOST = 3e-3
 #: By such a part of the light there may what stands in for a pixel be wrong, times so many of its sigma that matter.
 _WRONG = 3.0
+_MOST = 10.0  # times its weight that a saturated pixel counts
 #: Pixels whose value says nothing: their neighbours stand in for them. What is saturated stays as it is.
 _WORTHLESS = fl.BAD | fl.COSMIC | fl.FLAT_INVALID | fl.NO_DATA
 
@@ -179,7 +190,7 @@ def convolve(
     spread = np.empty(data.shape if squares else (0, 0), np.float32)
     out = np.empty(data.shape, np.float32), spread, np.zeros(data.shape, np.uint32)
     size = tile_size((data.shape[0], data.shape[1]))
-    pair, state = (planes[0], planes[-1]), (bits, read_only(lost, np.uint8), np.float32(_LOST))
+    pair, state = (planes[0], planes[-1]), (bits, read_only(lost, np.uint8), np.float32(LOST))
 
     def work(start: int, stop: int) -> None:
         _convolve_rows(pair, state, given, (size, np.float32(level)), out, start, stop)
@@ -215,13 +226,49 @@ def convolve_variance(
     nothing = read_only(np.zeros((0, 0)), np.uint8)
     out = np.empty((0, 0), np.float32), np.empty(plane.shape, np.float32), np.empty((0, 0), np.uint32)
     size = tile_size((plane.shape[0], plane.shape[1]))
-    state = read_only(np.zeros((0, 0)), np.uint32), nothing, np.float32(_LOST)
+    state = read_only(np.zeros((0, 0)), np.uint32), nothing, np.float32(LOST)
 
     def work(start: int, stop: int) -> None:
         _convolve_rows((plane, plane), state, _given(field), (size, np.float32(0.0)), out, start, stop)
 
     over_rows(-(-plane.shape[0] // size), work, band=1)
     return out[1]
+
+
+def stood_in(
+    data: NDArray[np.float32], variance: NDArray[np.float32], flags: NDArray[np.uint32], level: float, spared: float
+) -> tuple[NDArray[np.float32], NDArray[np.float32], NDArray[np.float32]]:
+    """An image whose pixels without a value have that of their neighbours, but for saturated ones.
+
+    Parameters
+    ----------
+    data, variance, flags : ndarray, (ny, nx)
+        The image.
+    level : float
+        Of the sky.
+    spared : float
+        How much of a filter's weight may fall on such pixels of the sky, as in :func:`convolve`.
+
+    Returns
+    -------
+    data, variance : ndarray of float32, (ny, nx)
+        Finite.
+    lost : ndarray of float32, (ny, nx)
+        How much a pixel without a value counts in what sees it, in parts of its weight: a result counts as without a
+        value from 0.3 per cent on. More than 1 where a saturated pixel is far above the sky: filters have wide wings.
+    """
+    bits = read_only(flags, np.uint32)
+    lost = _without_value(data, bits, fl.UNUSABLE)
+    planes = _filled(data, bits, lost), _filled(variance, bits, lost)
+    _judge(lost, bits, (planes[0], level), planes[1], spared)
+    risk = np.zeros(lost.shape, np.float32)
+    rows, columns = np.nonzero(lost)
+    risk[rows, columns] = lost[rows, columns] / np.float32(255)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        brightness = np.abs(planes[0][rows, columns] - np.float32(level)) / np.sqrt(planes[1][rows, columns])
+    bright = np.nan_to_num(np.float32(LOST * _WRONG) * brightness, nan=0.0, posinf=_MOST)
+    risk[rows, columns] = np.maximum(risk[rows, columns], np.clip(bright, 0, _MOST))
+    return planes[0], planes[1], risk
 
 
 def _given(field: KernelField) -> tuple[Any, ...]:
@@ -256,7 +303,7 @@ def _judge(
     stood_in = ((state & (_WORTHLESS | fl.INTERPOLATED)) != 0) & ((state & fl.SATURATED) == 0)
     with np.errstate(divide="ignore", invalid="ignore"):
         brightness = np.abs(seen[0][rows, columns] - np.float32(seen[1])) / np.sqrt(variance[rows, columns])
-        part = _LOST * np.maximum(1 / spared, _WRONG * brightness)
+        part = LOST * np.maximum(1 / spared, _WRONG * brightness)
     known = stood_in & (part < 1)
     lost[rows, columns] = np.where(known, np.ceil(255 * np.where(known, part, 1.0)), 255).astype(np.uint8)
 

@@ -42,7 +42,7 @@ from larun.algorithms.whitening import grid_of, terms_through
 from larun.detector import Section
 from larun.errors import OptionError
 
-__all__ = ["blurred_psf", "proper_coadd", "proper_psf"]
+__all__ = ["blurred_psf", "proper_coadd", "proper_psf", "width_of"]
 
 _CORE, _MARGIN = 224, 48
 _SIZE = _CORE + 2 * _MARGIN
@@ -273,7 +273,7 @@ def proper_psf(
     nodes = terms_through(cube, x, y, order, domain) if order else cube
     assert len(nodes) == terms_of(order)
     made = psf_from_nodes(np.array(nodes), step, fwhm=psfs[0].fwhm, kind="proper", radius=radius, domain=domain)
-    return attrs.evolve(made, fwhm=_width(made))
+    return attrs.evolve(made, fwhm=width_of(made))
 
 
 def _around(place: float, size: int) -> tuple[int, int]:
@@ -335,7 +335,7 @@ def _nodes_at(psf: PSF, x: float, y: float) -> NDArray[np.float64]:
     return made
 
 
-def _width(psf: PSF) -> float:
+def width_of(psf: PSF) -> float:
     """FWHM before the pixel blurred it: that of a circle as large as what is above half of the highest value."""
     fine = 20
     at = np.arange(-4 * fine * 3, 4 * fine * 3 + 1) / fine

@@ -18,10 +18,12 @@ from numpy.typing import NDArray
 from larun import flags as fl
 from larun.algorithms.detect import DetectOptions, detect_matched
 from larun.algorithms.kernelfield import KernelField, convolve, convolve_variance, tile_size
+from larun.algorithms.placeerror import WINDOW, error_of_places, shifts_of, slopes_of
 from larun.algorithms.psf import PSF, moffat_psf, psf_from_nodes
 from larun.algorithms.psf_build import BuildPsfOptions, build_psf
 from larun.algorithms.psf_stars import ChooseOptions, choose_stars
-from larun.algorithms.subtraction import Difference, Taken
+from larun.algorithms.subtraction import Difference
+from larun.algorithms.taken import Taken
 from larun.algorithms.whitening import cut, field_through, grid_of
 from larun.errors import CatalogError, OptionError
 
@@ -37,8 +39,6 @@ _BETA = 3.5
 _PSF_STARS = 50
 #: Part of the squares of a filter that is cut off: the score changes by a thirtieth of its noise at most.
 _CUT = 3e-5
-#: Pixels to each side of a star by which its place is judged.
-_WINDOW = 4
 #: Rows that are computed at once.
 _BAND = 512
 
@@ -145,7 +145,7 @@ def score(made: Difference, kept: Taken, convolved: Taken, psf: PSF, *, astromet
         signal[inner], noise[inner], known[inner] = part.signal[own], part.noise[own], part.known[own]
         steep[inner] = part.along[own] ** 2 + part.aside[own] ** 2
     if astrometric is None:
-        astrometric = _misplaced(shifts)
+        astrometric = error_of_places(shifts)
     if astrometric > 0:
         steep *= np.float32(astrometric**2)
         noise += steep
@@ -171,7 +171,7 @@ def _bands(shape: tuple[int, int], filters: _Filters, fwhm: float) -> list[tuple
     ny, size = shape[0], tile_size(shape)
     step = _BAND if size == tile_size((1, shape[1])) else ny  # a part of a narrow image would have other tiles
     half = max(field.half for field in filters[:3])
-    halo = size * math.ceil((half + max(1, round(fwhm)) + 1 + _WINDOW) / size)
+    halo = size * math.ceil((half + max(1, round(fwhm)) + 1 + WINDOW) / size)
     starts = range(0, ny, step)
     return [
         (slice(start, min(start + step, ny)), slice(max(start - halo, 0), min(start + step + halo, ny)))
@@ -205,10 +205,7 @@ def _part(made: Difference, images: tuple[Taken, Taken], filters: _Filters, fact
     light[~bright] = 0.0
     light /= np.float32(factor)
     filtered = convolve(fields[0], light, None, none).data
-    along, aside = np.zeros_like(filtered), np.zeros_like(filtered)
-    along[:, 1:-1] = np.float32(0.5) * (filtered[:, 2:] - filtered[:, :-2])
-    aside[1:-1] = np.float32(0.5) * (filtered[2:] - filtered[:-2])
-    return _Part(signal, noise, good & (noise > _LEAST * full), along, aside, bright)
+    return _Part(signal, noise, good & (noise > _LEAST * full), *slopes_of(filtered), bright)
 
 
 def _moved(domain: tuple[float, float, float, float], rows: int) -> tuple[float, float, float, float]:
@@ -270,27 +267,10 @@ def _shifts(made: Difference, part: _Part, inner: slice, outer: slice) -> list[t
     for x, y in zip(made.fit.x[made.fit.used], made.fit.y[made.fit.used], strict=True):
         if not inner.start <= y < inner.stop:
             continue
-        columns = slice(max(x - _WINDOW, 0), x + _WINDOW + 1)
-        whole = slice(max(y - _WINDOW, 0), y + _WINDOW + 1), columns
+        columns = slice(max(x - WINDOW, 0), x + WINDOW + 1)
+        whole = slice(max(y - WINDOW, 0), y + WINDOW + 1), columns
         window = slice(whole[0].start - outer.start, whole[0].stop - outer.start), columns
         if np.any(made.flags[whole] & fl.UNUSABLE) or not part.bright[y - outer.start, x]:
             continue
-        weight, signal = 1 / part.noise[window], part.signal[window]
-        for slope in (part.along[window], part.aside[window]):
-            norm = float(np.sum(slope**2 * weight))
-            if norm > 0:
-                # neighbours in a filtered image are one and the same noise: as many as the filter covers count as one
-                found.append((float(np.sum(slope * signal * weight)) / norm, norm))
+        found += shifts_of(part.signal[window], part.noise[window], (part.along[window], part.aside[window]))
     return found
-
-
-def _misplaced(found: list[tuple[float, float]]) -> float:
-    """Error of the places of stars along an axis: what the slopes of the bright ones explain beyond their noise."""
-    if len(found) < 20:
-        return 0.0
-    shift, norm = np.array(found).T
-    sharp = norm >= np.quantile(norm, 0.5)
-    # the brightest half tells, with the scatter of what is expected of noise taken off by the fainter half's trend
-    scatter = 1.4826 * float(np.median(np.abs(shift[sharp] - np.median(shift[sharp]))))
-    expected = float(np.sqrt(np.median(4 * math.pi / norm[sharp])))
-    return math.sqrt(max(scatter**2 - expected**2, 0.0))

@@ -16,10 +16,7 @@ from numpy.typing import NDArray
 
 from larun import flags as fl
 from larun.algorithms.arrays import middle, read_only
-from larun.algorithms.background import Background, background
-from larun.algorithms.cholesky import solve_positive
-from larun.algorithms.detect import DetectOptions, candidates, checked_planes
-from larun.algorithms.fwhm import FwhmEstimate, estimate_fwhm
+from larun.algorithms.background import background
 from larun.algorithms.jit import kernel, over_rows
 from larun.algorithms.kernelfield import (
     Convolved,
@@ -27,15 +24,15 @@ from larun.algorithms.kernelfield import (
     convolve,
     convolve_variance,
     polynomial_terms,
-    terms_at,
 )
 from larun.algorithms.matchbasis import Basis, delta_basis, gauss_basis
-from larun.algorithms.matchfit import MatchFit, MatchOptions, Side, choose_stamps, fit_kernel
+from larun.algorithms.matchfit import MatchFit, MatchOptions, fit_kernel
 from larun.algorithms.peaks import FWHM_OF_SIGMA
+from larun.algorithms.taken import Taken, bright_stars, clipped_mean, polynomial_through
 from larun.algorithms.whitening import Spectra, Whitening, whitening
 from larun.errors import NotAligned, OptionError
 
-__all__ = ["BASES", "DIRECTIONS", "Difference", "SubtractOptions", "Taken", "look_at", "subtract"]
+__all__ = ["BASES", "DIRECTIONS", "Difference", "SubtractOptions", "subtract"]
 
 BASES = ("gauss", "delta")
 DIRECTIONS = ("auto", "reference", "science")
@@ -45,8 +42,6 @@ _WIDTHS, _DEGREES = (0.7, 1.5, 3.0), (4, 2, 2)
 _NARROWEST = 1.0  # pixels
 _REACH = 5.0  # of the kernel, in units of the width that is missing
 _HALVES = (7, 20)
-_STARS = 5000
-_SNR = 20.0
 
 
 def _one_of(names: tuple[str, ...]) -> Any:
@@ -105,75 +100,6 @@ class SubtractOptions:
 
 #: A difference has no stars: of its weight so much may fall on what neighbours stand in for, which is noise as it is.
 _SPARED = 0.2
-
-
-class Taken(NamedTuple):
-    """An image as it is taken into a difference.
-
-    Attributes
-    ----------
-    data, variance, flags : ndarray, (ny, nx)
-        Planes; ``variance`` holds all its noise.
-    sky : Background
-        Its sky.
-    stars : FwhmEstimate
-        The size of its stars.
-    gain : float
-        Electrons per unit.
-    acf : ndarray or None
-        Autocorrelation of its noise; None where it is white.
-    """
-
-    data: NDArray[np.float32]
-    variance: NDArray[np.float32]
-    flags: NDArray[np.uint32]
-    sky: Background
-    stars: FwhmEstimate
-    gain: float
-    acf: NDArray[np.floating[Any]] | None
-
-    @property
-    def level(self) -> float:
-        """The median of the sky."""
-        return float(np.median(self.sky.mesh_level))
-
-    @property
-    def side(self) -> Side:
-        """What the fit takes."""
-        return Side(self.data, self.sky.variance, self.flags, self.level, self.acf)
-
-
-def look_at(
-    data: NDArray[np.float32],
-    variance: NDArray[np.float32] | None,
-    flags: NDArray[np.uint32],
-    *,
-    gain: float = 1.0,
-    acf: NDArray[np.floating[Any]] | None = None,
-) -> Taken:
-    """Measure what a subtraction has to know of an image: its sky and the size of its stars.
-
-    Parameters
-    ----------
-    data, variance, flags : ndarray, (ny, nx)
-        Planes. Without a variance the scatter of the sky takes its place, and the photons of the stars.
-    gain : float
-        Electrons per unit.
-    acf : ndarray, optional
-        Autocorrelation of the noise.
-
-    Raises
-    ------
-    OptionError
-        If shapes differ, or no pixel is usable.
-    """
-    image, bits = read_only(data, np.float32), read_only(flags, np.uint32)
-    sky = background(image, variance, bits)
-    noise = variance
-    if noise is None:
-        noise = (sky.variance + np.maximum(np.nan_to_num(image - sky.level), 0) / np.float32(gain)).astype(np.float32)
-    stars = estimate_fwhm(image, sky.level, sky.variance, bits)
-    return Taken(image, read_only(noise, np.float32), bits, sky.anew(), stars, float(gain), acf)
 
 
 class Difference(NamedTuple):
@@ -308,7 +234,7 @@ def _fitted(kept: Taken, sharp: Taken, options: SubtractOptions, part: float) ->
     else:
         basis = gauss_basis([missing * width for width in _WIDTHS], _DEGREES, half)
     stamp = min(max(9, math.ceil(3.5 * wide + 4)), 24)
-    x, y = _stars(sharp, basis.half + stamp + 1, stamp, options.stamps)
+    x, y = bright_stars(sharp, basis.half + stamp + 1, stamp, options.stamps)
     how = MatchOptions(
         order=options.order,
         background=options.background,
@@ -321,16 +247,6 @@ def _fitted(kept: Taken, sharp: Taken, options: SubtractOptions, part: float) ->
         else 0.0,
     )
     return fit_kernel(kept.side, sharp.side, basis, x, y, options=how)
-
-
-def _stars(image: Taken, margin: int, apart: int, most: int) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    planes = checked_planes(image.data, image.sky.anew().level, image.sky.variance, image.flags)
-    peaks, _ = candidates(planes, DetectOptions(fwhm=image.stars.fwhm, threshold=_SNR), 1.0)
-    y, x = np.divmod(peaks[:_STARS], image.data.shape[1])
-    chosen = choose_stamps(
-        x.astype(np.float64), y.astype(np.float64), _shape(image), margin=margin, apart=apart, most=most
-    )
-    return x[chosen].astype(np.float64), y[chosen].astype(np.float64)
 
 
 def _less(kept: Taken, made: Convolved, fit: MatchFit, scale: KernelField | None) -> NDArray[np.float32]:
@@ -348,29 +264,9 @@ def _less(kept: Taken, made: Convolved, fit: MatchFit, scale: KernelField | None
 
 def _left_behind(data: NDArray[np.float32], flags: NDArray[np.uint32], fit: MatchFit) -> NDArray[np.float64]:
     """What is left of the sky, as a polynomial: stamps see the wings of their stars as well."""
-    sky = background(data, None, flags).mesh_level.astype(np.float64)
-    rows, columns = sky.shape
-    y, x = np.mgrid[:rows, :columns] + 0.5
     order = next(n for n in range(4) if polynomial_terms(n) == len(fit.background))
-    while polynomial_terms(order) * 2 > sky.size and order:
-        order -= 1
     ny, nx = data.shape
-    terms = terms_at(x.ravel() * nx / columns - 0.5, y.ravel() * ny / rows - 0.5, order, fit.field.domain)
-    good, made = np.ones(sky.size, bool), np.zeros((terms.shape[1], 1))
-    for _ in range(3):
-        matrix, right = np.zeros((terms.shape[1],) * 2), np.zeros((terms.shape[1], 1))
-        for row, value in zip(terms[good], sky.ravel()[good], strict=True):
-            matrix += row[:, None] * row[None, :]
-            right[:, 0] += row * value
-        solved = solve_positive(matrix, right)
-        if solved is None:
-            break
-        made = solved
-        away = np.abs(sky.ravel() - np.sum(terms * made[:, 0], axis=1))
-        good = away <= 4 * 1.4826 * np.median(away[good]) + 1e-12
-    found = np.zeros(len(fit.background))
-    found[: len(made)] = made[:, 0]
-    return found
+    return polynomial_through(background(data, None, flags).mesh_level, (ny, nx), order, fit.field.domain)
 
 
 def _typical(
@@ -382,12 +278,7 @@ def _typical(
     # of both signs alike: the light is noise too, and it is in the difference
     dim = (flags[part] == 0) & (np.abs(light[part]) < np.sqrt(kept.sky.variance[part]))
     values = plain[part][dim]
-    if not values.size:
-        return 0.0
-    # a mean: the median of Poisson noise lies below it, by a part of the noise that a matched filter sees
-    centre = middle(values)
-    scatter = 1.4826 * middle(np.abs(values - centre))
-    return float(np.mean(values[np.abs(values - centre) <= 4 * scatter], dtype=np.float64))
+    return clipped_mean(values)
 
 
 def _sum_terms(field: KernelField) -> NDArray[np.float64]:

@@ -49,7 +49,8 @@ from larun.algorithms.resample import ResampleOptions, resample
 from larun.algorithms.resampled_noise import acf_at, term_of
 from larun.algorithms.stacking import Layer, Rows, stack
 from larun.algorithms.stored_kernels import Stored
-from larun.algorithms.subtraction import SubtractOptions, look_at, subtract
+from larun.algorithms.subtraction import SubtractOptions, subtract
+from larun.algorithms.taken import look_at
 from larun.errors import NotAligned
 
 __all__ = ["FRAME_PARTS", "PARTS", "PURPOSES", "compile_all"]

@@ -15,6 +15,7 @@ from larun.errors import FileError, LarunError
 
 if TYPE_CHECKING:
     from larun.algorithms.subtraction import SubtractOptions
+    from larun.algorithms.zogy import ProperOptions
     from larun.model.sky import SkyImage
 
 __all__ = ["app"]
@@ -28,9 +29,10 @@ class _Wishes:
 
     out: Path
     overwrite: bool
+    method: str
     align: str
     threshold: float
-    options: SubtractOptions
+    options: SubtractOptions | ProperOptions
 
 
 @app.command("subtract")
@@ -41,6 +43,9 @@ def subtract(
     ],
     reference: Annotated[Path, typer.Option("--reference", "-r", metavar="REFERENCE", help="Frame or stack before.")],
     out: Annotated[Path, typer.Option("--out", "-o", metavar="OUTDIR", help="Folder of differences and candidates.")],
+    method: Annotated[
+        str, typer.Option(help="alard-lupton: a kernel between both; zogy: by the PSFs of both.")
+    ] = "alard-lupton",
     align: Annotated[str, typer.Option(help="By stars, phase or wcs; none where both have the same pixels.")] = "stars",
     direction: Annotated[str, typer.Option(help="What is convolved: auto (the sharper), reference, science.")] = "auto",
     basis: Annotated[str, typer.Option(help="Parts of the kernel: gauss or delta.")] = "gauss",
@@ -53,11 +58,16 @@ def subtract(
 ) -> int:
     """Subtract a reference from frames of the same field, and list what is new and what is gone."""
     from larun.algorithms.subtraction import SubtractOptions
+    from larun.algorithms.zogy import ProperOptions
     from larun.cli import options
 
     options.load_instruments(instrument)
-    how = SubtractOptions(direction=direction, basis=basis, order=order, background=background)
-    wishes = _Wishes(out=out, overwrite=overwrite, align=align, threshold=threshold, options=how)
+    how: SubtractOptions | ProperOptions
+    if method == "zogy":
+        how = ProperOptions(background=background)
+    else:
+        how = SubtractOptions(direction=direction, basis=basis, order=order, background=background)
+    wishes = _Wishes(out=out, overwrite=overwrite, method=method, align=align, threshold=threshold, options=how)
     pairs, before = targets(frames, reference, out), sky_image(reference)
     rows = one_by_one(
         pairs, lambda path, target: _subtracted(path, target, before, wishes), _told, done="subtracted", quiet=as_json
@@ -78,7 +88,7 @@ def _subtracted(path: Path, target: Path, reference: SkyImage, wishes: _Wishes) 
         frame = sky_image(path)
         if not isinstance(frame, Frame):
             raise FileError(f"{path} is a {type(frame).__name__}: give a frame")
-        made = frame.subtract(reference, align=wishes.align, options=wishes.options)
+        made = frame.subtract(reference, method=wishes.method, align=wishes.align, options=wishes.options)
         found = made.detect(wishes.threshold)
         target.parent.mkdir(parents=True, exist_ok=True)
         made.write(target, overwrite=wishes.overwrite)
@@ -93,6 +103,7 @@ def _subtracted(path: Path, target: Path, reference: SkyImage, wishes: _Wishes) 
         "file": str(target),
         "candidates": str(table),
         **{name: fitted[name] for name in ("convolved", "aligned", "scale", "stamps", "chi2")},
+        "matched": "both filtered" if wishes.method == "zogy" else f"{fitted['convolved']} convolved",
         "found": len(rows),
         "without_doubt": int((~rows["doubt"]).sum()),
     }
@@ -103,6 +114,6 @@ def _told(row: dict[str, Any]) -> str:
         return f"not subtracted: {row['reason']}"
     aligned = f"  {row['aligned']} aligned" if row["aligned"] else ""
     return (
-        f"{row['convolved']} convolved{aligned}  scale {row['scale']:.4f}  {row['stamps']} stars  "
+        f"{row['matched']}{aligned}  scale {row['scale']:.4f}  {row['stamps']} stars  "
         f"χ² {row['chi2']:.2f}  {row['found']} found, {row['without_doubt']} without doubt"
     )

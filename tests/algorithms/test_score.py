@@ -3,7 +3,8 @@ import pytest
 
 from larun.algorithms.kernelfield import KernelField, convolve, convolve_variance
 from larun.algorithms.score import difference_psf, score, star_psf
-from larun.algorithms.subtraction import SubtractOptions, look_at, subtract
+from larun.algorithms.subtraction import SubtractOptions, subtract
+from larun.algorithms.taken import look_at
 from tests.algorithms.pair_fields import pair
 
 SHAPE = (500, 520)

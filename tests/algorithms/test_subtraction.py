@@ -3,7 +3,8 @@ import pytest
 
 from larun import flags as fl
 from larun.algorithms import jit
-from larun.algorithms.subtraction import SubtractOptions, look_at, subtract
+from larun.algorithms.subtraction import SubtractOptions, subtract
+from larun.algorithms.taken import look_at
 from larun.errors import NotAligned, OptionError
 from tests.algorithms.pair_fields import pair
 

@@ -41,6 +41,11 @@ def test_differences_and_candidates_are_written(larun, frames, tmp_path):
     again = larun("subtract", now, "-r", then, "-o", out, "--order", "1", "--overwrite")
     assert "without doubt" in again.out
     assert "1 of 1 frames" in again.out
+    again = larun("subtract", now, "-r", then, "-o", out, "--method", "zogy", "--overwrite")
+    assert "both filtered" in again.out
+    table = package.SourceCatalog.read(out / "now.ecsv").table
+    assert np.hypot(table["x"][0].value - 150.2, table["y"][0].value - 140.6) < 0.5
+    assert "must be one of" in larun("subtract", now, "-r", then, "-o", tmp_path / "other", "--method", "sfft").out
 
 
 def test_what_does_not_fit_is_told(larun, frames, tmp_path):

@@ -40,6 +40,7 @@ _OPTIONS = {
     "LightCurveOptions": "larun.model.curves.options",
     "OverscanOptions": "larun.algorithms.overscan",
     "LinkOptions": "larun.algorithms.tracks",
+    "ProperOptions": "larun.algorithms.zogy",
     "PsfFitOptions": "larun.model.pointspread.options",
     "PsfOptions": "larun.model.pointspread.options",
     "SegmentationOptions": "larun.algorithms.engine_segmentation",
@@ -325,6 +326,13 @@ def _cutouts(function: Callable[..., Any], arguments: dict[str, Any], inputs: tu
     return function(catalog_of(_one(inputs, "self")), planes=images, **arguments)
 
 
+def _subtracted(function: Callable[..., Any], arguments: dict[str, Any], inputs: tuple[Input, ...]) -> Any:
+    """Both images, and the point-spread functions of both where they were given."""
+    psfs = [item.value for item in inputs if item.role == "psfs"]
+    more = {"psfs": psfs if len(psfs) > 1 else psfs * 2} if psfs else {}
+    return _method(function, arguments | more, inputs)
+
+
 def _difference_curve(function: Callable[..., Any], arguments: dict[str, Any], inputs: tuple[Input, ...]) -> Any:
     """The differences that were used."""
     differences = [item.value for item in inputs if item.role == "difference"]
@@ -348,6 +356,7 @@ _RULES: dict[str, Callable[..., Any]] = {
     "multiply": _symmetric,
     "pipe": _piped,
     "stack": _stacked,
+    "subtract": _subtracted,
     "zero_points": _of_many,
     "tracklets": _tracklets,
     "with_planes": _gone("its pixels were handed over in memory (with_planes)"),

@@ -11,7 +11,8 @@ from larun import flags as fl
 from larun import units
 from larun.algorithms.psf import PSF
 from larun.algorithms.score import difference_psf, score, star_psf
-from larun.algorithms.subtraction import Difference, SubtractOptions, Taken, look_at, subtract
+from larun.algorithms.subtraction import Difference, SubtractOptions, subtract
+from larun.algorithms.taken import Taken, look_at
 from larun.algorithms.whitening import grid_of, terms_through
 from larun.errors import AlreadyApplied, NotAligned, OptionError, UnitMismatch
 from larun.model.aligning.transforms import METHODS, align_by
@@ -23,7 +24,7 @@ from larun.provenance import unrecorded
 if TYPE_CHECKING:
     from larun.model.sky import SkyImage
 
-__all__ = ["ALIGN", "Laid", "difference", "laid_together"]
+__all__ = ["ALIGN", "Laid", "apart", "difference", "laid_together", "taken"]
 
 ALIGN = (*METHODS, "none")
 #: Pixels by which images may be apart anywhere before one of them is resampled: the kernel takes up so much.
@@ -99,7 +100,7 @@ def difference(
     """
     if science.unit != reference.unit:
         raise UnitMismatch(f"{science!r} and {reference!r} are in {science.unit} and {reference.unit}")
-    one, two = _taken(science), _taken(reference)
+    one, two = taken(science), taken(reference)
     try:
         made = subtract(one, two, options=options, part=part_of(science.provenance, reference.provenance))
     except NotAligned as error:
@@ -109,7 +110,7 @@ def difference(
     psf = star_psf(kept)
     found = score(made, kept, convolved, psf)
     own = _psf(made, psf)
-    shared, rest = _apart(science, made.science_variance)
+    shared, rest = apart(science, made.science_variance)
     fields = {
         "data": made.data,
         "variance": rest,
@@ -130,12 +131,13 @@ def difference(
     return fields, _facts(made, one, two, found.astrometric, psf)
 
 
-def _taken(image: SkyImage) -> Taken:
+def taken(image: SkyImage) -> Taken:
+    """What a subtraction has to know of an image."""
     gain = 1.0 if image.unit == units.ELECTRON else (image.detector.amplifiers[0].gain or 1.0)
     return look_at(image.data, total_variance(image), image.flags, gain=gain, acf=image.noise_acf)
 
 
-def _apart(science: SkyImage, variance: NDArray[np.float32]) -> tuple[tuple[Shared, ...], NDArray[np.float32]]:
+def apart(science: SkyImage, variance: NDArray[np.float32]) -> tuple[tuple[Shared, ...], NDArray[np.float32]]:
     """What the science image adds to the noise, by where it came from: as the parts of its own pixels are."""
     total = total_variance(science)
     if not science.shared or total is None:
