@@ -92,7 +92,7 @@ def test_it_is_written_and_made_again_from_the_raw_files(night, made, tmp_path):
 def test_psfs_of_the_images_are_the_default_and_a_reference_elsewhere_is_aligned(night):
     folder, science, _, psfs = night
     field = pair(SHAPE, seed=4, stars=420, change=0.0, brightest=4e5)
-    shifted = raw(folder.parent / "moved.fits", np.roll(field.reference, (3, -5), (0, 1)), "then")
+    shifted = raw(folder.parent / "moved-proper.fits", np.roll(field.reference, (3, -5), (0, 1)), "then")
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", larun.errors.LarunWarning)
         made = science.subtract(shifted, method="zogy", options=larun.ProperOptions(background=1))
