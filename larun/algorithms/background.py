@@ -73,6 +73,10 @@ class _Map:
         self._shape = shape
         self._positive = positive
 
+    def again(self) -> _Map:
+        """The same, not yet looked at."""
+        return _Map(self.mesh, self._shape, positive=self._positive)
+
     @functools.cached_property
     def plane(self) -> NDArray[np.float32]:
         return _interpolated(self.mesh, self._shape, positive=self._positive)
@@ -143,6 +147,11 @@ class Background:
         assert level is not None
         assert rms is not None
         return Background(level, rms, variance, self.fraction_used)
+
+    def again(self) -> Background:
+        """The same as it was when nobody had looked at its maps: what is kept of it is small."""
+        variance = None if self._variance is None else self._variance.again()
+        return Background(self._level.again(), self._rms.again(), variance, self.fraction_used)
 
     def halved(self) -> Background:
         """The background of the image binned by two: of means of four pixels, whose noise is half if independent."""

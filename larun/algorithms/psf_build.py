@@ -20,6 +20,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from larun.algorithms.arrays import read_only
 from larun.algorithms.peaks import FWHM_OF_SIGMA, Planes
+from larun.algorithms.profilefit import ProfileOptions, fit_profiles
 from larun.algorithms.psf import PSF, moffat_psf, psf_from_nodes, terms_of
 from larun.algorithms.psf_fit import FitOptions, PsfFits, fit_reach, fit_stars
 from larun.algorithms.psf_solve import NodeProblem, solve_nodes
@@ -37,6 +38,8 @@ _NARROWEST = 1.5
 _SETTLED = (3e-4, 0.05)
 #: A star whose chi^2 is this many times the median is no single star, or not like the others.
 _ODD = 3.0
+#: So many stars tell which Moffat profile to begin with.
+_MOFFATS = 150
 #: A star with less of its light on usable pixels is not used.
 _WHOLE = 0.97
 
@@ -226,35 +229,16 @@ class _Shape(NamedTuple):
 
 
 def _nearest_moffat(
-    planes: Planes,
-    x: NDArray[np.float64],
-    y: NDArray[np.float64],
-    fwhm: float,
-    grid: tuple[int, int],
-    options: FitOptions,
+    planes: Planes, x: NDArray[np.float64], y: NDArray[np.float64], fwhm: float, grid: tuple[int, int], fit: FitOptions
 ) -> PSF:
-    """The round Moffat profile that fits the stars best, by their mean chi^2, single ones of which count no more."""
-    from scipy.optimize import minimize
-
-    def profile(at: NDArray[np.float64]) -> PSF:
-        width, beta = fwhm * math.exp(float(at[0])), 1 + 2 * math.exp(float(at[1]))
-        return moffat_psf(width, beta, oversampling=grid[0], radius=grid[1])
-
-    def misfit(at: NDArray[np.float64]) -> float:
-        if abs(at[0]) > 0.5 or not -1.2 < at[1] < 2.5:
-            return 1e9
-        chi2 = fit_stars(planes, profile(at), x, y, options=options).chi2
-        known = chi2[np.isfinite(chi2)]
-        return float(np.mean(np.minimum(known, 3 * np.median(known)))) if known.size else 1e9
-
-    simplex = np.array([[0.0, 0.0], [0.1, 0.0], [0.0, 0.4]])
-    found = minimize(
-        misfit,
-        simplex[0],
-        method="Nelder-Mead",
-        options={"initial_simplex": simplex, "xatol": 0.003, "fatol": 1e-4, "maxiter": 60},
-    )
-    return profile(found.x)
+    """The round Moffat profile of the median width and exponent of stars, each of which is fitted by itself."""
+    some = slice(None, None, -(-x.size // _MOFFATS))
+    options = ProfileOptions(gain=fit.gain, mask=fit.mask)
+    found = fit_profiles(planes, x[some], y[some], fwhm=fwhm, options=options)
+    good = found.converged & (found.flux > 0)
+    width, beta = (float(np.median(part[good])) for part in (found.fwhm, found.beta)) if good.any() else (fwhm, 3.0)
+    width, beta = min(max(width, 0.6 * fwhm), 1.65 * fwhm), min(max(beta, 1.6), 25.0)
+    return moffat_psf(width, beta, oversampling=grid[0], radius=grid[1])
 
 
 def _change(one: PSF, other: PSF) -> float:

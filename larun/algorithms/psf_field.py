@@ -22,8 +22,10 @@ from larun.algorithms.arrays import read_only
 from larun.algorithms.jit import over_rows
 from larun.algorithms.peaks import Planes
 from larun.algorithms.psf import PSF
+from larun.algorithms.psf_alone import fit_alone
 from larun.algorithms.psf_field_kernels import step_range
-from larun.algorithms.psf_fit import checked_planes_and_positions, fit_reach
+from larun.algorithms.psf_fit import FitOptions, checked_planes_and_positions, fit_reach
+from larun.algorithms.psf_flags import flags_around
 from larun.algorithms.psf_groups import colours, groups_of, pairs_within
 from larun.algorithms.psf_kernels import draw_range
 from larun.algorithms.psf_moves import move_range
@@ -223,7 +225,7 @@ def solve_field(
             rounds += field.settle(min(_BETWEEN, wanted.iterations), max(_COARSE, wanted.unnoticed))
             if not field.renew(sky):
                 break
-        field.state[:, 2] = True
+        field.state[~field.alone, 2] = True
     rounds += field.settle(wanted.iterations, wanted.unnoticed)
     return field.finished(rounds)
 
@@ -269,6 +271,9 @@ class _Field:
         self.most = _brightest(planes, psf, options.mask)
         places = self.at[:, 1:]
         self.pairs = pairs_within(places, math.sqrt(2) * (self.reach + psf.radius / 2))
+        self.alone = np.diff(self.first)[self.group] == 1
+        self.alone[self.pairs.ravel()] = False
+        self.done = np.full((count, 3, 3), np.nan), np.full(count, np.nan), np.zeros(count)  # covariance, chi^2, share
         links = np.sort(self.group[pairs_within(places, 2 * self.reach + 2.0)], axis=1)
         self.colour = colours(links, self.skies.size)
         self.acf = _lags(acf, self.index)
@@ -323,6 +328,7 @@ class _Field:
     def settle(self, most: int, unnoticed: float) -> int:
         """Rounds until nothing moves any more; how many there were."""
         self.unnoticed = unnoticed
+        self._alone_settle()
         moved, (one, two) = self.state[:, 2], self.pairs.T
         self.per_noise = 1.0 / float(np.sqrt(np.median(self.planes[2]))) if self.options.free_sky else 0.0
         for turn in range(1, most + 1):
@@ -339,6 +345,18 @@ class _Field:
                 if part.size:
                     self._round(part)
         return most
+
+    def _alone_settle(self) -> None:
+        """Stars without neighbours, each until it is at rest: the model is not needed for it."""
+        rows, options = np.flatnonzero(self.alone & self.state[:, 2]), self.options
+        if not rows.size:
+            return
+        how = FitOptions(reach=self.reach, free_sky=options.free_sky, gain=options.gain, mask=options.mask)
+        begin, limit = self.bounds
+        found = fit_alone(self.planes, self.psf, self.at[rows], (begin[rows], limit[rows], self.state[rows, 0]), how)
+        self.at[rows], self.skies[self.group[rows]] = found.stars, found.sky
+        self.state[rows, 0], self.state[rows, 1], self.state[rows, 2] = found.held, True, False
+        self.done[0][rows], self.done[1][rows], self.done[2][rows] = found.covariance, found.chi2, found.share
 
     def _round(self, todo: NDArray[np.int64]) -> None:
         """One step of some groups, and the model as it is then."""
@@ -360,29 +378,36 @@ class _Field:
         """Measure the sky without the stars; whether it is another."""
         self._drawn()
         level, noise = (read_only(plane, np.float32) for plane in sky(self.model))
-        old, scatter = self.planes[1], np.sqrt(np.maximum(np.minimum(noise, self.planes[2]), 1e-30))
-        step = np.where(np.isfinite(level - old), level - old, 0.0).astype(np.float64)
+        scatter = np.sqrt(np.maximum(np.minimum(noise, self.planes[2]), 1e-30))
+        step = (level - self.planes[1]).astype(np.float64)
+        step[~np.isfinite(step)] = 0.0
         known = float(np.sum(self.sky_step**2))
         if known > 0:  # a secant: how much of the last step the stars gave back
             left = float(np.sum(self.sky_step * step)) / known
             self.longer = min(max(self.longer / max(1 - left, 0.1), 1.0), _LONGER)
         self.sky_step = step
-        level = read_only(level + (self.longer - 1.0) * step, np.float32)
+        if self.longer > 1:
+            level = read_only(level + (self.longer - 1.0) * step, np.float32)
         self.planes = (self.planes[0], level, noise, self.planes[3])
         row, column = (np.clip(np.rint(self.at[:, k]).astype(int), 0, step.shape[2 - k] - 1) for k in (2, 1))
-        change = np.abs(self.longer * step / scatter)[row, column] * _PIXELS * self.psf.fwhm  # of a flux, in its errors
-        self.state[:, 2] |= change > self.unnoticed
+        change = np.abs(self.longer * step[row, column] / scatter[row, column])  # of a pixel; of a flux, in its errors:
+        change *= _PIXELS * self.psf.fwhm
+        self.state[:, 2] |= change > np.where(self.alone, self.options.unnoticed, self.unnoticed)
         return bool(np.sqrt(np.mean((step / scatter) ** 2)) > _SKY_SETTLED)
 
     def finished(self, rounds: int) -> FieldFits:
         """The results, with covariances by the last model."""
         self._drawn()
-        self._stepped(np.arange(self.skies.size), True)
-        (held, settled, _), (_, _, _, covariance, quality) = self.state.T, self.found
-        usable = quality[:, 2] > _LEAST
+        held, settled, _ = self.state.T
+        # in correlated noise errors are those of a step; so they are of stars that were not fitted this time
+        done = self.alone & (len(self.acf) == 0) & np.isfinite(self.done[0][:, 0, 0])
+        self._stepped(np.unique(self.group[~done]), True)
+        covariance, (squares, pixels, share) = self.found[3], np.ascontiguousarray(self.found[4].T)
         unknowns = np.where(held, 1, 3)
         with np.errstate(invalid="ignore", divide="ignore"):
-            chi2 = np.where(quality[:, 1] > unknowns, quality[:, 0] / (quality[:, 1] - unknowns), np.nan)
+            chi2 = np.where(pixels > unknowns, squares / (pixels - unknowns), np.nan)
+        covariance[done], chi2[done], share[done] = (part[done] for part in self.done)
+        usable = share > _LEAST
         total = len(self.given)
 
         def filled(values: NDArray[Any], empty: Any) -> Any:
@@ -394,7 +419,7 @@ class _Field:
         at[~usable, 0], covariance[~usable], chi2[~usable] = np.nan, np.nan, np.nan
         x, y = filled(at[:, 1], np.nan), filled(at[:, 2], np.nan)
         x[np.isnan(x)], y[np.isnan(y)] = self.given[np.isnan(x), 0], self.given[np.isnan(y), 1]
-        flags = filled(_seen(self.planes[3], at[:, 1:], max(1.0, self.psf.fwhm)), EDGE | NO_DATA)
+        flags = filled(flags_around(self.planes[3], at[:, 1:], max(1.0, self.psf.fwhm)), EDGE | NO_DATA)
         flux = filled(at[:, 0], np.nan)
         flags[np.isnan(flux)] |= NO_DATA
         return FieldFits(
@@ -404,7 +429,7 @@ class _Field:
             sky=filled(self.skies[self.group], np.nan),
             covariance=filled(covariance, np.nan),
             chi2=filled(chi2, np.nan),
-            share=filled(quality[:, 2], 0.0),
+            share=filled(share, 0.0),
             flags=flags,
             held=filled(held, True),
             converged=filled(settled & usable, False),
@@ -466,18 +491,3 @@ def _lags(acf: NDArray[Any] | None, index: NDArray[np.int64]) -> NDArray[np.floa
         return read_only(np.empty((0, 1, 1)), np.float64)
     given = np.asarray(acf, np.float64)
     return read_only(given[None] if given.ndim == 2 else given[index], np.float64)
-
-
-def _seen(flags: NDArray[np.uint32], places: NDArray[np.float64], radius: float) -> NDArray[np.uint32]:
-    """OR of the flags in circles around places, and EDGE where one leaves the image."""
-    reach, (ny, nx) = math.ceil(radius + 0.5), flags.shape
-    made = np.zeros(len(places), np.uint32)
-    px, py = (np.rint(places[:, k]).astype(np.int64) for k in (0, 1))
-    for j in range(-reach, reach + 1):
-        for i in range(-reach, reach + 1):
-            row, column = py + j, px + i
-            near = (column - places[:, 0]) ** 2 + (row - places[:, 1]) ** 2 <= radius * radius
-            inside = (row >= 0) & (row < ny) & (column >= 0) & (column < nx)
-            own = flags[np.clip(row, 0, ny - 1), np.clip(column, 0, nx - 1)]
-            made |= np.where(near, np.where(inside, own, EDGE), 0).astype(np.uint32)
-    return made

@@ -21,6 +21,7 @@ from larun.algorithms.cholesky import inverse_of_factor
 from larun.algorithms.jit import kernel, over_rows
 from larun.algorithms.peaks import Planes
 from larun.algorithms.psf import PSF
+from larun.algorithms.psf_flags import flags_within
 from larun.algorithms.psf_kernels import combine_nodes, first_node, pixel, terms_at
 from larun.errors import OptionError
 from larun.flags import EDGE, NO_DATA, UNUSABLE
@@ -131,7 +132,15 @@ def fit_reach(fwhm: float) -> int:
     return max(4, math.ceil(2 * fwhm))
 
 
-def fit_stars(planes: Planes, psf: PSF, x: ArrayLike, y: ArrayLike, *, options: FitOptions | None = None) -> PsfFits:
+def fit_stars(
+    planes: Planes,
+    psf: PSF,
+    x: ArrayLike,
+    y: ArrayLike,
+    *,
+    flux: ArrayLike | None = None,
+    options: FitOptions | None = None,
+) -> PsfFits:
     """Fit a PSF to each star by itself.
 
     Parameters
@@ -143,6 +152,8 @@ def fit_stars(planes: Planes, psf: PSF, x: ArrayLike, y: ArrayLike, *, options: 
         The function; its value at a star is taken where the fit starts.
     x, y : array_like, shape (n,)
         Where to start, pixels. Half a pixel off is near enough.
+    flux : array_like, shape (n,), optional
+        Fluxes to start from; by default 0, from which the first step finds them.
     options : FitOptions, optional
         How.
 
@@ -179,7 +190,8 @@ def fit_stars(planes: Planes, psf: PSF, x: ArrayLike, y: ArrayLike, *, options: 
     out, covariance = np.full((count, 6), np.nan), np.full((count, 4, 4), np.nan)
     seen, steps = np.zeros(count, np.uint32), np.zeros((count, 2), np.int64)
     order = walk(xs, ys)
-    start_at = read_only(np.column_stack([xs, ys])[order], np.float64)
+    light = np.zeros(count) if flux is None else np.broadcast_to(np.asarray(flux, np.float64), count)
+    start_at = read_only(np.column_stack([xs, ys, light])[order], np.float64)
     free = (bool(chosen.free_position), bool(chosen.free_sky))
     rules = (reach, limit, _STRIDE * psf.fwhm, float(chosen.gain), np.uint32(chosen.mask), max(1.0, psf.fwhm))
     model = psf.model
@@ -189,11 +201,11 @@ def fit_stars(planes: Planes, psf: PSF, x: ArrayLike, y: ArrayLike, *, options: 
 
     over_rows(count, work, band=_BAND)
     back = np.argsort(order)
-    x_, y_, flux, sky, chi2, share = np.ascontiguousarray(out[back].T)
+    x_, y_, fitted, sky, chi2, share = np.ascontiguousarray(out[back].T)
     bits = seen[back]
-    bits[np.isnan(flux)] |= NO_DATA
+    bits[np.isnan(fitted)] |= NO_DATA
     made, settled = steps[back].T
-    return PsfFits(x_, y_, flux, sky, covariance[back], chi2, share, bits, made.copy(), settled.astype(bool))
+    return PsfFits(x_, y_, fitted, sky, covariance[back], chi2, share, bits, made.copy(), settled.astype(bool))
 
 
 def checked_planes_and_positions(
@@ -239,7 +251,7 @@ def _fit_range(planes: Any, model: Any, stars: Any, how: Any, results: Any, star
     work = (np.empty(_SUMS), np.empty((4, 4)))
     inverse, at = np.empty((4, 4)), np.empty(4)
     for n in range(start, stop):
-        x, y = stars[n, 0], stars[n, 1]
+        x, y, light = stars[n, 0], stars[n, 1], max(stars[n, 2], 0.0)
         out[n, 0], out[n, 1] = x, y
         if not (-0.5 <= x < nx - 0.5 and -0.5 <= y < ny - 0.5):
             seen[n] = EDGE
@@ -250,7 +262,7 @@ def _fit_range(planes: Any, model: Any, stars: Any, how: Any, results: Any, star
         px, py = int(np.floor(x + 0.5)), int(np.floor(y + 0.5))
         read_square(planes, py, px, reach, rules[4], signal, variance)
         stamp = (signal, variance, made, phases, 1.0 / gain)
-        at[0], at[1], at[2], at[3] = 0.0, x - px, y - py, 0.0
+        at[0], at[1], at[2], at[3] = light, x - px, y - py, 0.0
         settled, made_steps = _fit(stamp, at, free, rules, work, inverse)
         if not settled and free[0]:
             at[0], at[1], at[2], at[3] = 0.0, x - px, y - py, 0.0
@@ -259,7 +271,7 @@ def _fit_range(planes: Any, model: Any, stars: Any, how: Any, results: Any, star
         sums = work[0]
         steps[n, 0], steps[n, 1] = made_steps, settled
         out[n, 0], out[n, 1] = px + at[1], py + at[2]
-        seen[n] = _seen(planes[3], px + at[1], py + at[2], rules[5])
+        seen[n] = flags_within(planes[3], px + at[1], py + at[2], rules[5])
         out[n, 5], pixels = _usable(stamp, at)
         if np.isnan(at[0]) or not out[n, 5] > _LEAST:
             continue
@@ -296,18 +308,6 @@ def read_square(planes: Any, py: int, px: int, reach: int, bits: Any, signal: An
 
 
 @kernel
-def _seen(flags: Any, x: float, y: float, radius: float) -> Any:
-    found, (ny, nx) = np.uint32(0), flags.shape
-    reach = int(np.ceil(radius + 0.5))
-    px, py = round(x), round(y)
-    for j in range(py - reach, py + reach + 1):
-        for i in range(px - reach, px + reach + 1):
-            if (j - y) ** 2 + (i - x) ** 2 <= radius * radius:
-                found |= flags[j, i] if 0 <= j < ny and 0 <= i < nx else EDGE
-    return found
-
-
-@kernel
 def _fit(stamp: Any, at: Any, free: Any, rules: Any, work: Any, inverse: Any) -> Any:
     """Improve ``at`` (flux, x, y, sky) until it settles; whether it did, and the steps. NaN where there is no fit."""
     start_x, start_y, limit, stride = at[1], at[2], rules[1], rules[2]
@@ -329,9 +329,10 @@ def _fit(stamp: Any, at: Any, free: Any, rules: Any, work: Any, inverse: Any) ->
         y_step += inverse[2, 3] * sums[13]
         sky_step += inverse[3, 3] * sums[13]
         # columns of x and y are derivatives of a star of flux 1: what comes out is a shift times the flux
-        settled = step > 0 and _small(flux_step, inverse[0, 0]) and _small(sky_step, inverse[3, 3])
+        begun = step > 0 or at[0] > 0
+        settled = begun and _small(flux_step, inverse[0, 0]) and _small(sky_step, inverse[3, 3])
         settled = settled and _small(x_step, inverse[1, 1]) and _small(y_step, inverse[2, 2])
-        flux = at[0] if step > 0 else flux_step
+        flux = at[0] if begun else flux_step
         at[0] += flux_step
         at[3] += sky_step
         if free[0]:

@@ -59,16 +59,15 @@ def groups_of(
     >>> first.tolist(), members.tolist()
     ([0, 2, 3], [0, 2, 1])
     """
-    label = np.full(x.size, -1, np.int64)
+    label = np.empty(x.size, np.int64)
     waiting, number = [(np.arange(x.size), link)], 0
     while waiting:
         inside, length = waiting.pop()
-        for part in _linked(x[inside], y[inside], length):
-            if part.size > most:
-                waiting.append((inside[part], 0.8 * length))
-            else:
-                label[inside[part]] = number
-                number += 1
+        own = _linked(x[inside], y[inside], length)
+        label[inside] = number + own
+        count = np.bincount(own)
+        number += count.size
+        waiting += [(inside[own == large], 0.8 * length) for large in np.flatnonzero(count > most)]
     leader = np.full(number, x.size, np.int64)
     np.minimum.at(leader, label, np.arange(x.size))
     members = np.lexsort((np.arange(x.size), leader[label]))
@@ -76,7 +75,8 @@ def groups_of(
     return np.append(starts, x.size).astype(np.int64), members.astype(np.int64)
 
 
-def _linked(x: NDArray[np.float64], y: NDArray[np.float64], length: float) -> list[NDArray[np.int64]]:
+def _linked(x: NDArray[np.float64], y: NDArray[np.float64], length: float) -> NDArray[np.int64]:
+    """A number for each star, the same for those that are linked."""
     from scipy.sparse import coo_array
     from scipy.sparse.csgraph import connected_components
     from scipy.spatial import cKDTree
@@ -84,5 +84,4 @@ def _linked(x: NDArray[np.float64], y: NDArray[np.float64], length: float) -> li
     pairs = cKDTree(np.column_stack([x, y])).query_pairs(length, output_type="ndarray").reshape(-1, 2)
     links = coo_array((np.ones(len(pairs), np.int8), (pairs[:, 0], pairs[:, 1])), shape=(x.size, x.size))
     _, label = connected_components(links, directed=False)
-    order = np.argsort(label, kind="stable")
-    return np.split(order, np.flatnonzero(np.diff(label[order])) + 1)
+    return np.asarray(label, np.int64)

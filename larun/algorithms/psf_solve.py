@@ -173,51 +173,44 @@ def _prepare(planes: Any, model: Any, stars: Any, rules: Any, stamps: Any, start
 
 @kernel
 def _gather(model: Any, stars: Any, stamps: Any, sums: Any, start: int, stop: int) -> None:
-    """Rows ``start`` to ``stop`` of matrix (pairs, 25, m, m) and right side (terms, m, m): what stars say of them."""
+    """Rows ``start`` to ``stop`` of matrix (pairs, 25, m, m) and right side (terms, m, m): what stars say of them.
+
+    Of a row every so manieth node, as pixels are apart, lies side by side: pixels are added to it all at once.
+    """
     (nodes, phases, domain), (matrix, right) = model, sums
-    count, size = nodes.shape[0], nodes.shape[1]
-    terms, own, said = np.empty(count), np.empty((25, size)), np.empty(size)
+    count, size, pairs, width = nodes.shape[0], nodes.shape[1], matrix.shape[0], stamps.shape[2]
+    terms, factors, wide = np.empty(count), np.empty(pairs), -(-size // phases)
+    total, said = np.empty((pairs, 25, phases, wide)), np.empty((count, phases, wide))
     for row in range(start, stop):
+        total[:], said[:] = 0.0, 0.0
         for n in range(stars.shape[0]):
-            if not _say(stars[n], stamps[:, n], row, phases, own, said):
-                continue
-            terms_at(stars[n, 0], stars[n, 1], domain, terms)
+            x, y = stars[n, 0], stars[n, 1]
+            first_i, (a, _) = first_node(int(np.floor(x + 0.5)) - width // 2 - x, phases, size)
+            first_j, (b, _) = first_node(int(np.floor(y + 0.5)) - width // 2 - y, phases, size)
+            terms_at(x, y, domain, terms)
             for one in range(count):
-                for i in range(size):
-                    right[one, row, i] += terms[one] * said[i]
                 for two in range(one + 1):
-                    factor, pair = terms[one] * terms[two], _pair(one, two)
-                    for way in range(25):
-                        for i in range(size):
-                            matrix[pair, way, row, i] += factor * own[way, i]
-
-
-@kernel
-def _say(star: Any, stamp: Any, row: int, phases: int, own: Any, said: Any) -> bool:
-    """A star's part of a row of the matrix (25, m) and of the right side (m); whether it has one."""
-    size, width = said.size, stamp.shape[1]
-    first_i, (a, _) = first_node(int(np.floor(star[0] + 0.5)) - width // 2 - star[0], phases, size)
-    first_j, (b, _) = first_node(int(np.floor(star[1] + 0.5)) - width // 2 - star[1], phases, size)
-    if not first_j <= row < first_j + (width - 1) * phases + 4:
-        return False
-    own[:], said[:] = 0.0, 0.0
-    for k in range(4):
-        j, beside = divmod(row - k - first_j, phases)
-        if beside != 0 or not 0 <= j < width:
-            continue
-        for i in range(width):
-            weight, at = stamp[0, j, i] * b[k], first_i + i * phases
-            if weight == 0:
-                continue
-            for m in range(4):
-                part = weight * a[m]
-                said[at + m] += stamp[1, j, i] * b[k] * a[m]
-                for other in range(m, 4):
-                    own[other - m, at + m] += part * b[k] * a[other]
-                for after in range(k + 1, 4):
-                    for other in range(4):
-                        own[7 * (after - k) + other - m, at + m] += part * b[after] * a[other]
-    return True
+                    factors[_pair(one, two)] = terms[one] * terms[two]
+            for k in range(4):
+                j, beside = divmod(row - k - first_j, phases)
+                if beside != 0 or not 0 <= j < width:
+                    continue
+                for m in range(4):
+                    at, phase = divmod(first_i + m, phases)
+                    for one in range(count):
+                        _add(stamps[1, n, j], terms[one] * b[k] * a[m], said[one, phase, at : at + width])
+                    for after in range(k, 4):
+                        for other in range(m if after == k else 0, 4):
+                            part, way = b[k] * b[after] * a[m] * a[other], 7 * (after - k) + other - m
+                            for pair in range(pairs):
+                                _add(stamps[0, n, j], part * factors[pair], total[pair, way, phase, at : at + width])
+        for i in range(size):
+            at, phase = divmod(i, phases)
+            for one in range(count):
+                right[one, row, i] = said[one, phase, at]
+            for pair in range(pairs):
+                for way in range(25):
+                    matrix[pair, way, row, i] = total[pair, way, phase, at]
 
 
 @kernel
@@ -234,14 +227,21 @@ def _times(matrix: Any, nodes: Any, made: Any, start: int, stop: int) -> None:
                     left, end = max(0, -right), min(size, size - right)
                     if row + down < size:
                         after = given[row + down][left + right : end + right]
-                        _add(planes[way, row][left:end], after, made[one, row][left:end])
+                        _add_products(planes[way, row][left:end], after, made[one, row][left:end])
                     if way > 0 and row >= down:
                         before = planes[way, row - down][left:end]
-                        _add(before, given[row - down][left:end], made[one, row][left + right : end + right])
+                        _add_products(before, given[row - down][left:end], made[one, row][left + right : end + right])
 
 
 @kernel
-def _add(weights: Any, values: Any, total: Any) -> None:
-    """Add the products of two rows."""
+def _add(values: Any, factor: float, total: Any) -> None:
+    """Add numbers times a factor to others."""
+    for i in range(total.size):
+        total[i] += values[i] * factor
+
+
+@kernel
+def _add_products(weights: Any, values: Any, total: Any) -> None:
+    """Add the products of numbers to others."""
     for i in range(total.size):
         total[i] += weights[i] * values[i]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from typing import NamedTuple
 
@@ -11,6 +10,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from larun.algorithms.psf_fit import fit_reach
+from larun.algorithms.psf_flags import flags_around
 from larun.errors import OptionError
 from larun.flags import UNUSABLE
 
@@ -129,7 +129,8 @@ def choose_stars(
     refused["at the edge"] = int(np.sum(good & ~inside))
     reason[good & ~inside] = "at the edge"
     good &= inside
-    masked = good & _masked(flags, np.where(good, xs, 0.0), np.where(good, ys, 0.0), 1.5 * fwhm, chosen.mask)
+    masked = good.copy()
+    masked[good] = flags_around(flags, np.column_stack([xs, ys])[good], 1.5 * fwhm) & np.uint32(chosen.mask) != 0
     refused["saturated or masked"] = int(np.sum(masked))
     reason[masked] = "saturated or masked"
     good &= ~masked
@@ -151,24 +152,6 @@ def choose_stars(
     reason[good] = "more than are needed"
     reason[index] = ""
     return ChosenStars(index.astype(np.int64), refused, reason)
-
-
-def _masked(
-    flags: NDArray[np.uint32], x: NDArray[np.float64], y: NDArray[np.float64], radius: float, mask: int
-) -> NDArray[np.bool_]:
-    """Which circles hold a masked pixel."""
-    bad, found = (flags & np.uint32(mask)) != 0, np.zeros(x.size, bool)
-    if not bad.any():
-        return found
-    reach, (ny, nx) = math.ceil(radius), flags.shape
-    px, py = np.rint(x).astype(np.int64), np.rint(y).astype(np.int64)
-    for j in range(-reach, reach + 1):
-        for i in range(-reach, reach + 1):
-            row, column = py + j, px + i
-            near = (row - y) ** 2 + (column - x) ** 2 <= radius**2
-            near &= (row >= 0) & (row < ny) & (column >= 0) & (column < nx)
-            found |= near & bad[np.clip(row, 0, ny - 1), np.clip(column, 0, nx - 1)]
-    return found
 
 
 def _spread(u: NDArray[np.float64], v: NDArray[np.float64], light: NDArray[np.float64]) -> NDArray[np.intp]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
+from weakref import WeakKeyDictionary
 
 import attrs
 import numpy as np
@@ -46,6 +47,8 @@ def _psf_arguments(arguments: dict[str, Any]) -> dict[str, Any]:
     return arguments | {"options": psf_options(arguments["options"])}
 
 
+#: The last background of each image, its meshes alone: most steps begin with it, and pixels never change.
+_BACKGROUNDS: WeakKeyDictionary[SkyImage, tuple[BackgroundOptions, Background]] = WeakKeyDictionary()
 #: Stands in for a size that is not measured yet, when options are checked.
 _ANY_FWHM = 3.0
 
@@ -73,7 +76,11 @@ class SkyImage(Image):
             the masters add included.
         """
         options = BackgroundOptions(mesh=mesh, filter_size=filter_size, sigma=sigma)
-        return background(self.data, total_variance(self), self.flags, options=options)
+        known = _BACKGROUNDS.get(self)
+        if known is None or known[0] != options:
+            known = options, background(self.data, total_variance(self), self.flags, options=options).again()
+            _BACKGROUNDS[self] = known
+        return known[1].again()
 
     def star_size(self, sky: Background | None = None) -> FwhmEstimate:
         """The median size of the stars, measured without any prior (Gaussian-weighted moments).
