@@ -41,6 +41,7 @@ _FLUX_ROUNDS = 2
 _LEAST = 0.05  # share of a star's light on usable pixels
 _SKIES = 12  # how often the sky may be measured again
 _SKY_SETTLED = 0.05  # rms over the image, of the noise of a pixel
+_EVERY = 4  # of the pixels along each axis, one tells how far the sky moved: it is smooth
 _PIXELS = math.sqrt(math.pi / math.log(4))  # root of the number on which a flux is measured, in FWHM
 #: Rounds before the sky is measured again: it need not wait until the last star is at rest.
 _BETWEEN = 8
@@ -378,21 +379,21 @@ class _Field:
         """Measure the sky without the stars; whether it is another."""
         self._drawn()
         level, noise = (read_only(plane, np.float32) for plane in sky(self.model))
-        scatter = np.sqrt(np.maximum(np.minimum(noise, self.planes[2]), 1e-30))
-        step = (level - self.planes[1]).astype(np.float64)
-        step[~np.isfinite(step)] = 0.0
+        old, few = self.planes[1:3], (slice(None, None, _EVERY),) * 2
+        step, scatter = _moved(level[few], noise[few], old[0][few], old[1][few])
         known = float(np.sum(self.sky_step**2))
         if known > 0:  # a secant: how much of the last step the stars gave back
             left = float(np.sum(self.sky_step * step)) / known
             self.longer = min(max(self.longer / max(1 - left, 0.1), 1.0), _LONGER)
         self.sky_step = step
-        if self.longer > 1:
-            level = read_only(level + (self.longer - 1.0) * step, np.float32)
-        self.planes = (self.planes[0], level, noise, self.planes[3])
-        row, column = (np.clip(np.rint(self.at[:, k]).astype(int), 0, step.shape[2 - k] - 1) for k in (2, 1))
-        change = np.abs(self.longer * step[row, column] / scatter[row, column])  # of a pixel; of a flux, in its errors:
-        change *= _PIXELS * self.psf.fwhm
+        at = tuple(np.clip(np.rint(self.at[:, k]).astype(int), 0, level.shape[2 - k] - 1) for k in (2, 1))
+        own, its = _moved(level[at], noise[at], old[0][at], old[1][at])
+        change = self.longer * np.abs(own / its) * _PIXELS * self.psf.fwhm  # of a flux, in its errors
         self.state[:, 2] |= change > np.where(self.alone, self.options.unnoticed, self.unnoticed)
+        if self.longer > 1:
+            whole, _ = _moved(level, noise, *old)
+            level = read_only(level + (self.longer - 1.0) * whole, np.float32)
+        self.planes = (self.planes[0], level, noise, self.planes[3])
         return bool(np.sqrt(np.mean((step / scatter) ** 2)) > _SKY_SETTLED)
 
     def finished(self, rounds: int) -> FieldFits:
@@ -459,12 +460,22 @@ def _checked(psf: PSF, options: FieldOptions) -> tuple[int, NDArray[np.float64]]
     return reach, np.minimum(limit, psf.radius - reach + 0.4)
 
 
+def _moved(
+    level: NDArray[np.float32], noise: NDArray[np.float32], old: NDArray[np.float32], before: NDArray[np.float32]
+) -> tuple[NDArray[np.float64], NDArray[np.float32]]:
+    """How far the sky is from what it was, and the noise of a pixel."""
+    step = (level - old).astype(np.float64)
+    step[~np.isfinite(step)] = 0.0
+    return step, np.sqrt(np.maximum(np.minimum(noise, before), 1e-30))
+
+
 def _brightest(planes: Planes, psf: PSF, mask: int) -> float:
     """No star can have more light: what runs beyond it rests on hardly any pixel."""
     data, level, _, flags = planes
-    value = np.abs(data - level)[((flags & np.uint32(mask)) == 0) & np.isfinite(data)]
-    ny, nx = data.shape
-    return _RUNAWAY * float(np.max(value, initial=0.0)) / float(psf.values(0.0, 0.0, nx / 2, ny / 2)[0])
+    light = data - level
+    light[((flags & np.uint32(mask)) != 0) | ~np.isfinite(data)] = 0.0
+    value, (ny, nx) = max(float(np.max(light)), -float(np.min(light))), data.shape
+    return _RUNAWAY * value / float(psf.values(0.0, 0.0, nx / 2, ny / 2)[0])
 
 
 def _wings(psf: PSF, noise: float) -> tuple[NDArray[np.float64], NDArray[np.float64]]:

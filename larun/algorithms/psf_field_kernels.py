@@ -11,7 +11,7 @@ from larun.algorithms.cholesky import inverse_of_factor
 from larun.algorithms.jit import kernel
 from larun.algorithms.psf_kernels import combine_nodes, first_node, terms_at
 
-__all__ = ["step_range"]
+__all__ = ["row_of_values", "step_range"]
 
 _1, _2, _3 = np.uintp(1), np.uintp(2), np.uintp(3)
 _TINY = 1e-10  # of a pivot, against the diagonal
@@ -76,7 +76,7 @@ def _stamp(planes: Any, psf: Any, at: Any, where: Any, rules: Any, stamp: Any) -
     first_j, aside = first_node(top - y, phases, made.shape[1])
     columns = np.empty((2, (width - 1) * phases + 4))
     for j in range(width):
-        _row(made, (first_j + j * phases, first_i, phases), along, aside, columns, stamp, j)
+        row_of_values(made, (first_j + j * phases, first_i, phases), along, aside, columns, stamp, j)
         for i in range(width):
             stamp[3, j, i] = stamp[4, j, i] = 0.0
             row, column = top + j, left + i
@@ -91,7 +91,7 @@ def _stamp(planes: Any, psf: Any, at: Any, where: Any, rules: Any, stamp: Any) -
 
 
 @kernel
-def _row(made: Any, at: Any, along: Any, aside: Any, columns: Any, stamp: Any, j: int) -> None:
+def row_of_values(made: Any, at: Any, along: Any, aside: Any, columns: Any, stamp: Any, j: int) -> None:
     """Values and derivatives along a row, as ``pixel`` has them; columns of nodes that pixels share are summed once."""
     (a0, a1, a2, a3), (d0, d1, d2, d3) = along
     (b0, b1, b2, b3), (e0, e1, e2, e3) = aside

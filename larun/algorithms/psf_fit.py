@@ -21,6 +21,7 @@ from larun.algorithms.cholesky import inverse_of_factor
 from larun.algorithms.jit import kernel, over_rows
 from larun.algorithms.peaks import Planes
 from larun.algorithms.psf import PSF
+from larun.algorithms.psf_field_kernels import row_of_values
 from larun.algorithms.psf_flags import flags_within
 from larun.algorithms.psf_kernels import combine_nodes, first_node, pixel, terms_at
 from larun.errors import OptionError
@@ -248,7 +249,8 @@ def _fit_range(planes: Any, model: Any, stars: Any, how: Any, results: Any, star
     reached = phases * (reach + int(np.ceil(limit)) + 2)
     combine_nodes(nodes, terms[:1], reached, made)
     signal, variance = np.empty((width, width)), np.empty((width, width))
-    work = (np.empty(_SUMS), np.empty((4, 4)))
+    rows = np.empty((2, (width - 1) * phases + 4)), np.empty((5, 1, width))
+    work = (np.empty(_SUMS), np.empty((4, 4)), *rows)
     inverse, at = np.empty((4, 4)), np.empty(4)
     for n in range(start, stop):
         x, y, light = stars[n, 0], stars[n, 1], max(stars[n, 2], 0.0)
@@ -313,7 +315,7 @@ def _fit(stamp: Any, at: Any, free: Any, rules: Any, work: Any, inverse: Any) ->
     start_x, start_y, limit, stride = at[1], at[2], rules[1], rules[2]
     sums, matrix, before = work[0], work[1], np.inf
     for step in range(_ITERATIONS):
-        _sums(stamp, at, sums)
+        _sums(stamp, at, sums, (work[2], work[3]))
         if free[1]:
             _sky_sums(stamp, at, sums)
         _fill(sums, matrix)
@@ -364,20 +366,22 @@ def _small(step: float, variance: float) -> bool:
 
 
 @kernel
-def _sums(stamp: Any, at: Any, sums: Any) -> None:
+def _sums(stamp: Any, at: Any, sums: Any, rows: Any) -> None:
     """Sums of the normal equations of flux and position over the pixels, row by row."""
-    signal, variance, nodes, phases, photons = stamp
+    (signal, variance, nodes, phases, photons), (columns, row) = stamp, rows
     width, size, reach = signal.shape[0], nodes.shape[0], signal.shape[0] // 2
     first_i, along = first_node(-reach - at[1], phases, size)
     first_j, aside = first_node(-reach - at[2], phases, size)
     flux, sky = at[0], at[3]
     pp = px = py = xx = xy = yy = rp = rx = ry = rr = 0.0
     for j in range(width):
+        row_of_values(nodes, (first_j + j * phases, first_i, phases), along, aside, columns, row, 0)
         for i in range(width):
-            p, dx, dy = pixel(nodes, first_j + j * phases, first_i + i * phases, along, aside)
-            star = flux * p
-            w = 1.0 / (variance[j, i] + max(star, 0.0) * photons)
-            r = signal[j, i] - star - sky
+            star = flux * row[0, 0, i]
+            row[3, 0, i] = 1.0 / (variance[j, i] + max(star, 0.0) * photons)
+            row[4, 0, i] = signal[j, i] - star - sky
+        for i in range(width):
+            p, dx, dy, w, r = row[0, 0, i], row[1, 0, i], row[2, 0, i], row[3, 0, i], row[4, 0, i]
             wp, wx, wr = w * p, w * dx, w * r
             pp += wp * p
             px += wp * dx

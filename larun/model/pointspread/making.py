@@ -77,10 +77,13 @@ def sky_planes(image: SkyImage, model: NDArray[np.float64] | None = None) -> Pla
 
         variance = total_variance(image)
         light = model.astype(np.float32)
-        rest = None
+        data, rest = read_only(image.data - light, np.float32), None
         if variance is not None:
-            rest = read_only(variance - np.maximum(light, 0) / photon_gain(image), np.float32)
-        sky = background(read_only(image.data - light, np.float32), rest, image.flags)
+            np.maximum(light, 0, out=light)
+            light /= -photon_gain(image)
+            light += variance
+            rest = read_only(light, np.float32)
+        sky = background(data, rest, image.flags)
     return image.data, sky.level, sky.variance, image.flags
 
 
