@@ -43,6 +43,8 @@ INNER = {
     "larun.algorithms.overlap",
     "larun.algorithms.pack",
     "larun.algorithms.psf_field_kernels",
+    "larun.algorithms.psf_alone",
+    "larun.algorithms.psf_flags",
     "larun.algorithms.psf_groups",
     "larun.algorithms.psf_moves",
     "larun.algorithms.psf_kernels",

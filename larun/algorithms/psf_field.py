@@ -26,7 +26,7 @@ from larun.algorithms.psf_alone import fit_alone
 from larun.algorithms.psf_field_kernels import step_range
 from larun.algorithms.psf_fit import FitOptions, checked_planes_and_positions, fit_reach
 from larun.algorithms.psf_flags import flags_around
-from larun.algorithms.psf_groups import colours, groups_of, pairs_within
+from larun.algorithms.psf_groups import colours, groups_of, pairs_within, wings_of
 from larun.algorithms.psf_kernels import draw_range
 from larun.algorithms.psf_moves import move_range
 from larun.errors import OptionError
@@ -267,7 +267,7 @@ class _Field:
         self.state[:, 2] = True if options.changed is None else options.changed[self.index]
         self.state[:, 1] = ~self.state[:, 2]
         self.state[:, 0] = ~np.broadcast_to(np.asarray(options.free_position, bool), x.shape)[self.index]
-        cross = np.zeros((count, 3, 3))
+        self.fixed, cross = self.state[:, 0].copy(), np.zeros((count, 3, 3))
         self.found = np.zeros((count, 3)), np.zeros((count, 3)), self.skies.copy(), cross, np.zeros((count, 3))
         self.most = _brightest(planes, psf, options.mask)
         places = self.at[:, 1:]
@@ -280,7 +280,7 @@ class _Field:
         self.acf = _lags(acf, self.index)
         self.sky_step, self.longer = np.zeros((1, 1)), 1.0
         self.model = np.zeros((ny, nx))
-        self.wings = _wings(psf, float(np.sqrt(np.median(planes[2]))))
+        self.wings = wings_of(psf, float(np.sqrt(np.median(planes[2]))))
         self._drawn()
 
     def _drawn(self) -> None:
@@ -354,7 +354,7 @@ class _Field:
             return
         how = FitOptions(reach=self.reach, free_sky=options.free_sky, gain=options.gain, mask=options.mask)
         begin, limit = self.bounds
-        found = fit_alone(self.planes, self.psf, self.at[rows], (begin[rows], limit[rows], self.state[rows, 0]), how)
+        found = fit_alone(self.planes, self.psf, self.at[rows], (begin[rows], limit[rows], self.fixed[rows]), how)
         self.at[rows], self.skies[self.group[rows]] = found.stars, found.sky
         self.state[rows, 0], self.state[rows, 1], self.state[rows, 2] = found.held, True, False
         self.done[0][rows], self.done[1][rows], self.done[2][rows] = found.covariance, found.chi2, found.share
@@ -476,24 +476,6 @@ def _brightest(planes: Planes, psf: PSF, mask: int) -> float:
     light[((flags & np.uint32(mask)) != 0) | ~np.isfinite(data)] = 0.0
     value, (ny, nx) = max(float(np.max(light)), -float(np.min(light))), data.shape
     return _RUNAWAY * value / float(psf.values(0.0, 0.0, nx / 2, ny / 2)[0])
-
-
-def _wings(psf: PSF, noise: float) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Of a star of light 1 the most value and slope beyond 0, 1, 2, … rows or columns, in the noise of a pixel."""
-    nodes = np.sum(np.abs(psf.nodes), axis=0)  # splines are weights: no value is above that of the nodes around it
-    steps = np.zeros_like(nodes)
-    for n in range(len(psf.nodes)):
-        for axis in (0, 1):
-            change = np.abs(np.diff(psf.nodes[n], axis=axis))
-            steps += np.pad(change, [(1, 0) if k == axis else (0, 0) for k in (0, 1)])
-    middle = len(nodes) // 2
-    number = np.abs(np.arange(len(nodes)) - middle)
-    ring = np.maximum(number[:, None], number[None, :]) // psf.oversampling + 2  # half a pixel and a spline aside
-    found = np.zeros((2, int(ring.max()) + 1))
-    np.maximum.at(found[0], ring, nodes)
-    np.maximum.at(found[1], ring, steps * psf.oversampling)
-    found = np.maximum.accumulate(found[:, ::-1], axis=1)[:, ::-1] / noise
-    return found[0, : psf.radius], found[1, : psf.radius]
 
 
 def _lags(acf: NDArray[Any] | None, index: NDArray[np.int64]) -> NDArray[np.float64]:

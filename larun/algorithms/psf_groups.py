@@ -1,11 +1,13 @@
-"""Which stars lie so close together that they are solved for jointly, and which groups can be at the same time."""
+"""Which stars lie so close that they are solved for jointly, which groups can be at the same time, what each sees."""
 
 from __future__ import annotations
 
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["colours", "groups_of", "pairs_within"]
+from larun.algorithms.psf import PSF
+
+__all__ = ["colours", "groups_of", "pairs_within", "wings_of"]
 
 
 def pairs_within(places: NDArray[np.float64], length: float) -> NDArray[np.int64]:
@@ -85,3 +87,21 @@ def _linked(x: NDArray[np.float64], y: NDArray[np.float64], length: float) -> ND
     links = coo_array((np.ones(len(pairs), np.int8), (pairs[:, 0], pairs[:, 1])), shape=(x.size, x.size))
     _, label = connected_components(links, directed=False)
     return np.asarray(label, np.int64)
+
+
+def wings_of(psf: PSF, noise: float) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Of a star of light 1 the most value and slope beyond 0, 1, 2, … rows or columns, in the noise of a pixel."""
+    nodes = np.sum(np.abs(psf.nodes), axis=0)  # splines are weights: no value is above that of the nodes around it
+    steps = np.zeros_like(nodes)
+    for n in range(len(psf.nodes)):
+        for axis in (0, 1):
+            change = np.abs(np.diff(psf.nodes[n], axis=axis))
+            steps += np.pad(change, [(1, 0) if k == axis else (0, 0) for k in (0, 1)])
+    middle = len(nodes) // 2
+    number = np.abs(np.arange(len(nodes)) - middle)
+    ring = np.maximum(number[:, None], number[None, :]) // psf.oversampling + 2  # half a pixel and a spline aside
+    found = np.zeros((2, int(ring.max()) + 1))
+    np.maximum.at(found[0], ring, nodes)
+    np.maximum.at(found[1], ring, steps * psf.oversampling)
+    found = np.maximum.accumulate(found[:, ::-1], axis=1)[:, ::-1] / noise
+    return found[0, : psf.radius], found[1, : psf.radius]

@@ -226,7 +226,7 @@ class SourceCatalog(CatalogFiles):
             recording().resolve(other=there)
         return made
 
-    @operation("photometer", version=6, reach="global", resolve=_photometer_arguments)
+    @operation("photometer", version=7, reach="global", resolve=_photometer_arguments)
     def photometer(
         self,
         radii: tuple[float, ...] | None = None,

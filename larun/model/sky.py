@@ -280,7 +280,7 @@ class SkyImage(Image):
         table = schema.table(schema.PLACES[:2], dict(zip("xy", positions_of(self, positions), strict=True)), self.unit)
         return SourceCatalog.from_table(table, image=self).cutouts(size, **options)
 
-    @operation("psf", version=5, reach="global", resolve=_psf_arguments)
+    @operation("psf", version=6, reach="global", resolve=_psf_arguments)
     def psf(
         self,
         sources: SourceCatalog | None = None,
