@@ -183,6 +183,8 @@ def excess_of(
         rest = seen.rest[own]
         if rest.size < _PIXELS:
             break
+        if not float(np.mean(rest**2)) - white[reach, reach] > _LEAST:  # nor without outliers
+            continue
         limit = _CLIP * float(SIGMA_PER_MAD * np.median(np.abs(rest)))
         rest = np.clip(rest, -limit, limit)
         if not float(np.mean(rest**2)) - white[reach, reach] > _LEAST:

@@ -280,7 +280,7 @@ class _Field:
         self.acf = _lags(acf, self.index)
         self.sky_step, self.longer = np.zeros((1, 1)), 1.0
         self.model = np.zeros((ny, nx))
-        self.wings = wings_of(psf, float(np.sqrt(np.median(planes[2]))))
+        self.wings = wings_of(psf, float(np.sqrt(np.median(planes[2][::_EVERY, ::_EVERY]))))
         self._drawn()
 
     def _drawn(self) -> None:

@@ -22,7 +22,6 @@ __all__ = [
     "point_range",
     "spline_weights",
     "terms_at",
-    "value_of",
 ]
 
 _1, _2, _3 = np.uintp(1), np.uintp(2), np.uintp(3)
@@ -67,19 +66,6 @@ def pixel(nodes: Any, j: int, i: int, along: Any, aside: Any) -> Any:
     v3, s3 = b0 * n0 + b1 * n1 + b2 * n2 + b3 * n3, e0 * n0 + e1 * n1 + e2 * n2 + e3 * n3
     value = a0 * v0 + a1 * v1 + a2 * v2 + a3 * v3
     return value, d0 * v0 + d1 * v1 + d2 * v2 + d3 * v3, a0 * s0 + a1 * s1 + a2 * s2 + a3 * s3
-
-
-@kernel
-def value_of(nodes: Any, j: int, i: int, along: Any, aside: Any) -> Any:
-    """The value alone, as :func:`pixel` has it; weights without those of the derivatives."""
-    (a0, a1, a2, a3), (b0, b1, b2, b3) = along, aside
-    j0, i0 = np.uintp(j), np.uintp(i)
-    j1, j2, j3, i1, i2, i3 = j0 + _1, j0 + _2, j0 + _3, i0 + _1, i0 + _2, i0 + _3
-    v0 = b0 * nodes[j0, i0] + b1 * nodes[j1, i0] + b2 * nodes[j2, i0] + b3 * nodes[j3, i0]
-    v1 = b0 * nodes[j0, i1] + b1 * nodes[j1, i1] + b2 * nodes[j2, i1] + b3 * nodes[j3, i1]
-    v2 = b0 * nodes[j0, i2] + b1 * nodes[j1, i2] + b2 * nodes[j2, i2] + b3 * nodes[j3, i2]
-    v3 = b0 * nodes[j0, i3] + b1 * nodes[j1, i3] + b2 * nodes[j2, i3] + b3 * nodes[j3, i3]
-    return a0 * v0 + a1 * v1 + a2 * v2 + a3 * v3
 
 
 @kernel
@@ -142,7 +128,7 @@ def draw_range(model: Any, stars: Any, reach: int, image: Any, start: int, stop:
     """Add stars (n, 4: x, y, flux, and a reach below ``reach``) to rows of an image, one after the other."""
     nodes, phases, domain = model
     size, varies = nodes.shape[1], nodes.shape[0] > 1
-    terms, made = np.ones(nodes.shape[0]), np.empty((size, size))
+    terms, made, columns = np.ones(nodes.shape[0]), np.empty((size, size)), np.empty(size)
     combine_nodes(nodes, terms[:1], size, made)
     for n in range(stars.shape[0]):
         x, y, flux, own = stars[n, 0], stars[n, 1], stars[n, 2], min(int(stars[n, 3]), reach)
@@ -158,6 +144,18 @@ def draw_range(model: Any, stars: Any, reach: int, image: Any, start: int, stop:
             last_j, last_i = j0 + (bottom - 1 - top) * phases + 4, i0 + (right - 1 - left) * phases + 4
             combine_within(nodes, terms, (j0, last_j, i0, last_i), made)
         for j in range(top, bottom):
-            for i in range(left, right):
-                value = value_of(made, j0 + (j - top) * phases, i0 + (i - left) * phases, along, aside)
-                image[j, i] += flux * value
+            _draw_row(made, (j0 + (j - top) * phases, i0, phases), along, aside, columns, flux, image[j, left:right])
+
+
+@kernel
+def _draw_row(nodes: Any, at: Any, along: Any, aside: Any, columns: Any, flux: float, row: Any) -> None:
+    """Add a star to a row, as :func:`pixel` has its values; columns of nodes that pixels share are summed once."""
+    (a0, a1, a2, a3), (b0, b1, b2, b3) = along, aside
+    j0, i0, phases = np.uintp(at[0]), np.uintp(at[1]), np.uintp(at[2])  # unsigned: none is below 0
+    j1, j2, j3 = j0 + _1, j0 + _2, j0 + _3
+    for k in range((row.size - 1) * at[2] + 4):
+        c = i0 + np.uintp(k)
+        columns[k] = b0 * nodes[j0, c] + b1 * nodes[j1, c] + b2 * nodes[j2, c] + b3 * nodes[j3, c]
+    for k in range(row.size):
+        c = np.uintp(k) * phases
+        row[k] += flux * (a0 * columns[c] + a1 * columns[c + _1] + a2 * columns[c + _2] + a3 * columns[c + _3])

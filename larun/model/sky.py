@@ -5,12 +5,11 @@ from __future__ import annotations
 import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
-from weakref import WeakKeyDictionary
 
 import attrs
 import numpy as np
 
-from larun.algorithms.background import Background, BackgroundOptions, background
+from larun.algorithms.background import Background, BackgroundOptions
 from larun.algorithms.detect import DetectOptions
 from larun.algorithms.fwhm import FwhmEstimate, estimate_fwhm
 from larun.algorithms.resample import ResampleOptions
@@ -21,7 +20,7 @@ from larun.model.catalog import SourceCatalog
 from larun.model.image import Image
 from larun.model.measure import detecting, measuring, schema
 from larun.model.measure.positions import positions_of
-from larun.model.planes import total_variance
+from larun.model.measure.skies import background_of
 from larun.provenance import operation, recording
 
 if TYPE_CHECKING:
@@ -47,8 +46,6 @@ def _psf_arguments(arguments: dict[str, Any]) -> dict[str, Any]:
     return arguments | {"options": psf_options(arguments["options"])}
 
 
-#: The last background of each image, its meshes alone: most steps begin with it, and pixels never change.
-_BACKGROUNDS: WeakKeyDictionary[SkyImage, tuple[BackgroundOptions, Background]] = WeakKeyDictionary()
 #: Stands in for a size that is not measured yet, when options are checked.
 _ANY_FWHM = 3.0
 
@@ -76,11 +73,7 @@ class SkyImage(Image):
             the masters add included.
         """
         options = BackgroundOptions(mesh=mesh, filter_size=filter_size, sigma=sigma)
-        known = _BACKGROUNDS.get(self)
-        if known is None or known[0] != options:
-            known = options, background(self.data, total_variance(self), self.flags, options=options).again()
-            _BACKGROUNDS[self] = known
-        return known[1].again()
+        return background_of(self, options)
 
     def star_size(self, sky: Background | None = None) -> FwhmEstimate:
         """The median size of the stars, measured without any prior (Gaussian-weighted moments).
