@@ -229,9 +229,13 @@ def _psf() -> None:
     psf.draw((_N, _N), image.x, image.y, image.x)
     psf.values(image.x, image.y)
     fit_stars(image.planes, psf, image.x, image.y)
+    solve_nodes(NodeProblem(image.planes, image.x, image.y, np.full(3, 4e4), 1.0, int(fl.UNUSABLE)), psf, psf)
+
+
+def _crowded() -> None:
+    image, psf = _image(), gaussian_psf(3.0)
     solve_field(image.planes, psf, image.x, image.y)
     solve_field(image.planes, psf, image.x, image.y, acf=np.ones((3, 3)))
-    solve_nodes(NodeProblem(image.planes, image.x, image.y, np.full(3, 4e4), 1.0, int(fl.UNUSABLE)), psf, psf)
 
 
 def _profiles() -> None:
@@ -262,7 +266,9 @@ def _subtract() -> None:
 PARTS: Mapping[str, Callable[[], None]] = {
     "detect": _detect,
     "combine": _combine,
+    "crowded": _crowded,
     "psf": _psf,
+    "subtract": _subtract,
     "quick": _quick,
     "stored": _stored,
     "resample": _resample,
@@ -286,10 +292,12 @@ PARTS: Mapping[str, Callable[[], None]] = {
 FRAME_PARTS = ("calibrate", "clean", "background", "detect", "aperture", "annulus")
 
 _NIGHT = (*FRAME_PARTS, "combine", "stored", "bad_pixels")
-#: Those that a purpose needs: a night from its raw files to catalogues, its stacks besides, everything.
+_STACKS = (*_NIGHT, "quick", "odds", "resample", "stack")
+#: Those that a purpose needs: a night from its raw files to catalogues, its stacks besides, differences besides, all.
 PURPOSES: Mapping[str, tuple[str, ...]] = {
     "night": _NIGHT,
-    "stacks": (*_NIGHT, "quick", "odds", "resample", "stack"),
+    "stacks": _STACKS,
+    "differences": (*_STACKS, "psf", "subtract"),
     "everything": tuple(PARTS),
 }
 

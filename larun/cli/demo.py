@@ -26,6 +26,7 @@ from larun.model.summary import Summary
 from larun.report import demo as tables
 from larun.report import figure
 from larun.report import night as night_tables
+from larun.report.changed import compare_difference
 from larun.report.lightcurve import compare_light_curve
 from larun.report.recovery import FrameScore, compare_frame
 from larun.report.stacked import compare_stack
@@ -91,7 +92,7 @@ def run(options: DemoOptions, as_json: bool) -> int:
     with progress_bar() as progress:
         progress("compiling kernels", 0, 3)
         with clock("compile"):
-            compile_first("stacks")
+            compile_first("differences")
         progress("simulating the night", 1, 3)
         with clock("simulate"):
             truth = _simulated(options)
@@ -105,6 +106,8 @@ def run(options: DemoOptions, as_json: bool) -> int:
             made = [Path(row.path) for row in stacks if row.status == "done"]
             checks += tuple(check for path in made for check in compare_stack(path, folder / "out" / "frames"))
             picture = _draw(truth, folder)
+        with clock("difference"):
+            checks += compare_difference(truth, scores, folder / "out")
         with clock("light curve"):
             checks += compare_light_curve(truth, folder / "out" / "frames", folder / "out" / "lightcurve.ecsv")
     _print(options, summary, scores, checks, clock.seconds, picture, as_json)
@@ -247,6 +250,9 @@ def _print(
         screen.print(cell(f"files: {options.folder}/raw, {options.folder}/out"), soft_wrap=True)
         if picture is not None:
             screen.print(cell(f"picture: {picture}"), soft_wrap=True)
+            sheets = options.folder / "out" / "sheets" / "index.html"
+            if sheets.exists():
+                screen.print(cell(f"what is new: {sheets}"), soft_wrap=True)
 
 
 def _remove(folder: Path) -> None:

@@ -72,6 +72,7 @@ def transients(
     from larun.algorithms.subtraction import SubtractOptions
     from larun.algorithms.tracks import LinkOptions
     from larun.cli import options
+    from larun.cli.warmup import compile_first
     from larun.plots.canvas import require
 
     options.load_instruments(instrument)
@@ -94,6 +95,7 @@ def transients(
     if (out / "index.html").exists() and not overwrite:
         raise FileError(f"{out / 'index.html'} exists: --overwrite replaces it")
     out.mkdir(parents=True, exist_ok=True)
+    compile_first("differences")
     frames = of_one_field(calibrated_frames(folder, out, (keyword, without), flag_only=False), object_, filter_)
     return _run(folder, frames, reference, wishes, as_json)
 

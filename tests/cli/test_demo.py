@@ -42,12 +42,25 @@ def test_demo_recovers_the_truth_and_ends_with_0(shown: Path, capsys: pytest.Cap
     assert code == 0, [check for check in made["checks"] if not check["passed"]]
     assert all(check["passed"] for check in made["checks"])
     assert {row["status"] for row in made["rows"]} == {"done"}
-    assert set(made["seconds"]) == {"compile", "simulate", "reduce", "stack", "compare", "light curve", "total"}
+    assert set(made["seconds"]) == {
+        "compile",
+        "simulate",
+        "reduce",
+        "stack",
+        "compare",
+        "difference",
+        "light curve",
+        "total",
+    }
     assert [frame["name"] for frame in made["frames"]] == [f"science-{f}-00{n}" for f in "VR" for n in (1, 2)]
     assert (shown / "demo.png").read_bytes().startswith(b"\x89PNG")
     by_name = {(check["name"], check["where"]): check for check in made["checks"]}
     assert by_name["gain, e⁻/ADU", "V"]["found"] == pytest.approx(1.6, rel=0.02)
     assert by_name["new source found before", "V"]["found"] == 0
+    assert by_name["new source is a candidate", "V"]["found"] == 1
+    assert by_name["its light on the difference", "V"]["found"] == pytest.approx(1, abs=0.1)
+    assert "<img" in (shown / "out" / "sheets" / "index.html").read_text()
+    assert package.DifferenceImage.read(shown / "out" / "differences" / "science-V-002.fits").convolved
 
 
 def test_a_second_demo_has_nothing_to_do_and_shows_the_same(shown: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -56,7 +69,10 @@ def test_a_second_demo_has_nothing_to_do_and_shows_the_same(shown: Path, capsys:
     assert "nothing to do: 13 products are up to date" in text
     assert "Recovered against true" in text
     assert "MISSED" not in text
-    assert max(len(line) for line in text.splitlines() if "files:" not in line and "picture:" not in line) <= 100
+    assert (
+        max(len(line) for line in text.splitlines() if not line.startswith(("files:", "picture:", "what is new:")))
+        <= 100
+    )
 
 
 def test_a_demo_of_another_seed_is_refused(shown: Path) -> None:
