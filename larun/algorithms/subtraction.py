@@ -39,7 +39,10 @@ DIRECTIONS = ("auto", "reference", "science")
 
 #: Widths of the Gaussians in units of the one that is missing, and the degrees of their polynomials.
 _WIDTHS, _DEGREES = (0.7, 1.5, 3.0), (4, 2, 2)
-_NARROWEST = 1.0  # pixels
+_NARROWEST = 1.0  # pixels: of that by which these are measured
+#: The first part of the kernel is what is missing itself: where noise hides the others they are held near 0, and a first
+#: part of another width would be wrong by that. Narrower than this it is a single pixel.
+_POINT = 0.3
 _REACH = 5.0  # of the kernel, in units of the width that is missing
 _HALVES = (7, 20)
 
@@ -180,7 +183,7 @@ def subtract(
     )
     plain = _less(kept, made, fit, scale)
     # of a difference the mean tells: no faint stars are left in it that would raise it
-    rest = _typical(plain, made.data, kept, flags=made.flags | kept.flags)
+    rest = _typical(plain, made.data, (kept, sharp), fit, turned=turned, flags=made.flags | kept.flags)
     plain -= np.float32(rest)
     more = fit.background.copy()
     more[0] += -rest * fit.scale if turned else rest
@@ -226,13 +229,14 @@ def _convolves_science(science: Taken, reference: Taken, direction: str) -> bool
 
 def _fitted(kept: Taken, sharp: Taken, options: SubtractOptions, part: float) -> MatchFit:
     wide, narrow = (max(image.stars.fwhm, 1.0) / FWHM_OF_SIGMA for image in (kept, sharp))
-    missing = max(_NARROWEST, math.sqrt(max(wide**2 - narrow**2, 0.0)))
+    own = math.sqrt(max(wide**2 - narrow**2, 0.0))
+    missing = max(_NARROWEST, own)
     half = options.half or min(max(_HALVES[0], math.ceil(_REACH * missing)), _HALVES[1])
     basis: Basis
     if options.basis == "delta":
         basis = delta_basis(min(half, 7))
     else:
-        basis = gauss_basis([missing * width for width in _WIDTHS], _DEGREES, half)
+        basis = gauss_basis([max(own, _POINT), *(missing * width for width in _WIDTHS)], [0, *_DEGREES], half)
     stamp = min(max(9, math.ceil(3.5 * wide + 4)), 24)
     x, y = bright_stars(sharp, basis.half + stamp + 1, stamp, options.stamps)
     how = MatchOptions(
@@ -270,15 +274,25 @@ def _left_behind(data: NDArray[np.float32], flags: NDArray[np.uint32], fit: Matc
 
 
 def _typical(
-    plain: NDArray[np.float32], light: NDArray[np.float32], kept: Taken, *, flags: NDArray[np.uint32]
+    plain: NDArray[np.float32],
+    light: NDArray[np.float32],
+    images: tuple[Taken, Taken],
+    fit: MatchFit,
+    *,
+    turned: bool,
+    flags: NDArray[np.uint32],
 ) -> float:
     """The clipped mean where there is no star."""
+    kept, sharp = images
+    ny, nx = plain.shape
     every = 1 + plain.size // 2_000_000  # rows: a part of a large image is enough
     part = slice(None, None, every)
-    # of both signs alike: the light is noise too, and it is in the difference
-    dim = (flags[part] == 0) & (np.abs(light[part]) < np.sqrt(kept.sky.variance[part]))
-    values = plain[part][dim]
-    return clipped_mean(values)
+    own = middle(kept.sky.variance[part].ravel())
+    other = middle(sharp.sky.variance[part].ravel()) * float(np.sum(fit.field.at((nx - 1) / 2, (ny - 1) / 2) ** 2))
+    # the light of either image is noise too, and it is in the difference: this mean of both has none in common with it
+    away = np.float32(other / (own + other) * (-fit.scale if turned else 1.0)) * plain[part]
+    dim = (flags[part] == 0) & (np.abs(light[part] + away) < np.sqrt(kept.sky.variance[part]))
+    return clipped_mean(plain[part][dim])
 
 
 def _sum_terms(field: KernelField) -> NDArray[np.float64]:

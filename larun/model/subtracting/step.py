@@ -28,7 +28,7 @@ __all__ = ["METHODS", "subtract"]
 METHODS = {"alard-lupton": SubtractOptions, "zogy": ProperOptions}
 
 
-@operation("subtract", version=3, reach="global", leave_out=("reference",))
+@operation("subtract", version=4, reach="global", leave_out=("reference",))
 def subtract(
     self: SkyImage,
     reference: SkyImage | str | Path,

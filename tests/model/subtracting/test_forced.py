@@ -56,7 +56,7 @@ def many(request):
 
 def test_constant_stars_and_empty_places_have_their_errors(many):
     x, y, _, empty = places()
-    member, all_of_them = many
+    _, all_of_them = many
     for at in (np.column_stack([x, y]), empty):
         pulls, squares = [], []
         for differences, _ in all_of_them:
@@ -68,10 +68,10 @@ def test_constant_stars_and_empty_places_have_their_errors(many):
                 squares.append(np.outer(found, found) / np.outer(size, size) - told / np.outer(size, size))
         pulls = np.concatenate(pulls)
         assert len(pulls) > 150
+        assert np.max(np.abs(np.mean(pulls, axis=0))) < 0.25  # of no epoch the light is wrong by a part
         for one in pulls.T:  # each epoch
             assert np.std(one) == pytest.approx(1, abs=0.1)
-        # the error of the kernel is no noise of pixels: of stars it adds to it, most where the rest is small
-        assert np.mean(pulls**2) == pytest.approx(1, abs=0.2 if member and at is not empty else 0.1)
+        assert np.mean(pulls**2) == pytest.approx(1, abs=0.1)
         # what epochs have in common, of each pair
         away = np.mean(squares, axis=0)[~np.eye(4, dtype=bool)]
         assert np.max(np.abs(away)) < 0.25
