@@ -40,8 +40,8 @@ DIRECTIONS = ("auto", "reference", "science")
 #: Widths of the Gaussians in units of the one that is missing, and the degrees of their polynomials.
 _WIDTHS, _DEGREES = (0.7, 1.5, 3.0), (4, 2, 2)
 _NARROWEST = 1.0  # pixels: of that by which these are measured
-#: The first part of the kernel is what is missing itself: where noise hides the others they are held near 0, and a first
-#: part of another width would be wrong by that. Narrower than this it is a single pixel.
+#: The first part of the kernel is what is missing itself: where noise hides the others they are held near 0, and a
+#: first part of another width would be wrong by that. Narrower than this it is a single pixel.
 _POINT = 0.3
 _REACH = 5.0  # of the kernel, in units of the width that is missing
 _HALVES = (7, 20)
