@@ -1,5 +1,7 @@
 """Completeness of PSF photometry by stars that are put in: a cluster whose truth is known, and M13."""
 
+import warnings
+
 import numpy as np
 import pytest
 from scipy.spatial import cKDTree
@@ -7,6 +9,7 @@ from scipy.spatial import cKDTree
 import larun
 from larun.algorithms.psf import moffat_psf
 from larun.errors import CatalogError, OptionError
+from tests.conftest import real_data
 
 SIDE, FWHM, SKY, READ_NOISE = 240, 3.5, 200.0, 5.0
 CENTRE = ((SIDE - 1) / 2, (SIDE - 1) / 2)
@@ -109,3 +112,19 @@ def test_what_cannot_be_asked_for_is_refused(measured):
         frame.completeness(deep, centre=(0, 0), rings=(900.0, 950.0))
     with pytest.raises(OptionError, match="agree"):
         frame.completeness(deep, options={"agree": 0})
+
+
+def test_towards_the_middle_of_m13_fewer_stars_are_found():
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", larun.errors.LarunWarning)
+        frame = larun.Frame.read(real_data("nickel", "d1059.fits.fz")).calibrate((), without=("bias", "dark", "flat"))
+    frame = frame.crop((560, 820), (560, 820))  # the middle of the cluster is to the lower left of this part
+    sources = frame.detect()
+    deep = sources.photometer(method=frame.psf(sources, order=0), options={"crowded": True})
+    how = {"rings": (110, 190, 270, 360), "magnitudes": (-11.5, -10.0), "options": {"stars": 12}}
+    table = frame.completeness(deep, centre=(-97, -51), **how)
+    print(table["share"], table["mag_bias"])
+    inner, _, outer = table["share"]
+    assert outer > inner + 0.25
+    assert outer > 0.7
+    assert 30 < table["snr"][0] < 150
