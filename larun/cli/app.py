@@ -16,6 +16,7 @@ from larun.cli.arguments import Instrument, Json, Keyword, Setting
 from larun.cli.options import Picture, Stretch
 from larun.cli.recipe import recipe_app
 from larun.cli.running import command
+from larun.errors import OptionError
 
 __all__ = ["app"]
 
@@ -195,6 +196,12 @@ def reduce(
         Path | None,
         typer.Option("--reference", metavar="FILE", help="Stars of known position: frames are solved against them."),
     ] = None,
+    template: Annotated[
+        Path | None,
+        typer.Option(
+            "--template", metavar="FILE", help="Frame or stack before: subtract it from each frame of its field."
+        ),
+    ] = None,
     detect_method: Annotated[
         str | None,
         typer.Option(metavar="NAME", help="What finds sources: matched (default), peaks, dao, sep, segmentation."),
@@ -238,9 +245,11 @@ def reduce(
         radius_unit=radius_unit,
         annulus=annulus,
     )
+    if dry_run and template is not None:
+        raise OptionError("--template: with --dry-run nothing is subtracted; leave one of them out")
     if dry_run:
         return night.plan(folder, out, chosen, more_masters or (), as_json)
-    return night.reduce(folder, out, chosen, more_masters or (), jobs, as_json)
+    return night.reduce(folder, out, chosen, more_masters or (), jobs, as_json, template)
 
 
 @app.command("check")

@@ -66,15 +66,36 @@ def plan(folder: Path, out: Path, recipe: Recipe, masters: Iterable[Path], as_js
     return OK
 
 
-def reduce(folder: Path, out: Path, recipe: Recipe, masters: Iterable[Path], jobs: int | None, as_json: bool) -> int:
-    """The whole chain for every science frame of a night."""
+def reduce(
+    folder: Path,
+    out: Path,
+    recipe: Recipe,
+    masters: Iterable[Path],
+    jobs: int | None,
+    as_json: bool,
+    template: Path | None = None,
+) -> int:
+    """The whole chain for every science frame of a night, and a template subtracted from each."""
+    from larun.cli import template as templates
+
+    before = None if template is None else templates.opened(template)
     night = Night(folder)
-    compile_first("night")
+    compile_first("night" if before is None else "differences")
     with progress_bar() as progress:
         summary = night.reduce(out, recipe=recipe, masters=list(masters), processes=jobs, progress=progress)
     if not as_json:
         _tell_verdicts(summary.verdicts)
-    return _report(summary.rows, out, as_json)
+    if before is None:
+        return _report(summary.rows, out, as_json)
+    changed = templates.subtract_template(summary.rows, out, before)
+    if as_json:
+        write_json({"rows": [attrs.asdict(row) for row in summary.rows], "differences": changed})
+        code = FAILED if summary.failed else OK
+    else:
+        code = _report(summary.rows, out, as_json)
+        for line in templates.told(changed):
+            console().print(cell(line), soft_wrap=True)
+    return FAILED if any(row["status"] == "failed" for row in changed) else code
 
 
 def _tell_verdicts(verdicts: Iterable[Verdict]) -> None:
