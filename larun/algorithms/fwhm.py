@@ -44,11 +44,15 @@ class FwhmEstimate(NamedTuple):
     minor : float
         FWHM along the minor axis, pixels: the median of those stars above S/N 50, or of the 5 brightest. Noise makes a
         star look elongated, so for round stars it is up to a few per cent below ``fwhm``.
+    e1, e2 : float
+        Median components of the ellipticity 1 - b/a of the same stars: times cos 2 theta and sin 2 theta.
     """
 
     fwhm: float
     stars: int
     minor: float
+    e1: float = 0.0
+    e2: float = 0.0
 
 
 class AlikeStars(NamedTuple):
@@ -110,7 +114,7 @@ def estimate_fwhm(
     --------
     >>> empty = np.zeros((50, 50), np.float32)
     >>> estimate_fwhm(empty, empty, empty + 1, empty.astype(np.uint32))
-    FwhmEstimate(fwhm=3.0, stars=0, minor=3.0)
+    FwhmEstimate(fwhm=3.0, stars=0, minor=3.0, e1=0.0, e2=0.0)
     """
     return _estimate(stars_of_one_size(checked_planes(data, background_level, noise_variance, flags)))
 
@@ -132,7 +136,8 @@ def _estimate(found: AlikeStars | None) -> FwhmEstimate:
     if found is None:
         return _NONE
     bright = slice(0, max(_FEWEST, int((found.snr > _BRIGHT_SNR).sum())))
-    return FwhmEstimate(float(np.median(found.fwhm)), found.x.size, float(np.median(found.minor[bright])))
+    minor, e1, e2 = (float(np.median(part[bright])) for part in (found.minor, found.e1, found.e2))
+    return FwhmEstimate(float(np.median(found.fwhm)), found.x.size, minor, e1, e2)
 
 
 def stars_of_one_size(planes: Planes) -> AlikeStars | None:

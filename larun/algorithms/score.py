@@ -85,7 +85,7 @@ def difference_psf(psf: PSF, made: Difference, x: float, y: float) -> PSF:
     """The PSF that a difference has at a place: that of the image that was not convolved, after whitening."""
     if made.white is None:
         return psf
-    kernel = made.white.field.at(x, y)
+    kernel = made.white.own.at(x, y)
     half, step = kernel.shape[0] // 2, psf.oversampling
     own = _nodes_at(psf, x, y)
     wide = half * step
@@ -223,7 +223,7 @@ def _filters(made: Difference, kept: Taken, convolved: Taken, psf: PSF, shape: t
         at = np.arange(-reach, reach + 1.0)
         turned = own.values(-at[None, :], -at[:, None])[0]
         turned /= np.sum(turned**2)  # the filtered image is the flux of a star in each pixel
-        white = np.ones((1, 1)) if made.white is None else made.white.field.at(*place)
+        white = np.ones((1, 1)) if made.white is None else made.white.own.at(*place)
         through = made.fit.field.at(*place) if made.white is None else made.white.through.at(*place)
         matched = _spectrum(turned, size)
         for k, kernel in enumerate((np.ones((1, 1)), white, through)):

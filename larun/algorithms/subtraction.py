@@ -28,6 +28,7 @@ from larun.algorithms.kernelfield import (
 from larun.algorithms.matchbasis import Basis, delta_basis, gauss_basis
 from larun.algorithms.matchfit import MatchFit, MatchOptions, fit_kernel
 from larun.algorithms.peaks import FWHM_OF_SIGMA
+from larun.algorithms.preconvolution import blur_of, blurred, missing_blur
 from larun.algorithms.taken import Taken, bright_stars, clipped_mean, polynomial_through
 from larun.algorithms.whitening import Spectra, Whitening, whitening
 from larun.errors import NotAligned, OptionError
@@ -77,6 +78,9 @@ class SubtractOptions:
         Stars that the kernel is fitted to, at most.
     decorrelate : bool
         Whether the noise of the difference is made white.
+    preconvolve : bool
+        Whether the image that is not convolved is blurred before where the other is not sharper along every direction,
+        as trailed or badly focused stars are; only where the noise is made white.
 
     Raises
     ------
@@ -92,6 +96,7 @@ class SubtractOptions:
     half: int | None = None
     stamps: int = 400
     decorrelate: bool = True
+    preconvolve: bool = True
 
     def __attrs_post_init__(self) -> None:
         MatchOptions(order=self.order, background=self.background)
@@ -126,6 +131,8 @@ class Difference(NamedTuple):
         Autocorrelation of its noise in the middle of the image; None where it was made white.
     light : ndarray of float32, (ny, nx)
         The stars, as blurred as in the image that was not convolved, and on its scale.
+    blur : float
+        Sigma of the Gaussian that this image was convolved with before, pixels; 0 for none.
     """
 
     data: NDArray[np.float32]
@@ -137,6 +144,7 @@ class Difference(NamedTuple):
     white: Whitening | None
     acf: NDArray[np.float32] | None
     light: NDArray[np.float32]
+    blur: float = 0.0
 
     @property
     def scale(self) -> float:
@@ -173,7 +181,9 @@ def subtract(
     if science.data.shape != reference.data.shape:
         raise OptionError(f"science has shape {science.data.shape}, reference {reference.data.shape}: must be one")
     turned = _convolves_science(science, reference, options.direction)
-    kept, sharp = (reference, science) if turned else (science, reference)
+    own, sharp = (reference, science) if turned else (science, reference)
+    blur = _blur(own, sharp, options)
+    kept = own if blur is None else blurred(own, blur)
     fit = _fitted(kept, sharp, options, part)
     scale = fit.field if turned else None
     plain_noise = not options.decorrelate  # else it goes through both kernels at once
@@ -190,9 +200,10 @@ def subtract(
     fit = fit._replace(background=more)
     white, acf, light, flags = None, None, made.data, made.flags
     if options.decorrelate:
-        white = whitening(fit.field, _shape(kept), lambda x, y: _spectra(kept, sharp, x, y))
+        white = whitening(fit.field, _shape(kept), lambda x, y: _spectra(own, sharp, x, y)._replace(blur=blur))
         del made
-        plain, planes, flags = _whitened(plain, kept, sharp, flags, white)
+        plain, planes, flags = _whitened(plain, (own, kept, sharp), flags, white)
+        acf = white.acf
     else:
         acf = _acf(fit.field, kept, sharp)
         assert made.variance is not None
@@ -208,7 +219,16 @@ def subtract(
         plane[nothing] = np.nan
     plain[nothing] = np.nan
     one, two = planes[::-1] if turned else planes
-    return Difference(plain, one, two, flags, "science" if turned else "reference", fit, white, acf, light)
+    width = 0.0 if blur is None else missing_blur(own.stars, sharp.stars)
+    return Difference(plain, one, two, flags, "science" if turned else "reference", fit, white, acf, light, width)
+
+
+def _blur(kept: Taken, sharp: Taken, options: SubtractOptions) -> NDArray[np.float64] | None:
+    """What the image that is kept has to be convolved with before, if it has."""
+    if not (options.preconvolve and options.decorrelate):
+        return None
+    sigma = missing_blur(kept.stars, sharp.stars)
+    return blur_of(sigma) if sigma > 0 else None
 
 
 def _shape(image: Taken) -> tuple[int, int]:
@@ -316,12 +336,16 @@ def _spectra(kept: Taken, sharp: Taken, x: float, y: float) -> Spectra:
 
 
 def _whitened(
-    plain: NDArray[np.float32], kept: Taken, sharp: Taken, flags: NDArray[np.uint32], white: Whitening
+    plain: NDArray[np.float32], images: tuple[Taken, Taken, Taken], flags: NDArray[np.uint32], white: Whitening
 ) -> tuple[NDArray[np.float32], list[NDArray[np.float32]], NDArray[np.uint32]]:
     """The difference with white noise, and what the noise of both images has become."""
-    data = convolve(white.field, plain, kept.variance, kept.flags | flags, spared=_SPARED)
-    assert data.variance is not None
-    planes = [data.variance, convolve_variance(white.through, sharp.variance, sharp.flags)]
+    own, kept, sharp = images
+    alike = white.own is white.field  # then both are done at once
+    data = convolve(white.field, plain, kept.variance, kept.flags | flags, spared=_SPARED, squares=alike)
+    planes = [
+        data.variance if data.variance is not None else convolve_variance(white.own, own.variance, own.flags),
+        convolve_variance(white.through, sharp.variance, sharp.flags),
+    ]
     for plane, factor in zip(planes, white.corrections, strict=True):
         plane *= np.float32(factor)
     return data.data, planes, flags | data.flags

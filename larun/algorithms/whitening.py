@@ -24,6 +24,10 @@ __all__ = ["Spectra", "Whitening", "cut", "field_through", "grid_of", "terms_thr
 _GRID = 5
 #: Part of the largest noise power below which none is believed: frequencies that resampling has emptied.
 _EMPTY = 0.02
+#: And where a blur has emptied them, which is known better.
+_BLURRED = 1e-3
+#: Correlation below which none is told.
+_LAG = 0.01
 #: Part of the squares of a kernel that may lie beyond the pixels that are kept.
 _CUT = 1e-6
 _MOST = 20
@@ -38,12 +42,15 @@ class Spectra(NamedTuple):
         Smooth noise variance of the image that is not convolved, and of the one that is.
     kept_acf, convolved_acf : ndarray or None
         Autocorrelation of each, 1 in the middle; None where it is white.
+    blur : ndarray or None
+        With what the image that is kept was convolved, where it was: ``kept`` and its autocorrelation are those before.
     """
 
     kept: float
     convolved: float
     kept_acf: NDArray[np.floating[Any]] | None = None
     convolved_acf: NDArray[np.floating[Any]] | None = None
+    blur: NDArray[np.float64] | None = None
 
 
 class Whitening(NamedTuple):
@@ -53,15 +60,21 @@ class Whitening(NamedTuple):
     ----------
     field : KernelField
         With it the difference is convolved.
+    own : KernelField
+        What the noise of the image that is kept goes through: the same, or it and the blur that image has.
     through : KernelField
         It and the matching kernel in one: what the noise of the convolved image goes through.
     corrections : tuple of float
         By which ``Σ K² v`` of each image is too small, or too large, where its noise is correlated.
+    acf : ndarray of float32 or None
+        Autocorrelation of the noise that is left, in the middle of the image; None where it is white.
     """
 
     field: KernelField
+    own: KernelField
     through: KernelField
     corrections: tuple[float, float]
+    acf: NDArray[np.float32] | None
 
 
 def grid_of(shape: tuple[int, int]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
@@ -88,28 +101,39 @@ def whitening(field: KernelField, shape: tuple[int, int], noise: Callable[[float
     """
     size = 64 if field.half < 20 else 128
     x, y = grid_of(shape)
-    white, joint = np.empty((len(x), size, size)), np.empty((len(x), size, size))
-    sums = np.zeros((2, 2))
+    kernels = np.empty((3, len(x), size, size))
+    sums, left, blurred = np.zeros((2, 2)), np.zeros((size, size)), False
     for n, place in enumerate(zip(x, y, strict=True)):
         own = noise(*place)
-        matching = _spectrum(field.at(*place), size)
         powers = [
             np.maximum(_spectrum(np.ones((1, 1)) if acf is None else acf, size).real, 0.0)
             for acf in (own.kept_acf, own.convolved_acf)
         ]
-        through = np.abs(matching) ** 2
-        total = own.kept * powers[0] + own.convolved * powers[1] * through
-        total = np.maximum(total, _EMPTY * total.max())
-        answer = np.sqrt(total[0, 0] / total)
-        white[n], joint[n] = _kernel(answer, size), _kernel(answer * matching, size)
+        blur = np.ones((size, size)) if own.blur is None else _spectrum(own.blur, size)
+        blurred = own.blur is not None
+        steps = blur, _spectrum(field.at(*place), size)
+        through = [np.abs(step) ** 2 for step in steps]
+        total = own.kept * powers[0] * through[0] + own.convolved * powers[1] * through[1]
+        believed = np.maximum(total, (_BLURRED if blurred else _EMPTY) * total.max())
+        answer = np.sqrt(believed[0, 0] / believed)
         square = answer**2
-        sums += [
-            [np.mean(square * powers[0]), np.mean(square)],
-            [np.mean(square * through * powers[1]), np.mean(square * through)],
-        ]
-    order = 2
-    made = [field_through(cut(part), x, y, order, field.domain) for part in (white, joint)]
-    return Whitening(made[0], made[1], (float(sums[0, 0] / sums[0, 1]), float(sums[1, 0] / sums[1, 1])))
+        left += square * total / total[0, 0]
+        for k, step in enumerate((np.ones((size, size)), *steps)):
+            kernels[k, n] = _kernel(answer * step, size)
+        sums += [[np.mean(square * part * power), np.mean(square * part)] for part, power in zip(through, powers, strict=True)]
+    made = [field_through(cut(part), x, y, 2, field.domain) for part in (kernels if blurred else kernels[[0, 2]])]
+    ratios = float(sums[0, 0] / sums[0, 1]), float(sums[1, 0] / sums[1, 1])
+    return Whitening(made[0], made[-2] if blurred else made[0], made[-1], ratios, _lags(left) if blurred else None)
+
+
+def _lags(power: NDArray[np.float64]) -> NDArray[np.float32]:
+    """The autocorrelation of noise of this power, as far as it is above a hundredth."""
+    acf = _kernel(power / np.sum(power), len(power)) * power.size
+    middle = len(acf) // 2
+    acf /= acf[middle, middle]
+    away = np.maximum(*np.abs(np.mgrid[: len(acf), : len(acf)] - middle))
+    half = min(int(away[np.abs(acf) > _LAG].max()), _MOST)
+    return np.asarray(acf[middle - half : middle + half + 1, middle - half : middle + half + 1], np.float32)
 
 
 def field_through(
