@@ -1,9 +1,9 @@
 """A blur for the image that is not convolved, where the other is not sharper than it along every direction.
 
 A kernel makes stars wider. Where the stars of one image are longer along one axis and those of the other along another,
-no kernel does: it would have to sharpen, and what it makes of noise and of bright stars are rings. A round Gaussian for
-the one that is kept makes it wider than the other all around. Nothing is lost by it: the noise of the difference is made
-white afterwards, by which both images are sharpened again as far as their noise allows.
+none does what is needed: it would have to sharpen, and what it leaves of bright stars are rings. A round Gaussian for
+the image that is kept makes it wider than the other all around. Little is lost by it, since the noise of the difference
+is made nearly white afterwards, which sharpens both again as far as they are alike; what stays correlated is told.
 """
 
 from __future__ import annotations
@@ -22,8 +22,8 @@ from larun.algorithms.taken import Taken
 
 __all__ = ["blur_of", "blurred", "missing_blur"]
 
-#: Part of a star's variance by which it may be too narrow along an axis: measurements differ by so much.
-_WITHIN = 0.15
+#: Part of a star's variance by which it may be too narrow along an axis: so much a kernel sharpens without rings.
+_WITHIN = 0.5
 #: How much wider it is made than the other along that axis, pixels: a kernel narrower than a pixel has rings too.
 _WIDER = 1.0
 _REACH = 4.0  # of the Gaussian
@@ -43,7 +43,7 @@ def missing_blur(kept: FwhmEstimate, convolved: FwhmEstimate) -> float:
     0.0
     >>> along, across = FwhmEstimate(3.0, 50, 2.5, 0.3, 0.0), FwhmEstimate(3.0, 50, 2.5, -0.3, 0.0)
     >>> round(missing_blur(along, across), 2)
-    1.48
+    1.51
     """
     one, other = (_covariance(stars) for stars in (kept, convolved))
     lacking = -float(np.linalg.eigvalsh(one - other)[0])
