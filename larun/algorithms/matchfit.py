@@ -62,6 +62,8 @@ class MatchOptions:
     common : float
         Covariance of the noise of a pixel in both images, over the variance that it has in the reference: above 0 where
         the reference is a stack of which the science image is a part.
+    blur : ndarray of float64, (k, k), optional
+        With what the science image was convolved before: then it has that noise convolved as well.
     """
 
     order: int = 2
@@ -73,6 +75,7 @@ class MatchOptions:
     gain_reference: float = 1.0
     mask: int = int(UNUSABLE)
     common: float = 0.0
+    blur: NDArray[np.float64] | None = None
 
     def __attrs_post_init__(self) -> None:
         for name in ("order", "background"):
@@ -232,7 +235,8 @@ def fit_kernel(
     layout = _layout(len(images), terms.shape[1], polynomial_terms(options.background), options.constant_sum)
     stamps = _Stamps(science, reference, basis, (at_x, at_y), domain, options)
     whole = stamps.whole()
-    gram, seen = _gram(images, reference.acf), options.common * _in_the_middle(images, reference.acf)
+    gram = _gram(images, reference.acf)
+    seen = options.common * _in_the_middle(images, _lags_between(options.blur, reference.acf))
     own = np.zeros((len(at_x), len(images)))
     own[:, 0] = stamps.ratios()
     power = np.full(len(at_x), float(np.sum(images[0] ** 2)))
@@ -298,6 +302,17 @@ def _gram(images: NDArray[np.float64], acf: NDArray[np.floating[Any]] | None) ->
     for k in range(one.shape[1]):
         made += one[:, k, None] * two[None, :, k]
     return 0.5 * (made + made.T)
+
+
+def _lags_between(
+    blur: NDArray[np.float64] | None, acf: NDArray[np.floating[Any]] | None
+) -> NDArray[np.floating[Any]] | None:
+    """How the reference's noise is correlated with what the science image has of it."""
+    if blur is None or acf is None:
+        return acf if blur is None else blur
+    from scipy.signal import convolve
+
+    return np.asarray(convolve(blur, np.asarray(acf, np.float64), method="direct"))
 
 
 def _in_the_middle(images: NDArray[np.float64], acf: NDArray[np.floating[Any]] | None) -> NDArray[np.float64]:

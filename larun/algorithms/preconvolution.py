@@ -43,7 +43,7 @@ def missing_blur(kept: FwhmEstimate, convolved: FwhmEstimate) -> float:
     0.0
     >>> along, across = FwhmEstimate(3.0, 50, 2.5, 0.3, 0.0), FwhmEstimate(3.0, 50, 2.5, -0.3, 0.0)
     >>> round(missing_blur(along, across), 2)
-    1.51
+    1.48
     """
     one, other = (_covariance(stars) for stars in (kept, convolved))
     lacking = -float(np.linalg.eigvalsh(one - other)[0])

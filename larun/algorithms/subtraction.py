@@ -184,7 +184,10 @@ def subtract(
     own, sharp = (reference, science) if turned else (science, reference)
     blur = _blur(own, sharp, options)
     kept = own if blur is None else blurred(own, blur)
-    fit = _fitted(kept, sharp, options, part)
+    common = (
+        math.sqrt(part * middle(own.sky.variance.ravel()) / middle(sharp.sky.variance.ravel())) if part > 0 else 0.0
+    )
+    fit = _fitted(kept, sharp, options, (common, blur))
     scale = fit.field if turned else None
     plain_noise = not options.decorrelate  # else it goes through both kernels at once
     made = convolve(fit.field, sharp.data, sharp.variance, sharp.flags, level=sharp.level, squares=plain_noise)
@@ -247,7 +250,9 @@ def _convolves_science(science: Taken, reference: Taken, direction: str) -> bool
     return science.stars.fwhm < reference.stars.fwhm
 
 
-def _fitted(kept: Taken, sharp: Taken, options: SubtractOptions, part: float) -> MatchFit:
+def _fitted(
+    kept: Taken, sharp: Taken, options: SubtractOptions, shared: tuple[float, NDArray[np.float64] | None]
+) -> MatchFit:
     wide, narrow = (max(image.stars.fwhm, 1.0) / FWHM_OF_SIGMA for image in (kept, sharp))
     own = math.sqrt(max(wide**2 - narrow**2, 0.0))
     missing = max(_NARROWEST, own)
@@ -266,9 +271,8 @@ def _fitted(kept: Taken, sharp: Taken, options: SubtractOptions, part: float) ->
         half_stamp=stamp,
         gain_science=kept.gain,
         gain_reference=sharp.gain,
-        common=math.sqrt(part * middle(kept.sky.variance.ravel()) / middle(sharp.sky.variance.ravel()))
-        if part > 0
-        else 0.0,
+        common=shared[0],
+        blur=shared[1],
     )
     return fit_kernel(kept.side, sharp.side, basis, x, y, options=how)
 

@@ -96,6 +96,12 @@ class DifferenceImage(SkyImage):
         """Flux on the science image over that on the reference: the kernel's sum, or one over it."""
         return float(self._fact("scale"))
 
+    @property
+    def preconvolved(self) -> float:
+        """Sigma, pixels, of the Gaussian that the image which was not convolved was blurred by before; 0 for none."""
+        step = subtraction_of(self).step
+        return 0.0 if step is None else float(step.fitted.get("blur", 0.0))
+
     def _fact(self, name: str) -> Any:
         step = subtraction_of(self).step
         assert step is not None

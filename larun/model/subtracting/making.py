@@ -188,6 +188,7 @@ def _facts(made: Difference, science: Taken, reference: Taken, astrometric: floa
         "chi2": float(fit.median_chi2),
         "background": [float(value) for value in fit.background],
         "astrometric_error": float(astrometric),
+        "blur": float(made.blur),
         "psf": psf.kind,
         "bad_pixels": int(np.count_nonzero(made.flags & fl.UNUSABLE)),
     }
