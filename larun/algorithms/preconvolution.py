@@ -71,7 +71,7 @@ def blur_of(sigma: float) -> NDArray[np.float64]:
     """
     half = max(2, math.ceil(_REACH * sigma))
     line = np.exp(-0.5 * (np.arange(-half, half + 1) / sigma) ** 2)
-    return np.outer(line, line) / line.sum() ** 2
+    return np.asarray(np.outer(line, line) / line.sum() ** 2)
 
 
 def blurred(image: Taken, blur: NDArray[np.float64]) -> Taken:
