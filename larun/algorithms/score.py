@@ -187,15 +187,15 @@ def _part(made: Difference, images: tuple[Taken, Taken], filters: _Filters, fact
     values = np.where(good, made.data[rows], np.float32(0))
     none = np.zeros(values.shape, np.uint32)
     signal = convolve(matched, values, None, none).data
-    light = np.nan_to_num(made.light[rows])
+    light = made.light[rows].copy()
     bright = _is_light(made, light, convolved.sky.variance_of(rows), kept.stars.fwhm)
     noise, full = np.zeros_like(values), np.zeros_like(values)
     for image, own, field, whole, correction in (
         (kept, light, fields[0], filters.kept, filters.corrections[0]),
         (convolved, None, fields[1], filters.convolved, filters.corrections[1]),
     ):
-        seen = np.nan_to_num(image.data[rows] - np.float32(image.level)) if own is None else own
-        smooth = np.where(bright, np.maximum(seen, 0), np.float32(0))
+        seen = image.data[rows] - np.float32(image.level) if own is None else own
+        smooth = np.where(bright, np.fmax(seen, np.float32(0)), np.float32(0))  # 0 of what is not a number
         smooth /= np.float32(image.gain)
         smooth += image.sky.variance_of(rows)
         weight = np.float32(correction / factor**2)
