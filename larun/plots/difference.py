@@ -176,7 +176,7 @@ def _mark(ax: Any, x: float, y: float, half: int) -> None:
 def _compass(ax: Any, wcs: Any, place: tuple[float, float], half: int) -> None:
     """North and east, in the lower left corner of a stamp."""
     there = wcs.pixel_to_world(*place)
-    corner = place[0] - 0.7 * half, place[1] - 0.7 * half
+    corner = place[0] - 0.55 * half, place[1] - 0.7 * half
     for name, angle in (("N", 0.0), ("E", 90.0)):
         moved = there.directional_offset_by(_degrees(angle), _degrees(1 / 3600))
         dx, dy = (float(end - start) for end, start in zip(wcs.world_to_pixel(moved), place, strict=True))
