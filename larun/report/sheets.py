@@ -314,9 +314,7 @@ def _line(sheet: Sheet, folder: Path) -> list[Any]:
         _digits(known["snr"], 1),
         _digits(known["probability"], 3),
         "; ".join(REASONS[reason] for reason in known["reasons"]) or "none",
-        joined(
-            [Markup(f'<a href="{data}">JSON</a>'), *(() if points is None else (f", {len(points)} points of light",))]
-        ),
+        joined([Markup(f'<a href="{data}">JSON</a>'), *_counted(points)]),
     ]
 
 
@@ -333,7 +331,7 @@ def _more(known: dict[str, Any]) -> list[str]:
 
 
 def _counted(points: list[Any] | None) -> list[str]:
-    return [] if points is None else [f"light curve of {len(points)} points"]
+    return [] if points is None else [Markup("<br>"), f"light curve of {len(points)} points"]
 
 
 def _digits(value: float | None, count: int) -> str:
