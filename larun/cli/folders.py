@@ -43,9 +43,7 @@ def calibrated_frames(folder: Path, out: Path, how: tuple[list[str] | None, str]
     from larun.model.night import Night
 
     keywords, without = how
-    recipe = options.recipe_from(
-        settings=[f"calibrate.without={without}"] if without else None, keywords=keywords, flag_only=flag_only
-    )
+    recipe = options.recipe_from(keywords=keywords, without=[without] if without else None, flag_only=flag_only)
     compile_first("stacks")
     with progress_bar() as progress:
         summary = Night(folder).reduce(out / "reduced", recipe=recipe, progress=progress)
