@@ -378,24 +378,30 @@ def _acf(field: KernelField, kept: Taken, sharp: Taken) -> NDArray[np.float32]:
 def _less_rows(kept: Any, made: Any, own: Any, sums: Any, out: Any, start: int, stop: int) -> None:
     background, domain, level = own
     turned = sums[0] != 0.0
+    behind, scale = np.empty(out.shape[1]), np.empty(out.shape[1])
     for y in range(start, stop):
         v = (y - domain[2]) / domain[3]
+        _along_row(background, v, domain, behind)
+        if turned:
+            _along_row(sums, v, domain, scale)
         for x in range(out.shape[1]):
-            u = (x - domain[0]) / domain[1]
-            behind, scale = level, 0.0
-            n, d = 0, 0
-            while n < background.size:
-                for j in range(d + 1):
-                    behind += background[n] * u ** (d - j) * v**j
-                    n += 1
-                d += 1
-            value = kept[y, x] - behind - made[y, x]
-            if turned:
-                n, d = 0, 0
-                while n < sums.size:
-                    for j in range(d + 1):
-                        scale += sums[n] * u ** (d - j) * v**j
-                        n += 1
-                    d += 1
-                value = -value / scale
-            out[y, x] = value
+            value = kept[y, x] - (level + behind[x]) - made[y, x]
+            out[y, x] = -value / scale[x] if turned else value
+
+
+@kernel
+def _along_row(coefficients: Any, v: float, domain: Any, values: Any) -> None:
+    """A polynomial over the image in one of its rows: there it is one of u alone."""
+    powers = np.zeros(coefficients.size)
+    n, d = 0, 0
+    while n < coefficients.size:
+        for j in range(d + 1):
+            powers[d - j] += coefficients[n] * v**j
+            n += 1
+        d += 1
+    for x in range(values.size):
+        u = (x - domain[0]) / domain[1]
+        total = 0.0
+        for k in range(d - 1, -1, -1):
+            total = total * u + powers[k]
+        values[x] = total
