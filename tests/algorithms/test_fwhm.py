@@ -102,7 +102,7 @@ def test_few_stars_among_galaxies_and_rays(rng, stars):
         data[tuple(rng.integers(0, 300, (2, 20)))] += 5000
         found = estimate(data, np.maximum(data, 1))
         if stars == 2:
-            assert found == (DEFAULT_FWHM, 0, DEFAULT_FWHM)
+            assert found == FwhmEstimate(DEFAULT_FWHM, 0, DEFAULT_FWHM)
         else:
             assert found.fwhm == pytest.approx(4.16, rel=0.05)
             assert found.stars >= 5
