@@ -47,7 +47,7 @@ whose results differ is an error and has no row. Warm-up, imports and compiling 
 processes are compared (`cold`, `night`, `provenance`). In `provenance` the peer is larun itself with everything that
 records switched off. What records cost is most of all SHA-256 over raw files and products, by threads that work beside
 the others: so its processor time tells more than the time on the clock, which other programs disturb. That holds for
-`psf` and `resample` (one run) as well, which were measured while the machine was busy with other work. Memory is the
+`resample` (one run) as well, which was measured while the machine was busy with other work. Memory is the
 highest resident memory of the process, inputs included.
 
 {machine}
