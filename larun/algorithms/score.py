@@ -24,7 +24,7 @@ from larun.algorithms.psf_build import BuildPsfOptions, build_psf
 from larun.algorithms.psf_stars import ChooseOptions, choose_stars
 from larun.algorithms.subtraction import Difference
 from larun.algorithms.taken import Taken
-from larun.algorithms.whitening import cut, field_through, grid_of
+from larun.algorithms.whitening import cut, field_through, grid_of, spectrum_of
 from larun.errors import CatalogError, OptionError
 
 __all__ = ["Score", "difference_psf", "score", "star_psf"]
@@ -225,24 +225,17 @@ def _filters(made: Difference, kept: Taken, convolved: Taken, psf: PSF, shape: t
         turned /= np.sum(turned**2)  # the filtered image is the flux of a star in each pixel
         white = np.ones((1, 1)) if made.white is None else made.white.own.at(*place)
         through = made.fit.field.at(*place) if made.white is None else made.white.through.at(*place)
-        matched = _spectrum(turned, size)
+        matched = spectrum_of(turned, size)
         for k, kernel in enumerate((np.ones((1, 1)), white, through)):
-            answer = matched * _spectrum(kernel, size)
+            answer = matched * spectrum_of(kernel, size)
             parts[k, n] = np.roll(np.fft.ifft2(answer).real, (size // 2, size // 2), axis=(0, 1))
             if k:
                 acf = (kept, convolved)[k - 1].acf
-                power = 1.0 if acf is None else np.maximum(_spectrum(np.asarray(acf, np.float64), size).real, 0)
+                power = 1.0 if acf is None else np.maximum(spectrum_of(np.asarray(acf, np.float64), size).real, 0)
                 sums[k - 1] += np.mean(np.abs(answer) ** 2 * power), np.mean(np.abs(answer) ** 2)
     fields = [field_through(cut(part, keep_sums=False, lost=_CUT), x, y, 2, made.fit.field.domain) for part in parts]
     ratios = float(sums[0, 0] / sums[0, 1]), float(sums[1, 0] / sums[1, 1])
     return _Filters(fields[0], fields[1], fields[2], ratios)
-
-
-def _spectrum(kernel: NDArray[np.float64], size: int) -> NDArray[np.complex128]:
-    half = kernel.shape[0] // 2
-    grid = np.zeros((size, size))
-    grid[: 2 * half + 1, : 2 * half + 1] = kernel
-    return np.fft.fft2(np.roll(grid, (-half, -half), axis=(0, 1)))
 
 
 def _sum_of_squares(field: KernelField, shape: tuple[int, int]) -> float:

@@ -18,7 +18,7 @@ from larun.algorithms.arrays import read_only
 from larun.algorithms.cholesky import solve_positive
 from larun.algorithms.kernelfield import KernelField, polynomial_terms, terms_at
 
-__all__ = ["Spectra", "Whitening", "cut", "field_through", "grid_of", "terms_through", "whitening"]
+__all__ = ["Spectra", "Whitening", "cut", "field_through", "grid_of", "spectrum_of", "terms_through", "whitening"]
 
 #: Places along each axis at which kernels are made.
 _GRID = 5
@@ -108,12 +108,12 @@ def whitening(field: KernelField, shape: tuple[int, int], noise: Callable[[float
     for n, place in enumerate(zip(x, y, strict=True)):
         own = noise(*place)
         powers = [
-            np.maximum(_spectrum(np.ones((1, 1)) if acf is None else acf, size).real, 0.0)
+            np.maximum(spectrum_of(np.ones((1, 1)) if acf is None else acf, size).real, 0.0)
             for acf in (own.kept_acf, own.convolved_acf)
         ]
-        blur = np.ones((size, size)) if own.blur is None else _spectrum(own.blur, size)
+        blur = np.ones((size, size)) if own.blur is None else spectrum_of(own.blur, size)
         blurred = own.blur is not None
-        steps = blur, _spectrum(field.at(*place), size)
+        steps = blur, spectrum_of(field.at(*place), size)
         through = [np.abs(step) ** 2 for step in steps]
         total = own.kept * powers[0] * through[0] + own.convolved * powers[1] * through[1]
         believed = np.maximum(total, (_BLURRED if blurred else _EMPTY) * total.max())
@@ -188,7 +188,8 @@ def terms_through(
     return read_only(solved.reshape(-1, *samples.shape[1:]), np.float64)
 
 
-def _spectrum(kernel: NDArray[np.floating[Any]], size: int) -> NDArray[np.complex128]:
+def spectrum_of(kernel: NDArray[np.floating[Any]], size: int) -> NDArray[np.complex128]:
+    """The Fourier transform of a kernel (k, k) around its middle pixel, (size, size)."""
     half = kernel.shape[0] // 2
     grid = np.zeros((size, size))
     grid[: 2 * half + 1, : 2 * half + 1] = kernel

@@ -243,4 +243,4 @@ def show_difference_curve(
     axes.tick_params(labelsize="small")
     if faint.any() or lost.any():
         axes.legend(loc="best", fontsize="x-small")
-    return axes  # type: ignore[no-any-return]
+    return axes  # type: ignore[no-any-return]  # matplotlib is untyped here

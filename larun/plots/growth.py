@@ -106,7 +106,7 @@ def show_growth(
     if catalog is not None:
         _draw_choice(axes, catalog.meta)
     axes.legend(loc="lower right", fontsize="small")
-    return axes  # type: ignore[no-any-return]
+    return axes  # type: ignore[no-any-return]  # matplotlib is untyped here
 
 
 def _draw_choice(ax: Any, meta: dict[str, Any]) -> None:

@@ -114,7 +114,7 @@ def show(
         draw_flags(image, axes, window=checked)
     if catalog is not None:
         draw_catalog(catalog, axes)
-    return axes  # type: ignore[no-any-return]
+    return axes  # type: ignore[no-any-return]  # matplotlib is untyped here
 
 
 def _checked(window: Window | None, shape: tuple[int, ...]) -> Window:

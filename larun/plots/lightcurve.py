@@ -144,7 +144,7 @@ def show_scatter(curve: LightCurve, ax: Axes | Figure | SubFigure | None = None)
         which("{x:g}")
     axes.tick_params(axis="y", which="minor", labelsize="x-small")
     axes.legend(loc="lower right", fontsize="small")
-    return axes  # type: ignore[no-any-return]
+    return axes  # type: ignore[no-any-return]  # matplotlib is untyped here
 
 
 def _plain(values: Any) -> NDArray[np.float64]:

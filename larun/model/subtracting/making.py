@@ -22,9 +22,10 @@ from larun.model.subtracting.common import part_of
 from larun.provenance import unrecorded
 
 if TYPE_CHECKING:
+    from larun.algorithms.zogy import ProperDifference
     from larun.model.sky import SkyImage
 
-__all__ = ["ALIGN", "Laid", "apart", "difference", "laid_together", "taken"]
+__all__ = ["ALIGN", "Laid", "difference", "laid_together", "planes_of", "taken"]
 
 ALIGN = (*METHODS, "none")
 #: Pixels by which images may be apart anywhere before one of them is resampled: the kernel takes up so much.
@@ -110,18 +111,9 @@ def difference(
     psf = star_psf(kept)
     found = score(made, kept, convolved, psf)
     own = _psf(made, psf)
-    shared, rest = apart(science, made.science_variance)
     fields = {
-        "data": made.data,
-        "variance": rest,
-        "flags": made.flags,
-        # the reference is subtracted: its noise enters with the opposite sign, into every difference made with it
-        "shared": (*shared, Shared(reference.provenance.id, -np.nan_to_num(made.reference_variance))),
+        **planes_of(science, reference, made),
         "noise_acf": made.acf,
-        "resampling": None,
-        "unit": science.unit,
-        "wcs_header": science._wcs_header,
-        "detector": science.detector,
         "score": found.data,
         "kernel": _cube(made),
         "psf_nodes": np.array(own.nodes),
@@ -131,13 +123,29 @@ def difference(
     return fields, _facts(made, one, two, found.astrometric, psf)
 
 
+def planes_of(science: SkyImage, reference: SkyImage, made: Difference | ProperDifference) -> dict[str, Any]:
+    """The fields that a difference has by whatever method: its planes, the noise of each image apart."""
+    shared, rest = _apart(science, made.science_variance)
+    return {
+        "data": made.data,
+        "variance": rest,
+        "flags": made.flags,
+        # the reference is subtracted: its noise enters with the opposite sign, into every difference made with it
+        "shared": (*shared, Shared(reference.provenance.id, -np.nan_to_num(made.reference_variance))),
+        "resampling": None,
+        "unit": science.unit,
+        "wcs_header": science._wcs_header,
+        "detector": science.detector,
+    }
+
+
 def taken(image: SkyImage) -> Taken:
     """What a subtraction has to know of an image."""
     gain = 1.0 if image.unit == units.ELECTRON else (image.detector.amplifiers[0].gain or 1.0)
     return look_at(image.data, total_variance(image), image.flags, gain=gain, acf=image.noise_acf)
 
 
-def apart(science: SkyImage, variance: NDArray[np.float32]) -> tuple[tuple[Shared, ...], NDArray[np.float32]]:
+def _apart(science: SkyImage, variance: NDArray[np.float32]) -> tuple[tuple[Shared, ...], NDArray[np.float32]]:
     """What the science image adds to the noise, by where it came from: as the parts of its own pixels are."""
     total = total_variance(science)
     if not science.shared or total is None:

@@ -15,9 +15,8 @@ from larun.algorithms.taken import Taken, bright_stars, polynomial_through
 from larun.algorithms.zogy import ProperDifference, ProperOptions, Refined, proper_difference, refined_ratio
 from larun.algorithms.zogy_filters import ProperPair, matching_kernel, proper_psf_of
 from larun.errors import NotAligned, UnitMismatch
-from larun.model.planes import Shared
 from larun.model.pointspread.stored import facts_of
-from larun.model.subtracting.making import apart, taken
+from larun.model.subtracting.making import planes_of, taken
 
 if TYPE_CHECKING:
     from larun.model.sky import SkyImage
@@ -50,17 +49,9 @@ def proper_fields(
         raise NotAligned(f"{science!r} less {reference!r}: {error}") from error
     made = proper_difference(pair, (stars[0][refined.used], stars[1][refined.used]))
     own, kernel = proper_psf_of(pair), matching_kernel(pair, convolved)
-    shared, rest = apart(science, made.science_variance)
     fields = {
-        "data": made.data,
-        "variance": rest,
-        "flags": made.flags,
-        "shared": (*shared, Shared(reference.provenance.id, -np.nan_to_num(made.reference_variance))),
+        **planes_of(science, reference, made),
         "noise_acf": None,
-        "resampling": None,
-        "unit": science.unit,
-        "wcs_header": science._wcs_header,
-        "detector": science.detector,
         "score": made.score,
         "kernel": np.array(kernel.images),
         "psf_nodes": np.array(own.nodes),
